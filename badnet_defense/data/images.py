@@ -1,0 +1,34 @@
+"""Pictures with or without labels, as every part of the project passes them on."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class LabelledImages:
+    """Pictures in memory, as small as they can be held.
+
+    Args:
+        pictures: (n, h, w, channels), `uint8` 0-255, or `float32` 0-255 where a value is not whole.
+        labels: (n,) `int64` class numbers, or None for unlabelled pictures.
+        source: where they came from, for messages (a path, or "array").
+        synthetic: True where the file says that its pictures were drawn by the demo.
+    """
+
+    pictures: np.ndarray
+    labels: np.ndarray | None = None
+    source: str = "array"
+    synthetic: bool = False
+
+    def __len__(self):
+        return len(self.pictures)
+
+    def subset(self, indices):
+        """The pictures at `indices` (an integer or boolean array), with their labels."""
+        labels = None if self.labels is None else self.labels[indices]
+        return replace(self, pictures=self.pictures[indices], labels=labels)
+
+    def without_labels(self):
+        """The same pictures, unlabelled."""
+        return replace(self, labels=None)

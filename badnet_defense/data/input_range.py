@@ -1,0 +1,49 @@
+"""The range of pixel values that a net takes: [0, 1] for the challenge's nets, 0-255 for others."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from badnet_defense.errors import InputError
+
+
+@dataclass(frozen=True)
+class InputRange:
+    """Pixel values 0-255 are mapped linearly onto `low`..`high` before a net sees them.
+
+    Args:
+        low, high: what a net takes for black and for white, `low` < `high`.
+    """
+
+    low: float = 0.0
+    high: float = 1.0
+
+    @classmethod
+    def parse(cls, text):
+        """Reads "LOW,HIGH", as in `--input-range 0,255`; raises `InputError` on anything else."""
+        try:
+            low, high = (float(part) for part in text.split(","))
+        except ValueError:
+            low = high = 0.0
+        if not (np.isfinite([low, high]).all() and low < high):
+            raise InputError(
+                f"--input-range {text!r}: expected two numbers, black then white, such as 0,1 or 0,255."
+            )
+        return cls(low, high)
+
+    @property
+    def multiplier(self):
+        """What a 0-255 pixel is multiplied by, before `low` is added."""
+        return (self.high - self.low) / 255.0
+
+    def scale(self, pictures):
+        """`float32` copy of `pictures` (0-255) in this range; meant for one batch at a time."""
+        scaled = np.multiply(pictures, np.float32(self.multiplier), dtype=np.float32)
+        return scaled + np.float32(self.low) if self.low else scaled
+
+    def __str__(self):
+        return f"{self.low:g},{self.high:g}"
+
+
+UNIT = InputRange(0.0, 1.0)
+"""The challenge's range."""
