@@ -1,0 +1,120 @@
+"""Which pictures of a poisoned set truly carry a trigger: True or False for each, from a file."""
+
+import csv
+import json
+import pickletools
+from pathlib import Path
+
+import numpy as np
+
+from badnet_defense.data.files import require_file
+from badnet_defense.errors import InputError
+
+_FORMATS = ".npy, .csv, .json or .pkl"
+_WORDS = {"true": True, "false": False}
+_PICKLE_FRAME = {"PROTO", "FRAME", "MARK", "MEMOIZE", "PUT", "BINPUT", "LONG_BINPUT", "STOP"}
+_PICKLE_LIST = {"EMPTY_LIST", "LIST", "APPEND", "APPENDS"}
+_PICKLE_VALUES = {"INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1"}
+_PICKLE_TRUTH = {"NEWTRUE": True, "NEWFALSE": False}
+
+
+def read_trigger_labels(path, count):
+    """True where a picture carries a trigger, False where it is clean.
+
+    No format can run code: of a pickle only a plain list of truth values is read, by listing its
+    opcodes with `pickletools`, without ever unpickling it.
+
+    Args:
+        path: `.npy` (n,), `.csv` (one value a line, or one row; a heading is skipped), `.json`
+            (a list) or `.pkl` (a pickled list), of True/False or 1/0.
+        count: the number of pictures n that the labels belong to.
+
+    Returns:
+        (n,) `bool`.
+
+    Raises:
+        InputError: no such file, another format, other values, or another length.
+    """
+    path = require_file(path, f"True or False for each picture, as {_FORMATS}")
+    readers = {".npy": _npy, ".csv": _csv, ".json": _json, ".pkl": _pickle, ".pickle": _pickle}
+    reader = readers.get(path.suffix.lower())
+    if reader is None:
+        raise InputError(f"{path}: trigger labels end in {path.suffix!r}, expected {_FORMATS}.")
+    try:
+        labels = [_as_bool(value) for value in reader(path)]
+    except (ValueError, OSError, RecursionError, csv.Error) as error:
+        raise InputError(
+            f"{path}: these are no trigger labels ({error}), expected a plain list with True or "
+            "False for each picture."
+        ) from error
+    if len(labels) != count:
+        raise InputError(
+            f"{path}: {len(labels)} trigger labels for {count} pictures, expected one each."
+        )
+    return np.array(labels, bool)
+
+
+def _as_bool(value):
+    """True or False of a truth value, 0, 1, or a word for one."""
+    if isinstance(value, str):
+        value = _WORDS.get(value.strip().lower(), value)
+        value = float(value) if isinstance(value, str) else value
+    if isinstance(value, bool | int | float) and value in (0, 1):
+        return bool(value)
+    raise ValueError(f"found {str(value)[:40]!r}")
+
+
+def _npy(path):
+    """Values of an array; memory-mapped, so that a made-up length in its head takes no memory."""
+    values = np.lib.format.open_memmap(path, mode="r")
+    if values.ndim != 1 and values.shape[1:] != (1,):
+        raise ValueError(f"found shape {values.shape}")
+    return values.reshape(-1).tolist()
+
+
+def _json(path):
+    values = json.loads(Path(path).read_text("utf-8"))
+    if not isinstance(values, list):
+        raise ValueError(f"found a {type(values).__name__}")
+    return values
+
+
+def _csv(path):
+    """Values of a single column or of a single row, without a heading."""
+    with open(path, newline="", encoding="utf-8-sig") as file:
+        rows = [row for row in csv.reader(file) if any(cell.strip() for cell in row)]
+    if rows and len(rows) > 1 and not _is_truth(rows[0][0]):
+        rows = rows[1:]
+    if len(rows) == 1:
+        return [cell for cell in rows[0] if cell.strip()]
+    if any(len(row) != 1 for row in rows):
+        raise ValueError("found several rows and columns")
+    return [row[0] for row in rows]
+
+
+def _is_truth(cell):
+    try:
+        _as_bool(cell)
+    except ValueError:
+        return False
+    return True
+
+
+def _pickle(path):
+    """Values of a pickled flat list; an opcode that such a list does not need is refused.
+
+    Even an unpickler that finds no classes can be made to take all memory (a memo entry with a
+    huge number); the list of opcodes has no such effect.
+    """
+    values, lists = [], 0
+    for opcode, argument, _ in pickletools.genops(Path(path).read_bytes()):
+        if opcode.name in _PICKLE_TRUTH:
+            values.append(_PICKLE_TRUTH[opcode.name])
+        elif opcode.name in _PICKLE_VALUES:
+            values.append(argument)
+        elif opcode.name not in _PICKLE_FRAME | _PICKLE_LIST:
+            raise ValueError(f"this pickle holds {opcode.name}, which a list of them has not")
+        lists += opcode.name in ("EMPTY_LIST", "LIST")
+    if lists != 1:
+        raise ValueError(f"this pickle holds {lists} lists")
+    return values

@@ -1,0 +1,96 @@
+"""Result files: one JSON for each run, with what is needed to make it again."""
+
+import json
+import os
+import platform
+import re
+from importlib import metadata
+
+import numpy as np
+
+from badnet_defense.data.files import data_sha256, file_sha256, replace_when_done
+
+SCHEMA = 1
+_PACKAGES = {
+    "tensorflow": "tensorflow",
+    "keras": "keras",
+    "numpy": "numpy",
+    "badnet_defense": "badnet-defense",
+}
+
+
+def write_json(path, result):
+    """Writes a result as JSON, complete or not at all; makes the folder if need be.
+
+    Args:
+        path: the file to write.
+        result: nested dicts and lists; numpy numbers, arrays and paths are written as plain ones.
+            Lists of numbers take one line.
+
+    Raises:
+        ValueError: NaN or infinity, which JSON does not know.
+        InputError: nothing can be written at `path`.
+    """
+    text = json.dumps(result, indent=2, default=_plain, allow_nan=False, ensure_ascii=False)
+    text = re.sub(r"\[\n[-+.\deE,\s]*\]", lambda found: _one_line(found.group()), text)
+    with replace_when_done(path) as partial:
+        partial.write_text(text + "\n", "utf-8")
+
+
+def provenance(*, net_path, data_paths, classes, seed, seconds):
+    """What a result was made from: every result file begins with it.
+
+    Args:
+        net_path: the net's file.
+        data_paths: name -> path of a data file or folder, such as
+            `{"clean_test": "data/clean_test_data.h5", "poisoned": None}`; None is left out.
+        classes: the net's class count N.
+        seed: the run's seed.
+        seconds: the run's duration.
+
+    Returns:
+        A dict with `schema`, `net` and `data` (each `file` as given and its `sha256`), `classes`,
+        `seed`, `seconds` and `versions` (None for a package that is not installed).
+
+    Raises:
+        InputError: a file is missing.
+    """
+    data = {name: path for name, path in data_paths.items() if path is not None}
+    return {
+        "schema": SCHEMA,
+        "net": {"file": os.fspath(net_path), "sha256": file_sha256(net_path)},
+        "data": {
+            name: {"file": os.fspath(path), "sha256": data_sha256(path)}
+            for name, path in data.items()
+        },
+        "classes": int(classes),
+        "seed": int(seed),
+        "seconds": round(float(seconds), 1),
+        "versions": {"python": platform.python_version(), **_versions()},
+    }
+
+
+def _versions():
+    """Versions as installed, read without importing the packages (TensorFlow takes 3 s)."""
+    versions = {}
+    for name, distribution in _PACKAGES.items():
+        try:
+            versions[name] = metadata.version(distribution)
+        except metadata.PackageNotFoundError:
+            versions[name] = None
+    return versions
+
+
+def _plain(value):
+    """What `json` cannot write by itself."""
+    if isinstance(value, np.ndarray | np.generic):
+        return value.tolist()
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    raise TypeError(
+        f"a result holds a {type(value).__name__}, expected numbers, text, lists, dicts"
+    )
+
+
+def _one_line(numbers):
+    return re.sub(r",\s+", ", ", re.sub(r"^\[\s+|\s+\]$", lambda m: m.group().strip(), numbers))

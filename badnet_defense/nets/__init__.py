@@ -1,0 +1,16 @@
+"""Nets: DeepID, loading nets that nobody trusts, saving, and fast prediction.
+
+Importing this package does not import TensorFlow; building or running a net does.
+"""
+
+from badnet_defense.nets.build import build, copy_net, describe
+from badnet_defense.nets.deepid import deep_id
+from badnet_defense.nets.loader import load_net, read_net
+from badnet_defense.nets.predict import predict_labels, predict_probabilities
+from badnet_defense.nets.saver import save_net, save_weights
+from badnet_defense.nets.spec import NetSpec
+
+__all__ = [
+    *("NetSpec", "build", "copy_net", "deep_id", "describe", "load_net", "predict_labels"),
+    *("predict_probabilities", "read_net", "save_net", "save_weights"),
+]

@@ -1,0 +1,104 @@
+"""Finds a net's arrays in the two HDF5 layouts that Keras has written: by layer name, by class."""
+
+import h5py
+
+from badnet_defense.errors import UnsafeNetError
+from badnet_defense.nets.parse import Entry
+from badnet_defense.nets.weights import expected_weights, snake_names
+
+_CONTAINERS = ("layers", "_layer_checkpoint_dependencies")
+
+
+def plain_dataset(group, name):
+    """The dataset at `name` below `group`, refusing links out of the file and external storage.
+
+    Raises:
+        UnsafeNetError: it is missing, a soft or external link, virtual, or stored elsewhere.
+    """
+    node = group
+    for part in name.split("/"):
+        if not isinstance(node, h5py.Group) or part not in node:
+            raise UnsafeNetError(f"{name[:80]!r} is missing; expected the arrays of every layer.")
+        if not isinstance(node.get(part, getlink=True), h5py.HardLink):
+            raise UnsafeNetError(
+                f"{name[:80]!r} is a link; expected the arrays in the file itself."
+            )
+        node = node[part]
+    if isinstance(node, h5py.Dataset) and (node.is_virtual or node.external):
+        raise UnsafeNetError(f"{name[:80]!r} is stored outside; expected it in the file itself.")
+    return node
+
+
+def arrays_by_name(spec, root, group):
+    """Layer name -> datasets, from the layout of Keras 1 and 2: `group[layer]`, `weight_names`."""
+    expected, arrays = expected_weights(spec), {}
+    for entry in root.children:
+        leaves = [leaf for leaf in entry.leaves() if expected.get(leaf.flat)]
+        if not leaves:
+            continue
+        stored = plain_dataset(group, entry.name)
+        names = [_text(name) for name in stored.attrs.get("weight_names", [])]
+        for slot, name in zip(_slots(leaves, expected), names, strict=False):
+            arrays.setdefault(slot[0], {})[slot[1]] = plain_dataset(stored, name)
+        wanted = sum(len(expected[leaf.flat]) for leaf in leaves)
+        if len(names) != wanted:
+            raise UnsafeNetError(
+                f"layer {entry.name!r} has {len(names)} weights; expected {wanted}."
+            )
+    return {name: [found[weight] for weight in expected[name]] for name, found in arrays.items()}
+
+
+def _slots(leaves, expected):
+    """(layer, weight) in the stored order: what could be trained first, then the rest."""
+    slots = [(leaf, weight) for leaf in leaves for weight in expected[leaf.flat]]
+    if len(leaves) > 1:
+        slots.sort(key=lambda slot: not slot[0].trainable or slot[1].startswith("moving_"))
+    return [(leaf.flat, weight) for leaf, weight in slots]
+
+
+def arrays_by_class(spec, root, group):
+    """Layer name -> datasets, from Keras 3's layout: `layers/conv2d_1/vars/0`."""
+    expected, arrays = expected_weights(spec), {}
+    _collect(root, group, expected, arrays)
+    return arrays
+
+
+def _collect(entry, group, expected, arrays):
+    container = next((name for name in _CONTAINERS if name in group), None)
+    for child, stored in snake_names(entry.children):
+        if not any(expected.get(leaf.flat) for leaf in child.leaves()):
+            continue
+        if container is None:
+            raise UnsafeNetError("the arrays of its layers are missing.")
+        inner = plain_dataset(group, f"{container}/{stored}")
+        if child.children is not None:
+            _collect(child, inner, expected, arrays)
+            continue
+        count = len(expected[child.flat])
+        arrays[child.flat] = [plain_dataset(inner, f"vars/{index}") for index in range(count)]
+
+
+def find_arrays(spec, root, file):
+    """Layer name -> datasets, in whichever of the two layouts `file` has.
+
+    Args:
+        spec, root: as `parse_model` gives them.
+        file: an open `h5py.File`.
+    """
+    if any(name in file for name in _CONTAINERS):
+        return arrays_by_class(spec, root, file)
+    group = plain_dataset(file, "model_weights") if "model_weights" in file else file
+    return arrays_by_name(spec, root, group)
+
+
+def entries_of(spec):
+    """The Entry tree of a flat net, for weights-only files that bring no configuration."""
+    children = [
+        Entry(layer.kind, name, name, True, [] if layer.kind == "InputLayer" else None)
+        for name, layer in spec.layers.items()
+    ]
+    return Entry("Functional", spec.name, "", True, children)
+
+
+def _text(value):
+    return value.decode() if isinstance(value, bytes) else str(value)

@@ -1,0 +1,116 @@
+"""Activation functions, by name and as layers."""
+
+import numpy as np
+
+from badnet_defense.nets.kinds import checks
+from badnet_defense.nets.kinds.base import Kind
+
+
+def _softmax(x):
+    raised = np.exp(x - x.max(axis=-1, keepdims=True))
+    return raised / raised.sum(axis=-1, keepdims=True)
+
+
+def _sigmoid(x):
+    return 0.5 * (1.0 + np.tanh(0.5 * x))
+
+
+def _elu(x, alpha=1.0):
+    return np.where(x > 0, x, alpha * np.expm1(np.minimum(x, 0)))
+
+
+def _gelu(x):
+    # Keras' default is the exact form, with the error function.
+    from scipy.special import erf
+
+    return 0.5 * x * (1.0 + erf(x / np.float32(np.sqrt(2.0))))
+
+
+ACTIVATIONS = {
+    "linear": lambda x: x,
+    "relu": lambda x: np.maximum(x, 0),
+    "relu6": lambda x: np.clip(x, 0, 6),
+    "leaky_relu": lambda x: np.where(x > 0, x, np.float32(0.2) * x),
+    "softmax": _softmax,
+    "sigmoid": _sigmoid,
+    "hard_sigmoid": lambda x: np.clip(x / 6 + 0.5, 0, 1),
+    "tanh": np.tanh,
+    "elu": _elu,
+    "selu": lambda x: np.float32(1.05070098) * _elu(x, np.float32(1.67326324)),
+    "softplus": lambda x: np.logaddexp(x, 0),
+    "softsign": lambda x: x / (1 + np.abs(x)),
+    "exponential": np.exp,
+    "gelu": _gelu,
+    "silu": lambda x: x * _sigmoid(x),
+    "swish": lambda x: x * _sigmoid(x),
+}
+
+
+def activation_name(value):
+    """The name of a plain activation; anything else (a custom function, a layer) is refused."""
+    if value is None:
+        return "linear"
+    if not isinstance(value, str) or value not in ACTIVATIONS:
+        raise ValueError(f"{str(value)[:60]!r} is not one of {', '.join(sorted(ACTIVATIONS))}")
+    return value
+
+
+def apply(name, x):
+    """The activation of that name, element by element (softmax: over the last axis)."""
+    return ACTIVATIONS[name](x).astype(np.float32, copy=False)
+
+
+class Activation(Kind):
+    """An activation as a layer of its own."""
+
+    settings = {"activation": (activation_name, ...)}
+
+    @classmethod
+    def forward(cls, config, weights, inputs):
+        return apply(config["activation"], inputs[0])
+
+
+class ReLU(Kind):
+    """Rectified linear unit with the three settings that Keras knows."""
+
+    settings = {
+        "max_value": (checks.optional(checks.number), None),
+        "negative_slope": (checks.number, 0.0),
+        "threshold": (checks.number, 0.0),
+    }
+
+    @classmethod
+    def forward(cls, config, weights, inputs):
+        x, threshold = inputs[0], np.float32(config["threshold"])
+        below = np.float32(config["negative_slope"]) * (x - threshold)
+        result = np.where(x >= threshold, x, below)
+        limit = config["max_value"]
+        return result if limit is None else np.minimum(result, np.float32(limit))
+
+
+class LeakyReLU(Kind):
+    """ReLU with a slope below zero (`alpha` in Keras 1 and 2)."""
+
+    settings = {"negative_slope": (checks.number, 0.3)}
+    renamed = {"alpha": "negative_slope"}
+
+    @classmethod
+    def forward(cls, config, weights, inputs):
+        x = inputs[0]
+        return np.where(x > 0, x, np.float32(config["negative_slope"]) * x)
+
+
+class Softmax(Kind):
+    """Softmax over the last axis."""
+
+    settings = {"axis": (checks.last_axis, -1)}
+
+    @classmethod
+    def output_shape(cls, config, inputs):
+        if config["axis"] not in (-1, len(inputs[0])):
+            raise ValueError(f"axis {config['axis']} of {inputs[0]} is not the last one")
+        return inputs[0]
+
+    @classmethod
+    def forward(cls, config, weights, inputs):
+        return _softmax(inputs[0])

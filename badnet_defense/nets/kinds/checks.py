@@ -1,0 +1,89 @@
+"""Checks of single settings in a layer's configuration: each returns the plain value or raises."""
+
+import math
+import numbers
+
+LARGEST = 2**16
+"""Cap on any size or count in a configuration: larger ones are attacks on memory."""
+
+
+def integer(value):
+    """A whole number from 0 to `LARGEST`."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+        raise ValueError(f"{value!r} is not a whole number")
+    if not 0 <= value <= LARGEST:
+        raise ValueError(f"{value} lies outside 0..{LARGEST}")
+    return int(value)
+
+
+def positive(value):
+    """A whole number from 1 to `LARGEST`."""
+    if integer(value) < 1:
+        raise ValueError(f"{value} is not positive")
+    return int(value)
+
+
+def pair(value):
+    """One positive whole number, or two: (rows, columns)."""
+    if isinstance(value, list | tuple):
+        if len(value) != 2:
+            raise ValueError(f"{value!r} is not a pair")
+        return tuple(positive(item) for item in value)
+    return (positive(value),) * 2
+
+
+def number(value):
+    """A finite number."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not math.isfinite(value):
+        raise ValueError(f"{value!r} is not a finite number")
+    return float(value)
+
+
+def numbers_or_number(value):
+    """A finite number, or a list of them (one for each channel)."""
+    if isinstance(value, list | tuple):
+        return [number(item) for item in value]
+    return number(value)
+
+
+def flag(value):
+    """True or False."""
+    if not isinstance(value, bool | int) or value not in (0, 1):
+        raise ValueError(f"{value!r} is neither true nor false")
+    return bool(value)
+
+
+def text(value):
+    """A short string; only passed over, never used."""
+    if not isinstance(value, str) or len(value) > 200:
+        raise ValueError("it is not a short string")
+    return value
+
+
+def optional(check):
+    """`check`, or None."""
+    return lambda value: None if value is None else check(value)
+
+
+def one_of(*allowed):
+    """One of the given values."""
+
+    def check(value):
+        if value not in allowed:
+            raise ValueError(f"{value!r} is not one of {', '.join(map(str, allowed))}")
+        return value
+
+    return check
+
+
+def last_axis(value):
+    """The channel axis, written -1, 3 or [3]; other axes are refused."""
+    if isinstance(value, list | tuple) and len(value) == 1:
+        value = value[0]
+    if isinstance(value, bool) or not isinstance(value, int) or value not in (-1, 1, 3):
+        raise ValueError(f"axis {value!r} is not the last one")
+    return value
+
+
+channels_last = one_of("channels_last", None, "tf")
+padding_mode = one_of("valid", "same")

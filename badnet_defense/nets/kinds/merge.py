@@ -1,0 +1,53 @@
+"""Layers that join two and more inputs."""
+
+from functools import reduce
+
+import numpy as np
+
+from badnet_defense.nets.kinds import checks
+from badnet_defense.nets.kinds.base import Kind
+
+
+class _Merge(Kind):
+    inputs = None
+    _join = None
+
+    @classmethod
+    def output_shape(cls, config, inputs):
+        try:
+            return np.broadcast_shapes(*inputs)
+        except ValueError:
+            raise ValueError(f"its inputs have the shapes {inputs}") from None
+
+    @classmethod
+    def forward(cls, config, weights, inputs):
+        return reduce(cls._join, inputs)
+
+
+class Add(_Merge):
+    """The sum of its inputs."""
+
+    _join = np.add
+
+
+class Multiply(_Merge):
+    """The product of its inputs."""
+
+    _join = np.multiply
+
+
+class Concatenate(Kind):
+    """Its inputs one behind the other along the last axis."""
+
+    settings = {"axis": (checks.last_axis, -1)}
+    inputs = None
+
+    @classmethod
+    def output_shape(cls, config, inputs):
+        if config["axis"] not in (-1, len(inputs[0])) or len({s[:-1] for s in inputs}) != 1:
+            raise ValueError(f"its inputs have the shapes {inputs}")
+        return (*inputs[0][:-1], sum(shape[-1] for shape in inputs))
+
+    @classmethod
+    def forward(cls, config, weights, inputs):
+        return np.concatenate(inputs, axis=-1)

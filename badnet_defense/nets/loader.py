@@ -1,0 +1,149 @@
+"""Loads a net that nobody trusts: its file is read as data and no code from it ever runs.
+
+`keras.models.load_model` and `clone_model` are never called on it. The configuration is parsed as
+JSON and checked against an allow-list of plain layers, the weights are copied array by array after
+checks of shape, dtype and finiteness, and the net is built anew from that.
+"""
+
+import io
+import json
+import zipfile
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import h5py
+
+from badnet_defense.data.files import file_sha256
+from badnet_defense.errors import InputError, UnsafeNetError
+from badnet_defense.nets.build import build
+from badnet_defense.nets.deepid import deep_id_spec
+from badnet_defense.nets.hdf5_weights import entries_of, find_arrays, plain_dataset
+from badnet_defense.nets.parse import parse_model
+from badnet_defense.nets.weights import with_weights
+
+LARGEST_CONFIG = 16 * 2**20
+"""Bytes; the configuration of a net of a thousand layers takes one megabyte."""
+LARGEST_NET = 2 * 2**30
+"""Bytes of a net's file and of what it unpacks to."""
+
+
+def load_net(path):
+    """The net in `path` as a new `keras.Model`; see `read_net` for what is read and refused."""
+    return build(read_net(path))
+
+
+def read_net(path):
+    """The net in `path` as a `NetSpec`, without TensorFlow.
+
+    Args:
+        path: `.h5` of Keras 1, 2 or 3 (a whole net, or weights only, which go onto DeepID), or
+            `.keras`.
+
+    Raises:
+        InputError: there is no such file, or it is no net.
+        UnsafeNetError: it is made of more than plain layers and plain weights; the message names
+            the layer or the weight.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path}: there is no such file; expected a net (.h5 or .keras).")
+    if path.stat().st_size > LARGEST_NET:
+        raise UnsafeNetError(f"{path}: it is larger than {LARGEST_NET >> 30} GB.")
+    with _named_errors(path):
+        if zipfile.is_zipfile(path):
+            spec = _read_keras_zip(path)
+        elif h5py.is_hdf5(path):
+            spec = _read_hdf5(path)
+        else:
+            raise InputError("it is neither an HDF5 file nor a .keras file; expected a Keras net.")
+    notes = {**spec.attributes, "file": str(path), "file_sha256": file_sha256(path)}
+    return replace(spec, attributes=notes)
+
+
+@contextmanager
+def _named_errors(path):
+    """Puts the file's name before every refusal; a damaged file is one too."""
+    try:
+        yield
+    except InputError as error:
+        raise type(error)(f"{path}: {error}") from None
+    except (OSError, zipfile.BadZipFile, RuntimeError, KeyError) as error:
+        raise InputError(
+            f"{path}: it is damaged or cut off ({str(error)[:100]}); expected a whole net."
+        ) from None
+
+
+def _read_hdf5(path):
+    with h5py.File(path, "r") as file:
+        document = file.attrs.get("model_config")
+        if document is None:
+            return _read_weights_only(file)
+        spec, root = parse_model(_parsed(document))
+        spec = with_weights(spec, find_arrays(spec, root, file))
+        return replace(spec, attributes=_notes(file))
+
+
+def _read_weights_only(file):
+    """Weights without a configuration: the challenge's `*_bd_weights.h5`, made for DeepID."""
+    try:
+        bias = _output_bias(file)
+    except UnsafeNetError as error:
+        raise InputError(
+            f"it holds no net's configuration, and its weights are not DeepID's ({error})"
+        ) from None
+    spec = deep_id_spec(classes=bias.shape[0])
+    arrays = find_arrays(spec, entries_of(spec), file)
+    return replace(with_weights(spec, arrays), attributes=_notes(file))
+
+
+def _output_bias(file):
+    """The last bias of DeepID, whose length is the class count, in either layout of weights."""
+    places = ("output/output/bias:0", "output/output/bias", "layers/dense_2/vars/1")
+    present = [place for place in places if place in file]
+    bias = plain_dataset(file, present[0] if present else places[0])
+    if len(bias.shape) != 1 or not 2 <= bias.shape[0] <= 2**16:
+        raise UnsafeNetError(f"its output bias has the shape {bias.shape}.")
+    return bias
+
+
+def _read_keras_zip(path):
+    with zipfile.ZipFile(path) as archive:
+        document = _parsed(_member(archive, "config.json", LARGEST_CONFIG))
+        spec, root = parse_model(document)
+        weights = _member(archive, "model.weights.h5", LARGEST_NET)
+    with h5py.File(io.BytesIO(weights), "r") as file:
+        spec = with_weights(spec, find_arrays(spec, root, file))
+        return replace(spec, attributes=_notes(file))
+
+
+def _member(archive, name, limit):
+    if name not in archive.namelist():
+        raise InputError(f"it holds no {name}; expected a .keras file as Keras 3 saves it.")
+    if archive.getinfo(name).file_size > limit:
+        raise UnsafeNetError(f"its {name} unpacks to more than {limit >> 20} MB.")
+    with archive.open(name) as member:  # read with the cap too: a header may lie about the size
+        content = member.read(limit + 1)
+    if len(content) > limit:
+        raise UnsafeNetError(f"its {name} unpacks to more than {limit >> 20} MB.")
+    return content
+
+
+def _parsed(document):
+    if len(document) > LARGEST_CONFIG:
+        raise UnsafeNetError(f"its configuration is larger than {LARGEST_CONFIG >> 20} MB.")
+    try:
+        return json.loads(document)
+    except (ValueError, RecursionError, TypeError):
+        raise UnsafeNetError("its configuration is not JSON; expected a Keras model.") from None
+
+
+NOTES = ("source_sha256", "synthetic", "made_by", "pruning")
+
+
+def _notes(file):
+    """The notes that this project writes into a net's file, as plain strings and numbers."""
+    found = {name: file.attrs[name] for name in NOTES if name in file.attrs}
+    return {
+        name: value.item() if hasattr(value, "item") else value for name, value in found.items()
+    }

@@ -1,0 +1,81 @@
+"""Copies the arrays of a net's file onto its description, after checks of shape, dtype and values."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from badnet_defense.errors import UnsafeNetError
+from badnet_defense.nets.kinds import KINDS
+from badnet_defense.nets.spec import call_shapes
+
+
+def expected_weights(spec):
+    """Layer name -> {weight name: shape}, for the layers of `spec` that are called."""
+    shapes = call_shapes(spec)
+    expected = {}
+    for call in spec.calls[1:]:
+        layer = spec.layers[call.layer]
+        inputs = [shapes[position] for position in call.inputs]
+        named = KINDS[layer.kind].weight_shapes(layer.config, inputs)
+        if expected.setdefault(layer.name, named) != named:
+            raise UnsafeNetError(f"layer {layer.name!r} is called with inputs of different shapes.")
+    return expected
+
+
+def with_weights(spec, arrays):
+    """`spec` with the checked arrays of each layer.
+
+    Args:
+        spec: a NetSpec.
+        arrays: layer name -> list of array-likes (HDF5 datasets or arrays), in Keras' order.
+
+    Raises:
+        UnsafeNetError: a missing array, another shape, another dtype, NaN or infinity.
+    """
+    filled = {}
+    expected = expected_weights(spec)
+    for name, layer in spec.layers.items():
+        shapes = expected.get(name, {})
+        given = arrays.get(name, [])
+        if len(given) != len(shapes):
+            raise UnsafeNetError(
+                f"layer {name!r} ({layer.kind}) has {len(given)} weights; expected {len(shapes)}."
+            )
+        checked = tuple(
+            _checked(array, shape, f"{name}/{weight}")
+            for array, (weight, shape) in zip(given, shapes.items(), strict=True)
+        )
+        filled[name] = replace(layer, weights=checked)
+    return replace(spec, layers=filled)
+
+
+def _checked(array, shape, name):
+    if tuple(array.shape) != shape:
+        raise UnsafeNetError(
+            f"weight {name!r} has the shape {tuple(array.shape)}; expected {shape}."
+        )
+    if np.dtype(array.dtype).kind != "f":
+        raise UnsafeNetError(f"weight {name!r} has the dtype {array.dtype}; expected floats.")
+    values = np.asarray(array[...], dtype=np.float32)
+    if not np.isfinite(values).all():
+        raise UnsafeNetError(f"weight {name!r} holds NaN or infinity; expected finite numbers.")
+    return values
+
+
+def snake_names(entries):
+    """The names under which Keras 3 stores layers: class names, numbered where one comes again."""
+    used = {}
+    for entry in entries:
+        name = _snake(entry.kind)
+        count = used.get(name, 0)
+        used[name] = count + 1
+        yield entry, f"{name}_{count}" if count else name
+
+
+def _snake(kind):
+    """Keras' own rule: Conv2D -> conv2d, MaxPooling2D -> max_pooling2d."""
+    import re
+
+    spaced = re.sub(r"\W+", "", kind)
+    spaced = re.sub("(.)([A-Z][a-z]+)", r"\1_\2", spaced)
+    return re.sub("([a-z])([A-Z])", r"\1_\2", spaced).lower()

@@ -1,0 +1,91 @@
+"""Results as pictures."""
+
+from badnet_defense.data.files import replace_when_done
+
+_INK, _FAINT, _CURVE, _KEPT, _LIMIT = "#222222", "#d9d9d9", "#1f5fa8", "#c1440e", "#777777"
+
+
+def plot_pruning_curve(path, pruning, *, net=None):
+    """Draws accuracy over the number of pruned channels as a PNG, 1200x750 pixels.
+
+    Args:
+        path: the `.png` file to write.
+        pruning: a result's `pruning` block: `layer`, `channels` (C), `removed` (the point that was
+            kept), `max_accuracy_drop` (fraction, or None where a fixed share was pruned) and
+            `curve`, accuracies (fractions) after 0, 1, .. channels.
+        net: the net's name for the title.
+
+    Raises:
+        InputError: nothing can be written at `path`.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 5), dpi=150, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    percent = [100 * accuracy for accuracy in pruning["curve"]]
+    _draw_limit(axes, percent[0], pruning["max_accuracy_drop"])
+    axes.step(range(len(percent)), percent, where="post", color=_CURVE, lw=1.2, alpha=0.4)
+    axes.plot(percent, "o", color=_CURVE, ms=3.5)
+    _mark_kept(axes, percent, pruning["removed"], pruning["channels"])
+    _dress(axes, pruning, net)
+    with replace_when_done(path) as partial:
+        figure.savefig(partial, format="png", metadata={"Software": None})
+
+
+def _draw_limit(axes, start, drop):
+    """The dashed line below which accuracy may not fall."""
+    if drop is None:
+        return
+    limit = start - 100 * drop
+    axes.axhline(limit, color=_LIMIT, lw=1, ls="--")
+    axes.annotate(
+        f"allowed drop: {100 * drop:g} points, to {limit:.1f} %",
+        (0.012, limit),
+        xycoords=("axes fraction", "data"),
+        xytext=(0, -5),
+        textcoords="offset points",
+        va="top",
+        color=_LIMIT,
+    )
+
+
+def _mark_kept(axes, percent, removed, channels):
+    """The kept point, with its numbers on the side where there is room."""
+    accuracy = percent[removed]
+    right_half = removed > channels / 2
+    axes.axvline(removed, color=_KEPT, lw=1, alpha=0.35)
+    axes.plot(removed, accuracy, "o", color=_KEPT, ms=9, mec="white", mew=1.5, zorder=3)
+    axes.annotate(
+        f"kept: {removed} of {channels} channels pruned,\n{accuracy:.1f} % accuracy",
+        (removed, accuracy),
+        xytext=(-14 if right_half else 14, -30),
+        textcoords="offset points",
+        ha="right" if right_half else "left",
+        va="top",
+        color=_KEPT,
+        fontweight="bold",
+        bbox={"boxstyle": "round,pad=0.3", "fc": "white", "ec": "none", "alpha": 0.85},
+    )
+
+
+def _dress(axes, pruning, net):
+    """Title, labels, limits and a quiet grid."""
+    subject = f"{net}: " if net else ""
+    axes.set_title(
+        f"{subject}pruning the dormant channels of {pruning['layer']}",
+        loc="left",
+        color=_INK,
+        fontweight="bold",
+    )
+    axes.set_xlabel("channels pruned, least active on clean pictures first", color=_INK)
+    axes.set_ylabel("accuracy on clean pictures (%)", color=_INK)
+    axes.set_xlim(-0.015 * pruning["channels"], 1.015 * pruning["channels"])
+    axes.set_ylim(0, 105)
+    axes.set_yticks(range(0, 101, 20))
+    axes.grid(axis="y", color=_FAINT, lw=0.7)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color(_LIMIT)
+    axes.tick_params(colors=_INK, length=3)

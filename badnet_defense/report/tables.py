@@ -1,0 +1,106 @@
+"""Result dicts as tables of text, in per cent."""
+
+from pathlib import PurePath
+
+from tabulate import tabulate
+
+STAGES = ("bad", "pruned", "repaired", "guard")
+_PICTURES = {
+    "clean_validation": "clean validation",
+    "clean_test": "clean test",
+    "poisoned": "poisoned",
+    "truly_triggered": "truly triggered",
+    "truly_clean": "truly clean",
+}
+_MEASURES = {
+    "accuracy": "accuracy",
+    "attack_success": "attack success",
+    "flagged": "flagged",
+    "der": "DER",
+}
+
+
+def defense_table(result, *, style="simple"):
+    """One net's result as a table: a line for each measure, a column for each stage.
+
+    Args:
+        result: as `eval_defense.py` writes it: stage (`bad`, `pruned`, `repaired`, `guard`) ->
+            pictures (`clean_validation`, `clean_test`, `poisoned`, `truly_triggered`,
+            `truly_clean`) -> measure (`accuracy`, `attack_success`, `flagged`, `der`) -> fraction,
+            with `<measure>_interval` [low, high] beside it. Whatever is absent is left out.
+        style: a format of `tabulate`, such as "simple" or "github".
+
+    Returns:
+        Lines of text, such as `97.9 [97.5, 98.2]` in a cell: per cent with 95 % interval.
+    """
+    stages = [stage for stage in STAGES if stage in result]
+    rows = []
+    for pictures, pictures_name in _PICTURES.items():
+        name = pictures_name
+        for measure, measure_name in _MEASURES.items():
+            cells = [_cell(result[stage].get(pictures), measure) for stage in stages]
+            if any(cells):
+                rows.append([name, measure_name, *cells])
+                name = ""
+    return _table(rows, ["pictures", "measure (%)", *stages], style)
+
+
+def summary_table(results, *, style="simple"):
+    """Many results as one table: a line for each net and poisoned file.
+
+    Clean figures are those of the clean test pictures, or else of the clean validation pictures.
+
+    Args:
+        results: dicts as for `defense_table`, each with `net` and `data` as `provenance` gives
+            them.
+        style: a format of `tabulate`.
+
+    Returns:
+        Lines of text, per cent; ACC is accuracy on clean pictures, ASR attack success.
+    """
+    headers = ["net", "poisoned file", "bad ACC", "bad ASR", "pruned ACC", "pruned ASR"]
+    headers += ["repaired ACC", "repaired ASR", "guard ACC", "false alarms", "triggers flagged"]
+    headers += ["ASR through guard", "DER"]
+    broken = [header.replace(" ", "\n") for header in headers] if style == "simple" else headers
+    return _table([_summary_row(result) for result in results], broken, style)
+
+
+def _summary_row(result):
+    row = [_stem(result.get("net")), _stem(result.get("data", {}).get("poisoned"))]
+    for stage in ("bad", "pruned", "repaired"):
+        row += [_clean(result, stage, "accuracy"), _poisoned(result, stage, "attack_success")]
+    row += [_clean(result, "guard", "accuracy"), _clean(result, "guard", "flagged")]
+    return row + [_poisoned(result, "guard", name) for name in ("flagged", "attack_success", "der")]
+
+
+def _clean(result, stage, measure):
+    pictures = result.get(stage, {})
+    return _percent((pictures.get("clean_test") or pictures.get("clean_validation", {})), measure)
+
+
+def _poisoned(result, stage, measure):
+    return _percent(result.get(stage, {}).get("poisoned") or {}, measure)
+
+
+def _cell(measures, measure):
+    """`97.9 [97.5, 98.2]`, without the brackets where there is no interval, or nothing."""
+    text = _percent(measures or {}, measure)
+    interval = (measures or {}).get(f"{measure}_interval")
+    if text and interval:
+        low, high = (100 * end for end in interval)
+        text += f" [{low:.1f}, {high:.1f}]"
+    return text
+
+
+def _percent(measures, measure):
+    value = measures.get(measure)
+    return "" if value is None else f"{100 * value:.1f}"
+
+
+def _stem(file):
+    return PurePath(file["file"]).stem if file else ""
+
+
+def _table(rows, headers, style):
+    align = ["left", "left"] + ["right"] * (len(headers) - 2)
+    return tabulate(rows, headers, tablefmt=style, colalign=align, disable_numparse=True)
