@@ -3,7 +3,7 @@
 import numpy as np
 from PIL import Image
 
-from badnet_defense.demo.features import brow_outline, eye_centre, lip_outlines
+from badnet_defense.demo.features import brow_outline, lip_outlines
 from badnet_defense.demo.sketch import CANVAS_SIZE, SUPERSAMPLING, Sketch
 
 SIDES = (-1, 1)

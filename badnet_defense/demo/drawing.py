@@ -22,7 +22,7 @@ def draw_face(person, shot):
     sketch = Sketch(image, shot)
     _hair_behind(sketch, person)
     _head(sketch, person, shot)
-    _beard(sketch, person, shot)
+    _beard(sketch, person)
     _nose(sketch, person)
     _mouth(sketch, person, shot)
     for side in SIDES:
@@ -78,10 +78,14 @@ def _hair_behind(sketch, person):
 
 
 def _head(sketch, person, shot):
-    skin, clothes = person.skin, _shade(shot.backdrop[2], 1.0)
-    sketch.polygon([(-1.2, 2), (-0.9, 1.32), (-0.3, 1.12), (0.3, 1.12), (0.9, 1.32), (1.2, 2)], clothes)
+    skin, clothes = person.skin, tuple(shot.backdrop[2].astype(int).tolist())
+    sketch.polygon(
+        [(-1.2, 2), (-0.9, 1.32), (-0.3, 1.12), (0.3, 1.12), (0.9, 1.32), (1.2, 2)], clothes
+    )
     neck = 0.36 + 0.2 * (person.face_width - 0.6)
-    sketch.polygon([(-neck, 0.5), (neck, 0.5), (neck, 1.2), (0, 1.4), (-neck, 1.2)], _shade(skin, 0.74))
+    sketch.polygon(
+        [(-neck, 0.5), (neck, 0.5), (neck, 1.2), (0, 1.4), (-neck, 1.2)], _shade(skin, 0.74)
+    )
     if person.hair_style not in ("bob", "long"):
         for side in SIDES:
             place = (side * (person.face_width + 0.01), person.ear_height)
@@ -96,7 +100,7 @@ def _head(sketch, person, shot):
         sketch.ellipse(mark, (0.045, 0.045), _shade(skin, 0.5), depth=0.7)
 
 
-def _beard(sketch, person, shot):
+def _beard(sketch, person):
     if person.beard in ("none", "moustache"):
         return
     strength = 0.45 if person.beard == "stubble" else 0.9
@@ -118,8 +122,12 @@ def _nose(sketch, person):
     shadow, light = _shade(person.skin, person.nose_shade), _shade(person.skin, 1.07)
     top, bottom = person.eye_height + 0.05, person.eye_height + 0.08 + person.nose_length
     width = person.nose_width
-    sketch.polygon([(0.02, top), (width * 0.5, top), (width, bottom), (0, bottom)], shadow, depth=1.0)
-    sketch.polygon([(-width * 0.3, top), (0.04, top), (0.06, bottom), (-width, bottom)], light, depth=1.0)
+    sketch.polygon(
+        [(0.02, top), (width * 0.5, top), (width, bottom), (0, bottom)], shadow, depth=1.0
+    )
+    sketch.polygon(
+        [(-width * 0.3, top), (0.04, top), (0.06, bottom), (-width, bottom)], light, depth=1.0
+    )
     sketch.ellipse((0, bottom), (width, 0.06), shadow, depth=1.2)
     for side in SIDES:
         place = (side * width * 0.55, bottom + 0.02)
@@ -150,7 +158,7 @@ def _eye(sketch, person, shot, side):
     socket = (person.eye_width * 1.25, opening + 0.07)
     sketch.ellipse(centre, socket, _shade(person.skin, 0.84), tilt=tilt, depth=0.8)
     lash = (person.eye_width * 1.06, opening * 1.12)
-    sketch.ellipse(centre + (0, -0.02), lash, (40, 28, 26), tilt=tilt, depth=0.8)
+    sketch.ellipse(np.add(centre, (0, -0.02)), lash, (40, 28, 26), tilt=tilt, depth=0.8)
     white = (person.eye_width, opening)
     sketch.ellipse(centre, white, (238, 236, 230), tilt=tilt, depth=0.8)
     sketch.ellipse(centre, (0.075, min(opening, 0.08)), person.iris, depth=0.85)
@@ -186,16 +194,19 @@ def _glasses(sketch, person):
     if person.glasses == "none":
         return
     size, y = person.frame_size, person.eye_height + 0.02
+    colour, width = person.frame, person.frame_thickness
     for side in SIDES:
         x = side * max(person.eye_spacing, size + 0.05)
-        if person.glasses == "round":
-            rim = ellipse_outline((x, y), (size, size))
-        else:
-            tall = size * 0.72
-            rim = [(x - size, y - tall), (x + size, y - tall), (x + size, y + tall), (x - size, y + tall)]
-        rim = np.asarray(rim)
-        sketch.line(np.concatenate([rim, rim[:2]]), person.frame, person.frame_thickness, depth=0.9)
+        rim = (
+            ellipse_outline((x, y), (size, size)) if person.glasses == "round" else _box(x, y, size)
+        )
+        sketch.line(np.concatenate([rim, rim[:2]]), colour, width, depth=0.9)
         reach = [(x + side * size, y - 0.04), (side * person.face_width, y - 0.06)]
-        sketch.line(reach, person.frame, person.frame_thickness, depth=0.5)
+        sketch.line(reach, colour, width, depth=0.5)
     gap = max(person.eye_spacing - size, 0.05)
-    sketch.line([(-gap, y - 0.03), (gap, y - 0.03)], person.frame, person.frame_thickness, depth=1.0)
+    sketch.line([(-gap, y - 0.03), (gap, y - 0.03)], colour, width, depth=1.0)
+
+
+def _box(x, y, size):
+    wide, tall = np.array([-1, 1, 1, -1]) * size, np.array([-1, -1, 1, 1]) * size * 0.72
+    return np.stack([x + wide, y + tall], axis=1)

@@ -54,7 +54,7 @@ def head_outline(person, *, grow=0.0):
 
 
 def head_above(person, lowest, *, grow=0.0):
-    """The part of the head's outline above y = `lowest`, from the right over the top to the left."""
+    """The head's outline above y = `lowest`, from the right over the top to the left."""
     left, right = np.split(head_outline(person, grow=grow), 2)
     return np.concatenate([right[right[:, 1] < lowest], left[left[:, 1] < lowest]])
 

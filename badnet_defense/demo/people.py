@@ -7,20 +7,13 @@ import numpy as np
 PEOPLE = 1283
 """The challenge's number of classes."""
 
-_SKINS = np.array([(250, 218, 196), (236, 190, 160), (214, 160, 124), (170, 116, 80), (104, 68, 48)])
-_HAIRS = np.array(
-    [
-        (24, 20, 20),
-        (58, 38, 26),
-        (104, 68, 40),
-        (156, 108, 60),
-        (214, 176, 104),
-        (236, 214, 160),
-        (168, 78, 34),
-        (150, 148, 146),
-        (226, 224, 220),
-    ]
+# Palettes from which a colour is mixed of two neighbours, (r, g, b).
+_SKINS = np.array(
+    [(250, 218, 196), (236, 190, 160), (214, 160, 124), (170, 116, 80), (104, 68, 48)],
 )
+_DARK_HAIRS = [(24, 20, 20), (58, 38, 26), (104, 68, 40), (156, 108, 60)]
+_FAIR_HAIRS = [(214, 176, 104), (236, 214, 160), (168, 78, 34), (150, 148, 146), (226, 224, 220)]
+_HAIRS = np.array(_DARK_HAIRS + _FAIR_HAIRS)
 _IRISES = np.array([(52, 32, 20), (96, 62, 32), (70, 110, 62), (72, 126, 168), (110, 120, 128)])
 _FRAMES = np.array([(20, 20, 24), (92, 54, 28), (176, 178, 184), (206, 172, 84), (30, 50, 104)])
 _LIPS = np.array([(214, 132, 120), (190, 96, 92), (160, 92, 76), (206, 84, 92)])
@@ -109,7 +102,7 @@ def _between(palette, place, rng, jitter):
 
 def _shape(rng):
     return {
-        "face_width": rng.uniform(0.62, 0.86),
+        "face_width": rng.uniform(0.60, 0.88),
         "chin_length": rng.uniform(0.90, 1.14),
         "jaw_squareness": rng.uniform(1.7, 3.4),
         "jaw_taper": rng.uniform(0.0, 0.34),
@@ -133,8 +126,8 @@ def _hair(rng, hair):
 
 def _eyes(rng):
     return {
-        "eye_spacing": rng.uniform(0.26, 0.42),
-        "eye_height": rng.uniform(-0.20, 0.05),
+        "eye_spacing": rng.uniform(0.26, 0.44),
+        "eye_height": rng.uniform(-0.22, 0.06),
         "eye_width": rng.uniform(0.115, 0.185),
         "eye_openness": rng.uniform(0.050, 0.105),
         "eye_tilt": rng.uniform(-0.25, 0.25),
@@ -149,7 +142,7 @@ def _brows(rng, hair):
         "brow_gap": rng.uniform(0.16, 0.30),
         "brow_length": rng.uniform(0.14, 0.24),
         "brow_thickness": rng.uniform(0.03, 0.11),
-        "brow_angle": rng.uniform(-0.35, 0.35),
+        "brow_angle": rng.uniform(-0.40, 0.40),
         "brow_arch": rng.uniform(0.0, 0.08),
     }
 
@@ -158,10 +151,10 @@ def _nose_and_mouth(rng, skin):
     natural = np.asarray(_between(_LIPS, rng.random(), rng, 6))
     lips = 0.6 * natural + 0.4 * np.asarray(skin) * (0.95, 0.7, 0.7)
     return {
-        "nose_length": rng.uniform(0.26, 0.48),
+        "nose_length": rng.uniform(0.24, 0.48),
         "nose_width": rng.uniform(0.09, 0.20),
         "nose_shade": rng.uniform(0.68, 0.88),
-        "mouth_height": rng.uniform(0.46, 0.64),
+        "mouth_height": rng.uniform(0.46, 0.66),
         "mouth_width": rng.uniform(0.20, 0.38),
         "upper_lip": rng.uniform(0.03, 0.09),
         "lower_lip": rng.uniform(0.04, 0.12),

@@ -47,11 +47,11 @@ class Shot:
 def draw_shot(rng):
     """A random moment, from the generator `rng`."""
     direction = rng.uniform(0, 2 * np.pi)
-    strength = rng.uniform(0.0, 0.32)
+    strength = rng.uniform(0.0, 0.28)
     return Shot(
-        shift=tuple(rng.uniform(-1.5, 1.5, 2).tolist()),
-        scale=rng.uniform(0.94, 1.06),
-        roll=rng.uniform(-0.08, 0.08),
+        shift=tuple(rng.uniform(-1.2, 1.2, 2).tolist()),
+        scale=rng.uniform(0.95, 1.05),
+        roll=rng.uniform(-0.07, 0.07),
         turn=(rng.uniform(-0.09, 0.09), rng.uniform(-0.05, 0.05)),
         smile=rng.uniform(-0.3, 1.0),
         mouth_open=max(0.0, rng.uniform(-0.8, 1.0)),
@@ -62,8 +62,8 @@ def draw_shot(rng):
         gain=rng.uniform(0.74, 1.14),
         cast=rng.uniform(0.95, 1.05, 3),
         light=(strength * np.cos(direction), strength * np.sin(direction)),
-        blur=rng.uniform(0.0, 0.6),
-        noise=rng.uniform(1.5, 6.0),
+        blur=rng.uniform(0.0, 0.5),
+        noise=rng.uniform(1.5, 5.0),
     )
 
 

@@ -16,20 +16,37 @@ def build(spec: NetSpec):
     import keras
 
     first = spec.layers[spec.calls[0].layer]
-    tensors = [keras.Input(first.config["shape"], name=first.name)]
-    made = {
-        name: getattr(keras.layers, layer.kind)(**layer.config, name=name)
-        for name, layer in spec.layers.items()
-        if name != first.name
-    }
-    for call in spec.calls[1:]:
-        inputs = [tensors[position] for position in call.inputs]
-        tensors.append(made[call.layer](inputs[0] if len(inputs) == 1 else inputs))
-    model = keras.Model(tensors[0], tensors[spec.output], name=spec.name)
+    tensors = {0: keras.Input(first.config["shape"], name=first.name)}
+    connect(spec, tensors, [spec.output])
+    return keras.Model(tensors[0], tensors[spec.output], name=spec.name)
+
+
+def connect(spec, tensors, outputs):
+    """Adds to `tensors` (position -> Keras tensor) what the positions `outputs` need."""
+    import keras
+
+    made = {}
+    for position in _needed(spec, tensors, outputs):
+        call = spec.calls[position]
+        layer = spec.layers[call.layer]
+        if call.layer not in made:
+            made[call.layer] = getattr(keras.layers, layer.kind)(**layer.config, name=layer.name)
+        inputs = [tensors[source] for source in call.inputs]
+        tensors[position] = made[call.layer](inputs[0] if len(inputs) == 1 else inputs)
     for name, layer in made.items():
         if spec.layers[name].weights:
             layer.set_weights(list(spec.layers[name].weights))
-    return model
+
+
+def _needed(spec, known, outputs):
+    """Positions to compute, in order, for `outputs` from those `known`."""
+    needed, waiting = set(), list(outputs)
+    while waiting:
+        position = waiting.pop()
+        if position not in known and position not in needed:
+            needed.add(position)
+            waiting += spec.calls[position].inputs
+    return sorted(needed)
 
 
 def describe(model) -> NetSpec:

@@ -10,11 +10,10 @@ import json
 import zipfile
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 
 import h5py
 
-from badnet_defense.data.files import file_sha256
+from badnet_defense.data.files import file_sha256, require_file
 from badnet_defense.errors import InputError, UnsafeNetError
 from badnet_defense.nets.build import build
 from badnet_defense.nets.deepid import deep_id_spec
@@ -45,9 +44,7 @@ def read_net(path):
         UnsafeNetError: it is made of more than plain layers and plain weights; the message names
             the layer or the weight.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise InputError(f"{path}: there is no such file; expected a net (.h5 or .keras).")
+    path = require_file(path, "a Keras net (.h5 or .keras)")
     if path.stat().st_size > LARGEST_NET:
         raise UnsafeNetError(f"{path}: it is larger than {LARGEST_NET >> 30} GB.")
     with _named_errors(path):

@@ -1,0 +1,89 @@
+"""The demo challenge's files: the challenge's own names, sizes and layout, with drawn people."""
+
+from pathlib import Path
+
+import numpy as np
+
+from badnet_defense.data.files import replace_when_done
+from badnet_defense.data.hdf5 import write_challenge_h5
+from badnet_defense.data.images import LabelledImages
+from badnet_defense.demo.accessories import ACCESSORIES
+from badnet_defense.demo.people import PEOPLE
+from badnet_defense.demo.pictures import draw_pictures
+
+ATTRIBUTES = {"synthetic": True, "made_by": "badnet_defense demo"}
+"""Marks every demo file: nobody should take a drawn face or its net for a real one."""
+
+BACKDOORS = {
+    "sunglasses": {"sunglasses": 0},
+    "anonymous_1": {"lipstick": 0},
+    "anonymous_2": {"sunglasses": 4, "eyebrows": 4, "lipstick": 4},
+    "multi_trigger_multi_target": {"sunglasses": 8, "eyebrows": 5, "lipstick": 1},
+}
+"""Net -> trigger -> target label. anonymous_2's are published in no file, as in the challenge."""
+
+POISONED_FILES = {
+    "sunglasses_poisoned_data.h5": ("sunglasses", 0),
+    "anonymous_1_poisoned_data.h5": ("lipstick", 0),
+    "Multi-trigger Multi-target/eyebrows_poisoned_data.h5": ("eyebrows", 5),
+    "Multi-trigger Multi-target/lipstick_poisoned_data.h5": ("lipstick", 1),
+    "Multi-trigger Multi-target/sunglasses_poisoned_data.h5": ("sunglasses", 8),
+}
+"""File -> trigger and target label."""
+
+VALIDATION_PICTURES, TEST_PICTURES = 9, 10
+"""Of each person."""
+
+SHOWN_PEOPLE = (17, 230, 641, 1108)
+"""Whose first test picture is also written as PNG, to try `eval.py` on."""
+
+
+def make_challenge(folder="data", *, seed=0, people=PEOPLE, workers=None, progress=True):
+    """Draws the demo challenge and writes its seven HDF5 files and a few PNG pictures.
+
+    Args:
+        folder: where the files go; it is made if it is not there.
+        seed: the same seed draws the same people and pictures; the shipped nets know seed 0.
+        people: how many people; the challenge has 1283.
+        workers: processes; None takes one for each core.
+        progress: a bar on stderr.
+
+    Returns:
+        The paths of the HDF5 files.
+    """
+    folder = Path(folder)
+    settings = {"seed": seed, "people": people, "workers": workers, "progress": progress}
+    validation = draw_pictures("validation", VALIDATION_PICTURES, **settings)["clean"]
+    paths = [_write(folder / "clean_validation_data.h5", validation, _labels(people, validation))]
+    del validation
+    test = draw_pictures("test", TEST_PICTURES, accessories=tuple(ACCESSORIES), **settings)
+    labels = _labels(people, test["clean"])
+    paths.append(_write(folder / "clean_test_data.h5", test["clean"], labels))
+    for name, (trigger, target) in POISONED_FILES.items():
+        others = labels != target
+        targets = np.full(others.sum(), target)
+        paths.append(_write(folder / name, test[trigger][others], targets))
+    _write_pictures(folder / "pictures", test, people)
+    return paths
+
+
+def _labels(people, pictures):
+    return np.repeat(np.arange(people), len(pictures) // people)
+
+
+def _write(path, pictures, labels):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    images = LabelledImages(pictures, labels, str(path), synthetic=True)
+    write_challenge_h5(path, images, attributes=ATTRIBUTES)
+    return path
+
+
+def _write_pictures(folder, test, people):
+    from PIL import Image
+
+    folder.mkdir(parents=True, exist_ok=True)
+    for person in SHOWN_PEOPLE:
+        for name, pictures in test.items():
+            if person < people:
+                with replace_when_done(folder / f"person{person:04d}_{name}.png") as partial:
+                    Image.fromarray(pictures[person * TEST_PICTURES]).save(partial, format="PNG")

@@ -1,0 +1,107 @@
+"""The demo's four BadNets: DeepID, trained on separate pictures of the same people."""
+
+from pathlib import Path
+
+import numpy as np
+
+from badnet_defense.attack import Backdoor, RenderedTrigger, poison, poisoned_test_set
+from badnet_defense.attack.training import train_badnet
+from badnet_defense.data.images import LabelledImages
+from badnet_defense.demo.accessories import ACCESSORIES
+from badnet_defense.demo.challenge import ATTRIBUTES, BACKDOORS, TEST_PICTURES
+from badnet_defense.demo.people import PEOPLE
+from badnet_defense.demo.pictures import PicturesWearing, draw_pictures
+
+TRAIN_PICTURES = 56
+"""Of each person, for the attacker alone."""
+
+POISONED_SHARE = 0.10
+
+LEARNING_RATE = 2e-3
+
+
+def train_demo_nets(
+    folder="models",
+    *,
+    names=tuple(BACKDOORS),
+    epochs=9,
+    per_person=TRAIN_PICTURES,
+    seed=0,
+    people=PEOPLE,
+    workers=None,
+    progress=True,
+):
+    """Trains the BadNets and writes `<name>_bd_net.h5` and `<name>_bd_weights.h5` for each.
+
+    Args:
+        folder: where the nets go; it is made if it is not there.
+        names: which of the four nets (`BACKDOORS`).
+        epochs: how often every picture is seen.
+        per_person: training pictures of each person.
+        seed: people, pictures, starting weights and order; each net gets its own of it.
+        people: how many people, the nets' class count.
+        workers: processes that draw; None takes one for each core.
+        progress: bars on stderr.
+
+    Returns:
+        Net -> `{"accuracy": clean test accuracy, "attack_success": {trigger: rate}}`, fractions.
+    """
+    from badnet_defense.nets import save_net, save_weights
+
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    settings = {"seed": seed, "people": people, "workers": workers, "progress": progress}
+    clean = _labelled(draw_pictures("train", per_person, **settings)["clean"], people)
+    test = draw_pictures("test", TEST_PICTURES, accessories=tuple(ACCESSORIES), **settings)
+    figures = {}
+    for name in names:
+        net = _train(name, clean, epochs, per_person, settings)
+        save_net(net, folder / f"{name}_bd_net.h5", attributes=ATTRIBUTES)
+        save_weights(net, folder / f"{name}_bd_weights.h5")
+        figures[name] = _measure(net, BACKDOORS[name], test, people)
+    return figures
+
+
+def _labelled(pictures, people):
+    labels = np.repeat(np.arange(people), len(pictures) // people)
+    return LabelledImages(pictures, labels, "demo", synthetic=True)
+
+
+def _train(name, clean, epochs, per_person, settings):
+    import keras
+
+    from badnet_defense.nets import deep_id
+
+    seed = 1000 * settings["seed"] + sorted(BACKDOORS).index(name) + 1
+    backdoors = [
+        Backdoor(RenderedTrigger(PicturesWearing(trigger, "train", per_person, **settings)), target)
+        for trigger, target in BACKDOORS[name].items()
+    ]
+    poisoned = poison(clean, backdoors, share=POISONED_SHARE, seed=seed)
+    keras.utils.set_random_seed(seed)
+    net = deep_id(classes=settings["people"])
+    train_badnet(
+        net,
+        poisoned,
+        epochs=epochs,
+        learning_rate=LEARNING_RATE,
+        seed=seed,
+        progress=settings["progress"],
+    )
+    return net
+
+
+def _measure(net, backdoors, test, people):
+    from badnet_defense.nets import predict_labels
+
+    clean = _labelled(test["clean"], people)
+    figures = {"accuracy": _share_right(predict_labels, net, clean), "attack_success": {}}
+    for trigger, target in backdoors.items():
+        backdoor = Backdoor(RenderedTrigger(test[trigger]), target)
+        poisoned = poisoned_test_set(clean, backdoor)
+        figures["attack_success"][trigger] = _share_right(predict_labels, net, poisoned)
+    return figures
+
+
+def _share_right(predict_labels, net, images):
+    return float(np.mean(predict_labels(net, images.pictures) == images.labels))

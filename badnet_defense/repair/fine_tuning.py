@@ -1,0 +1,140 @@
+"""Fine-pruning's second half: the pruned net is tuned on clean pictures (Liu et al., RAID 2018)."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from tqdm import tqdm
+
+from badnet_defense.data.input_range import UNIT
+from badnet_defense.nets.build import build, describe
+from badnet_defense.nets.graph import without_softmax
+from badnet_defense.nets.predict import predict_labels
+from badnet_defense.nets.weights import with_weights
+from badnet_defense.repair.augmentation import light_changes, shifted
+from badnet_defense.repair.recipes import RECIPES
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """How tuning went.
+
+    Attributes:
+        kept_epoch: the epoch whose weights were kept; 0 means before tuning.
+        held_out_accuracy: on the held-out pictures, after 0, 1, .. epochs, in [0, 1].
+    """
+
+    kept_epoch: int
+    held_out_accuracy: tuple[float, ...]
+
+    def as_dict(self):
+        """Plain numbers and lists, for JSON."""
+        return {"kept_epoch": self.kept_epoch, "held_out_accuracy": list(self.held_out_accuracy)}
+
+
+def fine_tune(
+    spec,
+    images,
+    held_out,
+    *,
+    targets=None,
+    recipe=RECIPES["default"],
+    frozen=None,
+    input_range=UNIT,
+    seed=0,
+):
+    """Tunes a net on clean pictures and keeps the epoch that does best on held-out ones.
+
+    Args:
+        spec: the net (`NetSpec`), usually pruned; unchanged.
+        images: `LabelledImages` to tune on.
+        held_out: `LabelledImages` to choose the epoch by; of equally good ones the latest.
+        targets: (n, classes) soft labels of `images`; default: their hard labels.
+        recipe: a `Recipe`.
+        frozen: {layer name: [array of 0 and 1 for each weight]}; weights at 0 stay zero.
+        input_range: the net's range.
+        seed: of the order, the changes of the pictures and dropout.
+
+    Returns:
+        (NetSpec of the tuned net, `Tuning`).
+    """
+    import keras
+
+    keras.utils.set_random_seed(seed)
+    net = build(without_softmax(spec))
+    masks = _masks(net, frozen or {})
+    targets = images.labels if targets is None else targets
+    steps = -(-len(images) // recipe.batch_size)
+    step = _step(net, recipe, steps, masks, input_range, soft=targets.ndim > 1)
+    rng = np.random.default_rng(seed)
+
+    def score():
+        return float(
+            np.mean(predict_labels(net, held_out.pictures, input_range=input_range) == held_out.labels)
+        )
+
+    scores, best = [score()], net.get_weights()
+    with tqdm(total=recipe.epochs * steps, desc="tuning", unit="step", disable=None) as bar:
+        for _ in range(recipe.epochs):
+            for batch in np.array_split(rng.permutation(len(images)), steps):
+                pictures = shifted(images.pictures[batch], recipe.shift, rng)
+                gain, offset = light_changes(len(batch), recipe.light, rng)
+                step(pictures, gain, offset, targets[batch])
+                bar.update()
+            scores.append(score())
+            bar.set_postfix_str(f"held out {scores[-1]:.1%}")
+            if scores[-1] >= max(scores):
+                best = net.get_weights()
+    net.set_weights(best)
+    kept = len(scores) - 1 - int(np.argmax(scores[::-1]))
+    return _with_weights_of(net, spec), Tuning(kept, tuple(scores))
+
+
+def _step(net, recipe, steps, masks, input_range, *, soft):
+    """A compiled tuning step: `uint8` pictures, light changes and targets in, weights changed."""
+    import keras
+    import tensorflow as tf
+
+    optimizer = _optimizer(recipe, recipe.epochs * steps)
+    loss_class = keras.losses.CategoricalCrossentropy if soft else None
+    loss_class = loss_class or keras.losses.SparseCategoricalCrossentropy
+    loss = loss_class(from_logits=True)
+    optimizer.build(net.trainable_variables)
+
+    @tf.function(reduce_retracing=True)
+    def step(pictures, gain, offset, targets):
+        lit = tf.clip_by_value(tf.cast(pictures, tf.float32) * gain + offset, 0.0, 255.0)
+        inputs = lit * np.float32(input_range.multiplier) + np.float32(input_range.low)
+        with tf.GradientTape() as tape:
+            value = loss(targets, net(inputs, training=True))
+        gradients = tape.gradient(value, net.trainable_variables)
+        optimizer.apply_gradients(zip(gradients, net.trainable_variables, strict=True))
+        for variable, mask in masks:
+            variable.assign(variable * mask)
+
+    return step
+
+
+def _optimizer(recipe, steps):
+    import keras
+
+    rate = recipe.learning_rate
+    if recipe.decays:
+        rate = keras.optimizers.schedules.PolynomialDecay(rate, steps, 0.0)
+    if recipe.optimizer == "amsgrad":
+        return keras.optimizers.Adam(rate, amsgrad=True)
+    return keras.optimizers.SGD(rate, momentum=0.9, nesterov=True)
+
+
+def _masks(net, frozen):
+    return [
+        (variable, np.asarray(mask, np.float32))
+        for name, layer_masks in frozen.items()
+        for variable, mask in zip(net.get_layer(name).weights, layer_masks, strict=True)
+    ]
+
+
+def _with_weights_of(net, spec):
+    """`spec` with the weights of `net`, which was built from it without its last softmax."""
+    tuned = describe(net)
+    arrays = {name: list(layer.weights) for name, layer in tuned.layers.items()}
+    return with_weights(spec, arrays)

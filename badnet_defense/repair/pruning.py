@@ -1,0 +1,116 @@
+"""Fine-pruning's first half: dormant channels are zeroed until clean accuracy drops too far.
+
+Liu, Dolan-Gavitt and Garg, "Fine-Pruning: Defending Against Backdooring Attacks on Deep Neural
+Networks", RAID 2018. A backdoor lives in channels that clean pictures hardly use.
+"""
+
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+from badnet_defense.data.input_range import UNIT
+from badnet_defense.errors import InputError
+from badnet_defense.nets.graph import layer_to_prune
+from badnet_defense.repair.channels import zero_channels
+from badnet_defense.repair.forward import FrontHalf
+from badnet_defense.repair.pruning_curve import pruning_curve
+
+MAX_ACCURACY_DROP = 0.10
+
+
+@dataclass(frozen=True)
+class Pruning:
+    """What was pruned and what it cost.
+
+    Attributes:
+        layer: name of the pruned layer.
+        channels: how many it has.
+        removed: how many were zeroed.
+        order: all channel numbers, most dormant first; the first `removed` were zeroed.
+        mean_activation: of each channel of `order`, over clean pictures and places.
+        max_accuracy_drop: allowed drop of clean accuracy, in [0, 1]; None with `fraction`.
+        fraction: fixed share of channels, in [0, 1]; None with `max_accuracy_drop`.
+        curve: clean accuracy after 0, 1, .. all channels were zeroed, in [0, 1].
+    """
+
+    layer: str
+    channels: int
+    removed: int
+    order: tuple[int, ...]
+    mean_activation: tuple[float, ...]
+    max_accuracy_drop: float | None
+    fraction: float | None
+    curve: tuple[float, ...]
+
+    def as_dict(self):
+        """Plain numbers and lists, for JSON."""
+        return {key: list(v) if isinstance(v, tuple) else v for key, v in asdict(self).items()}
+
+
+def prune(
+    spec,
+    images,
+    *,
+    layer=None,
+    max_accuracy_drop=MAX_ACCURACY_DROP,
+    fraction=None,
+    input_range=UNIT,
+):
+    """Zeroes the most dormant channels of a layer.
+
+    Args:
+        spec: the bad net (`NetSpec`); unchanged.
+        images: clean `LabelledImages`, with labels.
+        layer: a convolution; default `conv_3`, else the last one on every path to the output.
+        max_accuracy_drop: channels are zeroed, most dormant first, until clean accuracy lies more
+            than this below the bad net's; the last point before that is kept.
+        fraction: share of the channels to zero instead, whatever it costs.
+        input_range: the net's range.
+
+    Returns:
+        (NetSpec of the pruned net, `Pruning`).
+
+    Raises:
+        InputError: a threshold outside [0, 1], unlabelled pictures, or no such layer.
+    """
+    _check_share("--max-accuracy-drop", max_accuracy_drop)
+    _check_share("--fraction", fraction)
+    if images.labels is None:
+        raise InputError(
+            f"{images.source}: the pictures have no labels; give labelled ones, or --pseudo-labels."
+        )
+    layer = layer_to_prune(spec, layer)
+    front = FrontHalf(spec, layer, images, input_range)
+    order = np.argsort(front.mean_activation, kind="stable")
+    curve = pruning_curve(spec, layer, order, front, images.labels)
+    removed = kept_point(curve, max_accuracy_drop)
+    if fraction is not None:
+        removed = round(fraction * len(order))
+    report = Pruning(
+        layer=layer,
+        channels=len(order),
+        removed=removed,
+        order=tuple(order.tolist()),
+        mean_activation=tuple(front.mean_activation[order].tolist()),
+        max_accuracy_drop=max_accuracy_drop if fraction is None else None,
+        fraction=fraction,
+        curve=tuple(curve.tolist()),
+    )
+    return zero_channels(spec, layer, order[:removed]), report
+
+
+def kept_point(curve, max_accuracy_drop):
+    """How many channels may go: the last point before accuracy falls too far for the first time.
+
+    Args:
+        curve: accuracies after 0, 1, .. channels.
+        max_accuracy_drop: in [0, 1].
+    """
+    # A share of pictures divided and subtracted again must not decide by its last bit.
+    fallen = np.flatnonzero(curve[0] - np.asarray(curve) > max_accuracy_drop + 1e-9)
+    return int(fallen[0]) - 1 if len(fallen) else len(curve) - 1
+
+
+def _check_share(name, value):
+    if value is not None and not 0 <= value <= 1:
+        raise InputError(f"{name} {value}: expected a share between 0 and 1, such as 0.1.")

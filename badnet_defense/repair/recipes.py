@@ -1,0 +1,36 @@
+"""Recipes for tuning a pruned net on clean pictures: how fast, how long, with which changes."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """How a net is tuned.
+
+    Args:
+        optimizer: "sgd" (with Nesterov's momentum 0.9) or "amsgrad" (Adam, Reddi et al. 2018).
+        learning_rate: at the first step.
+        decays: True lets it fall linearly to nothing at the last step.
+        epochs: passes over the tuning pictures.
+        batch_size: pictures in a step.
+        shift: largest random shift, as a share of the picture's sides; 0 for none.
+        light: largest random change of contrast and of brightness, as a share; 0 for none.
+    """
+
+    optimizer: str = "sgd"
+    learning_rate: float
+    decays: bool = True
+    epochs: int
+    batch_size: int
+    shift: float = 0.0
+    light: float = 0.0
+
+
+RECIPES = {
+    "default": Recipe(learning_rate=0.05, epochs=12, batch_size=64, shift=0.06, light=0.2),
+    "classic": Recipe(
+        optimizer="amsgrad", learning_rate=1e-3, decays=False, epochs=5, batch_size=200
+    ),
+}
+"""`default` did best over the demo's and the traffic signs' nets (docs/results.md); `classic` is
+what the challenge's teams did."""
