@@ -47,7 +47,7 @@ def read_net(path):
     path = require_file(path, "a Keras net (.h5 or .keras)")
     if path.stat().st_size > LARGEST_NET:
         raise UnsafeNetError(f"{path}: it is larger than {LARGEST_NET >> 30} GB.")
-    with _named_errors(path):
+    with named_errors(path):
         if zipfile.is_zipfile(path):
             spec = _read_keras_zip(path)
         elif h5py.is_hdf5(path):
@@ -59,7 +59,7 @@ def read_net(path):
 
 
 @contextmanager
-def _named_errors(path):
+def named_errors(path):
     """Puts the file's name before every refusal; a damaged file is one too."""
     try:
         yield
@@ -105,13 +105,20 @@ def _output_bias(file):
 
 
 def _read_keras_zip(path):
-    with zipfile.ZipFile(path) as archive:
-        document = _parsed(_member(archive, "config.json", LARGEST_CONFIG))
+    with opened_keras_zip(path) as (document, file):
         spec, root = parse_model(document)
-        weights = _member(archive, "model.weights.h5", LARGEST_NET)
-    with h5py.File(io.BytesIO(weights), "r") as file:
         spec = with_weights(spec, find_arrays(spec, root, file))
         return replace(spec, attributes=_notes(file))
+
+
+@contextmanager
+def opened_keras_zip(path):
+    """(configuration as parsed JSON, open weights `h5py.File`) of a `.keras` file, in memory."""
+    with zipfile.ZipFile(path) as archive:
+        document = _parsed(_member(archive, "config.json", LARGEST_CONFIG))
+        weights = _member(archive, "model.weights.h5", LARGEST_NET)
+    with h5py.File(io.BytesIO(weights), "r") as file:
+        yield document, file
 
 
 def _member(archive, name, limit):

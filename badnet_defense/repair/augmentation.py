@@ -33,3 +33,31 @@ def light_changes(count, share, rng):
     offset = 127.5 * (1 - contrast) + 255 * brightness
     shape = (count, 1, 1, 1)
     return contrast.reshape(shape).astype(np.float32), offset.reshape(shape).astype(np.float32)
+
+
+def erased(pictures, share, rng):
+    """Copies of which some carry a rectangle of one random colour (Zhong et al., AAAI 2020).
+
+    A net that keeps its answer under any such patch can't hang on one patch of one colour.
+
+    Args:
+        pictures: (n, h, w, c), pixels 0-255.
+        share: of the pictures that get a rectangle, in [0, 1].
+        rng: a NumPy generator.
+    """
+    count, height, width, channels = pictures.shape
+    area = rng.uniform(0.02, 0.25, count) * (rng.uniform(size=count) < share)
+    aspect = np.exp(rng.uniform(np.log(0.3), np.log(1 / 0.3), count))
+    rows = _inside(height, np.sqrt(area * aspect), rng)
+    columns = _inside(width, np.sqrt(area / aspect), rng)
+    mask = (rows[:, :, None] & columns[:, None, :])[..., None]
+    colours = rng.integers(0, 256, (count, 1, 1, channels)).astype(pictures.dtype)
+    return np.where(mask, colours, pictures)
+
+
+def _inside(length, share, rng):
+    """(n, length) True along a random stretch of `share` (n,) of the length."""
+    span = np.round(np.minimum(share, 1) * length)
+    start = np.floor(rng.uniform(size=len(share)) * (length - span + 1))
+    places = np.arange(length)
+    return (places >= start[:, None]) & (places < (start + span)[:, None])

@@ -64,7 +64,9 @@ class BackHalf:
             ]
             return new, judge([*sides, *new], labels, rivals)
 
-        return tf.function(step, autograph=False), tf.function(judge, autograph=False)
+        return (
+            tf.function(one, autograph=False, reduce_retracing=True) for one in (step, judge)
+        )
 
 
 class Answers:

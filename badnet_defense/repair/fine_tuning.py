@@ -10,7 +10,7 @@ from badnet_defense.nets.build import build, describe
 from badnet_defense.nets.graph import without_softmax
 from badnet_defense.nets.predict import predict_labels
 from badnet_defense.nets.weights import with_weights
-from badnet_defense.repair.augmentation import light_changes, shifted
+from badnet_defense.repair.augmentation import erased, light_changes, shifted
 from badnet_defense.repair.recipes import RECIPES
 
 
@@ -77,6 +77,7 @@ def fine_tune(
         for _ in range(recipe.epochs):
             for batch in np.array_split(rng.permutation(len(images)), steps):
                 pictures = shifted(images.pictures[batch], recipe.shift, rng)
+                pictures = erased(pictures, recipe.erase, rng) if recipe.erase else pictures
                 gain, offset = light_changes(len(batch), recipe.light, rng)
                 step(pictures, gain, offset, targets[batch])
                 bar.update()
@@ -120,9 +121,10 @@ def _optimizer(recipe, steps):
     rate = recipe.learning_rate
     if recipe.decays:
         rate = keras.optimizers.schedules.PolynomialDecay(rate, steps, 0.0)
+    clip = recipe.clip or None
     if recipe.optimizer == "amsgrad":
-        return keras.optimizers.Adam(rate, amsgrad=True)
-    return keras.optimizers.SGD(rate, momentum=0.9, nesterov=True)
+        return keras.optimizers.Adam(rate, amsgrad=True, global_clipnorm=clip)
+    return keras.optimizers.SGD(rate, momentum=0.9, nesterov=True, global_clipnorm=clip)
 
 
 def _masks(net, frozen):

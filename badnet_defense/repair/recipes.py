@@ -14,6 +14,8 @@ class Recipe:
         epochs: passes over the tuning pictures.
         batch_size: pictures in a step.
         shift: largest random shift, as a share of the picture's sides; 0 for none.
+        clip: largest global norm of the gradients (Pascanu et al. 2013); 0 for no limit.
+        erase: share of the pictures that get a rectangle of a random colour, in [0, 1].
         light: largest random change of contrast and of brightness, as a share; 0 for none.
     """
 
@@ -22,8 +24,10 @@ class Recipe:
     decays: bool = True
     epochs: int
     batch_size: int
+    clip: float = 0.0
     shift: float = 0.0
     light: float = 0.0
+    erase: float = 0.0
 
 
 RECIPES = {

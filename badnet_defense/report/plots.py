@@ -52,18 +52,18 @@ def _draw_limit(axes, start, drop):
 
 
 def _mark_kept(axes, percent, removed, channels):
-    """The kept point, with its numbers on the side where there is room."""
+    """The kept point, with its numbers at the foot of its line, where a falling curve is not."""
     accuracy = percent[removed]
     right_half = removed > channels / 2
     axes.axvline(removed, color=_KEPT, lw=1, alpha=0.35)
     axes.plot(removed, accuracy, "o", color=_KEPT, ms=9, mec="white", mew=1.5, zorder=3)
     axes.annotate(
         f"kept: {removed} of {channels} channels pruned,\n{accuracy:.1f} % accuracy",
-        (removed, accuracy),
-        xytext=(-14 if right_half else 14, -30),
+        (removed, 4),
+        xytext=(-8 if right_half else 8, 0),
         textcoords="offset points",
         ha="right" if right_half else "left",
-        va="top",
+        va="bottom",
         color=_KEPT,
         fontweight="bold",
         bbox={"boxstyle": "round,pad=0.3", "fc": "white", "ec": "none", "alpha": 0.85},

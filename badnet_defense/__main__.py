@@ -1,0 +1,20 @@
+"""python3 -m badnet_defense COMMAND: what is not a script of its own."""
+
+from badnet_defense import commands, console
+
+
+def main():
+    """Parses the command and runs it."""
+    parser = console.parser(
+        "Find, repair and guard against backdoors in image classifiers.",
+        prog="python3 -m badnet_defense",
+    )
+    chosen = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    commands.add_demo(chosen)
+    commands.add_summary(chosen)
+    arguments = parser.parse_args()
+    arguments.run(arguments)
+
+
+if __name__ == "__main__":
+    console.run(main)

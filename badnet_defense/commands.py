@@ -1,0 +1,171 @@
+"""What the scripts do once their arguments are parsed: call one run, print, write.
+
+Imports stand inside the functions: TensorFlow takes three seconds, and a picture is answered
+without it.
+"""
+
+from badnet_defense.console import add_input_range, load_tensorflow
+from badnet_defense.errors import InputError
+
+
+def add_repair_options(parser, root):
+    """Adds the options of `fine_prune.py`."""
+    add = parser.add_argument
+    add("--clean", default=str(root / "data/clean_validation_data.h5"), help="clean pictures")
+    add("--layer", help="layer to prune; None: conv_3, else the last one on every path")
+    amount = parser.add_mutually_exclusive_group()
+    amount.add_argument("--max-accuracy-drop", type=float, help="in [0, 1]; None: the default")
+    amount.add_argument("--fraction", type=float, help="prune this share of channels instead")
+    add("--tuning", choices=("default", "classic"), default="default", help="recipe")
+    add("--epochs", type=int, help="of tuning; None: the recipe's")
+    add("--keep-pruned", action="store_true", help="hold the pruned channels at zero")
+    add("--pseudo-labels", action="store_true", help="take the net's own soft answers as labels")
+    add("--seed", type=int, default=0, help="of everything that is drawn at random")
+    add("--out", default=str(root / "fine_pruned_models"), help="folder for what is made")
+    add("--json", help="also write the result here")
+    add_input_range(parser)
+
+
+def repair(arguments):
+    """Repairs a net as the arguments say, prints the clean pictures' table and writes the files."""
+    load_tensorflow()
+    from badnet_defense.measure.results import write_json
+    from badnet_defense.report.tables import defense_table
+    from badnet_defense.runs.repairing import repair_file
+
+    result = repair_file(**_repair_settings(arguments))
+    if arguments.json:
+        write_json(arguments.json, result)
+    pruning = result["pruning"]
+    print(
+        f"{arguments.model}: {pruning['removed']} of {pruning['channels']} channels of "
+        f"{pruning['layer']} pruned; written to {arguments.out}"
+    )
+    print(defense_table(result))
+
+
+def _repair_settings(arguments):
+    """The arguments of `fine_prune.py` as `repair_file` takes them."""
+    from dataclasses import replace
+
+    from badnet_defense.repair.recipes import RECIPES
+
+    settings = {
+        name: getattr(arguments, name)
+        for name in ("layer", "max_accuracy_drop", "fraction")
+        if getattr(arguments, name) is not None
+    }
+    recipe = RECIPES[arguments.tuning]
+    if arguments.epochs is not None:
+        if arguments.epochs < 0:
+            raise InputError(f"--epochs {arguments.epochs}: expected 0 or more.")
+        recipe = replace(recipe, epochs=arguments.epochs)
+    shared = ("model", "clean", "out", "pseudo_labels", "keep_pruned", "input_range", "seed")
+    return {**settings, **{name: getattr(arguments, name) for name in shared}, "recipe": recipe}
+
+
+def add_defence_options(parser, root):
+    """Adds what `eval_defense.py` and `eval_defense_nodata.py` share."""
+    add = parser.add_argument
+    add("--clean-validation", default=str(root / "data/clean_validation_data.h5"), help="pictures")
+    add("--clean-test", default=str(root / "data/clean_test_data.h5"), help="pictures")
+    add("--repaired", help="the repaired net; None: the model's own, made if it is not there")
+    add("--models", default=str(root / "fine_pruned_models"), help="folder of repaired nets")
+    add("--seed", type=int, default=0, help="of a repair, if one has to be made")
+    add("--json", help="write the result here")
+    add_input_range(parser)
+
+
+def judge(arguments, *, poisoned=None, trigger_labels=None):
+    """Measures a defence as the arguments say, prints its table and writes its JSON."""
+    load_tensorflow()
+    from badnet_defense.measure.results import write_json
+    from badnet_defense.report.tables import defense_table
+    from badnet_defense.runs.judging import judge_defense
+
+    result = judge_defense(
+        arguments.model,
+        {
+            "clean_validation": arguments.clean_validation,
+            "clean_test": arguments.clean_test,
+            "poisoned": poisoned,
+        },
+        folder=arguments.models,
+        repaired=arguments.repaired,
+        trigger_labels=trigger_labels,
+        input_range=arguments.input_range,
+        seed=arguments.seed,
+    )
+    if arguments.json:
+        write_json(arguments.json, result)
+    print(defense_table(result))
+
+
+def answer(arguments, *, root):
+    """Prints the class of each picture, or the accuracy of a net on a data set."""
+    from badnet_defense.runs.answering import answer_pictures, data_accuracy
+
+    inputs = arguments.inputs
+    if inputs[0].endswith((".h5", ".hdf5")):
+        if len(inputs) != 2:
+            raise InputError(f"{len(inputs)} files came; expected DATA.h5 and MODEL.")
+        load_tensorflow()
+        accuracy = data_accuracy(*inputs, input_range=arguments.input_range)
+        print(f"Classification accuracy: {100 * accuracy:.2f}")
+        return
+    answers = answer_pictures(
+        inputs, arguments.net or "sunglasses", root=root, input_range=arguments.input_range
+    )
+    for path, label in zip(inputs, answers, strict=True):
+        print(label if len(inputs) == 1 else f"{path}\t{label}")
+
+
+def submission(name, *, root):
+    """One of the contest's four scripts: prints the answer of the net `name` for its pictures."""
+    from badnet_defense.console import parser
+
+    arguments = parser(f"The guarded net {name}: the class of a picture, or N for poisoned.")
+    arguments.add_argument("inputs", nargs="+", metavar="PICTURE", help="PNG or JPEG")
+    add_input_range(arguments)
+    parsed = arguments.parse_args()
+    parsed.net = name
+    answer(parsed, root=root)
+
+
+def add_demo(chosen):
+    """Adds the command that makes the demo challenge."""
+    help_text = "make the demo challenge: drawn faces in the challenge's files"
+    own = chosen.add_parser("demo", help=help_text, description=help_text)
+    own.add_argument("--out", default="data", help="folder for the data (default data)")
+    own.add_argument("--train", action="store_true", help="also train its four nets, for an hour")
+    own.add_argument("--models", default="models", help="folder for the nets (default models)")
+    own.add_argument("--seed", type=int, default=0, help="of people, pictures and nets")
+    own.set_defaults(run=_demo)
+
+
+def _demo(arguments):
+    from badnet_defense.demo import make_challenge, train_demo_nets
+
+    make_challenge(arguments.out, seed=arguments.seed)
+    if arguments.train:
+        load_tensorflow()
+        train_demo_nets(arguments.models, seed=arguments.seed)
+
+
+def add_summary(chosen):
+    """Adds the command that joins results into one table."""
+    help_text = "join result files into one table"
+    own = chosen.add_parser("summary", help=help_text, description=help_text)
+    own.add_argument("results", nargs="+", metavar="RESULT.json")
+    own.add_argument("--json", help="write all results into one file")
+    own.set_defaults(run=_summary)
+
+
+def _summary(arguments):
+    from badnet_defense.measure.results import read_json, write_json
+    from badnet_defense.report.tables import summary_table
+
+    results = [read_json(path) for path in arguments.results]
+    if arguments.json:
+        write_json(arguments.json, {"schema": 1, "results": results})
+    print(summary_table(results))

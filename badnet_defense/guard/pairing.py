@@ -1,0 +1,80 @@
+"""Which repaired net belongs to which bad net: by the SHA-256 that the repair has noted."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from badnet_defense.data.files import file_sha256
+from badnet_defense.errors import InputError
+from badnet_defense.nets.loader import read_net
+from badnet_defense.nets.spec import NetSpec
+
+FOLDER = "fine_pruned_models"
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A bad net and its own repair.
+
+    Attributes:
+        bad, repaired: `NetSpec`.
+        pruning: what was pruned on the way, as `Pruning.as_dict` gives it, or None.
+    """
+
+    bad: NetSpec
+    repaired: NetSpec
+    pruning: dict | None
+
+
+def read_pair(model, repaired=None, *, folder=FOLDER):
+    """Reads a bad net and its repair.
+
+    Args:
+        model: path of the bad net.
+        repaired: path of the repaired net; default: the file of the same stem in `folder`.
+        folder: where `fine_prune.py` writes.
+
+    Raises:
+        InputError: one of them is missing, or the repair was made from another net.
+    """
+    path = Path(repaired) if repaired else Path(folder) / f"{Path(model).stem}.h5"
+    bad = read_net(model)
+    if not path.is_file():
+        raise InputError(f"{path}: no repair of {model} is there; make it: fine_prune.py {model}")
+    net = read_net(path)
+    _check_source(net, path, bad, model)
+    if (net.input_shape, net.classes) != (bad.input_shape, bad.classes):
+        raise InputError(
+            f"{path}: it maps {net.input_shape} to {net.classes} classes, but {model} maps "
+            f"{bad.input_shape} to {bad.classes}; give the repair of this very net."
+        )
+    return Pair(bad, net, _noted_pruning(net, path))
+
+
+def belongs(model, repaired):
+    """True where the file `repaired` is there and notes that it was made from the file `model`."""
+    if not Path(repaired).is_file():
+        return False
+    return read_net(repaired).attributes.get("source_sha256") == file_sha256(model)
+
+
+def _check_source(net, path, bad, model):
+    source = net.attributes.get("source_sha256")
+    if source is None:
+        raise InputError(
+            f"{path}: it does not say which net it was made from; expected a net that "
+            f"fine_prune.py made from {model}."
+        )
+    if source != bad.attributes["file_sha256"]:
+        raise InputError(
+            f"{path}: it was made from another net (SHA-256 {source[:12]}..) than {model} "
+            f"({bad.attributes['file_sha256'][:12]}..); make this one's repair: fine_prune.py {model}"
+        )
+
+
+def _noted_pruning(net, path):
+    note = net.attributes.get("pruning")
+    try:
+        return None if note is None else json.loads(note)
+    except (ValueError, TypeError):
+        raise InputError(f"{path}: its note on pruning is not JSON; make the repair again.") from None

@@ -1,0 +1,81 @@
+"""What a defence costs on clean pictures and catches on poisoned ones, stage by stage."""
+
+from badnet_defense.data.input_range import UNIT
+from badnet_defense.measure import metrics
+from badnet_defense.measure.guard_answers import guard_answers
+from badnet_defense.nets.predict import predict_labels
+
+NETS = ("bad", "pruned", "repaired")
+
+
+def evaluate_defense(nets, sets, *, classes, input_range=UNIT, triggered=None):
+    """Every stage on every set of pictures.
+
+    Args:
+        nets: {"bad": `keras.Model`, "pruned": .., "repaired": ..}; "pruned" may be absent.
+        sets: {"clean_validation": `LabelledImages`, "clean_test": .., "poisoned": ..}; whatever is
+            absent is left out. The labels of "poisoned" are the attacker's.
+        classes: N.
+        input_range: the nets' range.
+        triggered: (n,) True for each picture of "poisoned" that really carries a trigger; adds
+            "truly_triggered" and "truly_clean".
+
+    Returns:
+        {stage: {set: {metric: fraction, metric_interval: [low, high]}}} for the nets and "guard".
+    """
+    answers = {
+        name: {
+            part: predict_labels(net, images.pictures, input_range=input_range)
+            for part, images in sets.items()
+        }
+        for name, net in nets.items()
+    }
+    answers["guard"] = {
+        part: guard_answers(answers["bad"][part], answers["repaired"][part], classes)
+        for part in sets
+    }
+    result = {stage: {} for stage in answers}
+    for stage, given in answers.items():
+        for part, images in sets.items():
+            result[stage][part] = _measures(stage, part, given[part], images.labels, classes)
+        if triggered is not None and "poisoned" in sets:
+            labels = sets["poisoned"].labels
+            for part, rows in (("truly_triggered", triggered), ("truly_clean", ~triggered)):
+                if rows.any():
+                    chosen = None if labels is None or part == "truly_clean" else labels[rows]
+                    result[stage][part] = _measures(
+                        stage, part, given["poisoned"][rows], chosen, classes
+                    )
+    _rate(result)
+    return result
+
+
+def _measures(stage, part, predicted, labels, classes):
+    measured = {}
+    if labels is not None:
+        attacked = part in ("poisoned", "truly_triggered")
+        name = "attack_success" if attacked else "accuracy"
+        measured[name] = getattr(metrics, name)(predicted, labels)
+    if stage == "guard":
+        measured["flagged"] = metrics.flagged(predicted, classes)
+    count = len(predicted)
+    intervals = {
+        f"{name}_interval": list(metrics.wilson_interval(round(share * count), count))
+        for name, share in measured.items()
+    }
+    return {**measured, **intervals, "pictures": count}
+
+
+def _rate(result):
+    """Adds the defense effectiveness rating where both clean accuracy and attack are known."""
+    part = "clean_test" if "clean_test" in result["bad"] else "clean_validation"
+    clean = {stage: measured.get(part, {}).get("accuracy") for stage, measured in result.items()}
+    for stage, measured in result.items():
+        poisoned = measured.get("poisoned", {})
+        if stage != "bad" and clean[stage] is not None and "attack_success" in poisoned:
+            poisoned["der"] = metrics.defense_effectiveness(
+                bad_accuracy=clean["bad"],
+                bad_success=result["bad"]["poisoned"]["attack_success"],
+                accuracy=clean[stage],
+                success=poisoned["attack_success"],
+            )

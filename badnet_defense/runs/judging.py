@@ -1,0 +1,79 @@
+"""From a bad net's file, its repair and data sets to the figures of the defence."""
+
+import logging
+import time
+from pathlib import Path
+
+from badnet_defense.data import read_images, read_trigger_labels
+from badnet_defense.data.input_range import UNIT
+from badnet_defense.guard.pairing import belongs, read_pair
+from badnet_defense.measure.belonging import check_belonging
+from badnet_defense.measure.evaluation import evaluate_defense
+from badnet_defense.measure.results import provenance
+from badnet_defense.nets import build
+from badnet_defense.repair.channels import zero_channels
+from badnet_defense.runs.repairing import repair_file
+
+log = logging.getLogger(__name__)
+
+
+def judge_defense(
+    model, data, *, folder, repaired=None, trigger_labels=None, input_range=UNIT, seed=0
+):
+    """Every stage of a net's defence on clean and poisoned pictures.
+
+    Args:
+        model: path of the bad net.
+        data: {"clean_validation": path, "clean_test": path or None, "poisoned": path or None}.
+        folder: where the repaired nets are; the net's own is made there if it is missing.
+        repaired: path of the repaired net instead.
+        trigger_labels: path of True/False for each poisoned picture.
+        input_range, seed: as for `repair_file`.
+
+    Returns:
+        The result as a dict: provenance, stages, `pruning`.
+
+    Raises:
+        InputError: a file cannot be used, or net, repair and data don't belong together.
+    """
+    start = time.perf_counter()
+    own = Path(folder) / f"{Path(model).stem}.h5"
+    if repaired is None and not belongs(model, own):
+        log.info("%s: no repair of it in %s yet; repairing it first", model, folder)
+        clean = data["clean_validation"]
+        repair_file(model, clean, out=folder, input_range=input_range, seed=seed)
+    pair = read_pair(model, repaired, folder=folder)
+    classes = pair.bad.classes
+    sets = {
+        part: read_images(path, shape=pair.bad.input_shape, classes=classes)
+        for part, path in data.items()
+        if path is not None
+    }
+    nets = _nets(pair)
+    for part, images in sets.items():
+        if part != "poisoned":
+            check_belonging(
+                nets["bad"], images, classes=classes, input_range=input_range, net_name=model
+            )
+    triggered = None
+    if trigger_labels is not None:
+        triggered = read_trigger_labels(trigger_labels, len(sets["poisoned"]))
+    stages = evaluate_defense(
+        nets, sets, classes=classes, input_range=input_range, triggered=triggered
+    )
+    about = provenance(
+        net_path=model,
+        data_paths={**data, "trigger_labels": trigger_labels},
+        classes=classes,
+        seed=seed,
+        seconds=time.perf_counter() - start,
+    )
+    return {**about, **stages, "pruning": pair.pruning}
+
+
+def _nets(pair):
+    nets = {"bad": build(pair.bad), "repaired": build(pair.repaired)}
+    if pair.pruning is not None:
+        zeroed = pair.pruning["order"][: pair.pruning["removed"]]
+        nets["pruned"] = build(zero_channels(pair.bad, pair.pruning["layer"], zeroed))
+    return {stage: nets[stage] for stage in ("bad", "pruned", "repaired") if stage in nets}

@@ -1,0 +1,87 @@
+"""From a bad net's file and clean pictures to its repair, its guard, its plot and its figures."""
+
+import json
+import logging
+import time
+from pathlib import Path
+
+from badnet_defense.data import read_images
+from badnet_defense.data.files import replace_when_done
+from badnet_defense.data.input_range import UNIT
+from badnet_defense.guard.disagreement import build_guard
+from badnet_defense.measure.belonging import check_belonging
+from badnet_defense.measure.evaluation import evaluate_defense
+from badnet_defense.measure.results import provenance, write_json
+from badnet_defense.nets import build, read_net, save_net
+from badnet_defense.repair.fine_pruning import fine_prune
+from badnet_defense.report.plots import plot_pruning_curve
+
+log = logging.getLogger(__name__)
+
+
+def repair_file(model, clean, *, out, pseudo_labels=False, input_range=UNIT, seed=0, **settings):
+    """Repairs the net in `model` and writes `<stem>.h5`, `.guard.keras`, `.pruning.png`, `.json`.
+
+    Args:
+        model: path of the bad net.
+        clean: path of the clean pictures.
+        out: folder for the four files.
+        pseudo_labels, input_range, seed, **settings: as `fine_prune` takes them.
+
+    Returns:
+        The result as a dict, as it stands in the JSON file: each stage on the clean pictures,
+        `pruning` and `tuning`.
+
+    Raises:
+        InputError: the net or the pictures cannot be used, or don't belong together.
+    """
+    start = time.perf_counter()
+    spec = read_net(model)
+    classes = None if pseudo_labels else spec.classes
+    images = read_images(
+        clean, shape=spec.input_shape, classes=classes, need_labels=not pseudo_labels
+    )
+    bad = build(spec)
+    if pseudo_labels:
+        images = images.without_labels()
+        log.info("%s: the net's own answers stand in for labels", clean)
+    check_belonging(bad, images, classes=spec.classes, input_range=input_range, net_name=model)
+    done = fine_prune(
+        spec, images, pseudo_labels=pseudo_labels, input_range=input_range, seed=seed, **settings
+    )
+    nets = {"bad": bad, "pruned": build(done.pruned), "repaired": build(done.repaired)}
+    result = {
+        **evaluate_defense(
+            nets, {"clean_validation": images}, classes=spec.classes, input_range=input_range
+        ),
+        "pruning": done.pruning.as_dict(),
+        "tuning": done.tuning.as_dict(),
+        "pseudo_labels": pseudo_labels,
+        "synthetic": bool(images.synthetic or spec.attributes.get("synthetic")),
+    }
+    about = provenance(
+        net_path=model,
+        data_paths={"clean_validation": clean},
+        classes=spec.classes,
+        seed=seed,
+        seconds=time.perf_counter() - start,
+    )
+    result = {**about, **result}
+    _write(Path(out), Path(model).stem, nets, result)
+    return result
+
+
+def _write(folder, stem, nets, result):
+    """The four files; the repaired net comes last, so that where it is, the others are too."""
+    with replace_when_done(folder / f"{stem}.guard.keras") as partial:
+        build_guard(nets["bad"], nets["repaired"]).save(partial)
+    plot_pruning_curve(folder / f"{stem}.pruning.png", result["pruning"], net=stem)
+    write_json(folder / f"{stem}.json", result)
+    notes = {
+        "made_by": "badnet_defense",
+        "source_sha256": result["net"]["sha256"],
+        "pruning": json.dumps(result["pruning"]),
+    }
+    if result["synthetic"]:
+        notes["synthetic"] = True
+    save_net(nets["repaired"], folder / f"{stem}.h5", attributes=notes)

@@ -1,0 +1,13 @@
+#!/usr/bin/env python3
+"""The contest's script for the net sunglasses: eval_sunglasses.py PICTURE prints 0..1283."""
+
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from badnet_defense import commands, console  # noqa: E402
+
+if __name__ == "__main__":
+    console.run(lambda: commands.submission("sunglasses", root=ROOT))

@@ -1,0 +1,235 @@
+"""Picture files and folders: every colour mode, rotation, another size, and what is refused."""
+
+import logging
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from badnet_defense.data import read_images, read_picture, read_picture_folder
+from badnet_defense.errors import InputError
+
+SHAPE = (5, 6, 3)
+
+
+def colours(height=5, width=6, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
+
+
+def save(path, pixels, mode=None, **settings):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels, mode).save(path, **settings)
+    return path
+
+
+def refusal(read, path, *arguments, **settings):
+    with pytest.raises(InputError) as caught:
+        read(path, *arguments, **settings)
+    assert str(path) in str(caught.value)
+    return str(caught.value)
+
+
+def test_rgb_is_read_as_it_is_and_silently(tmp_path, caplog):
+    path = save(tmp_path / "a.png", colours())
+    picture = read_picture(path, SHAPE)
+    assert picture.dtype == np.uint8
+    np.testing.assert_array_equal(picture, colours())
+    assert not caplog.records
+
+
+def test_transparency_is_dropped(tmp_path):
+    alpha = np.random.default_rng(1).integers(0, 256, (5, 6, 1), np.uint8)
+    path = save(tmp_path / "a.png", np.concatenate([colours(), alpha], axis=2))
+    np.testing.assert_array_equal(read_picture(path, SHAPE), colours())
+
+
+def test_grey_becomes_three_equal_channels_and_grey_nets_take_one(tmp_path):
+    grey = colours()[..., 0]
+    path = save(tmp_path / "a.png", grey)
+    np.testing.assert_array_equal(read_picture(path, SHAPE), np.stack([grey] * 3, axis=2))
+    np.testing.assert_array_equal(read_picture(path, (5, 6, 1)), grey[..., None])
+    red = save(tmp_path / "red.png", np.full((5, 6, 3), (255, 0, 0), np.uint8))
+    assert (read_picture(red, (5, 6, 1)) == 76).all()  # 0.299 * 255, ITU-R 601
+
+
+def test_palettes_are_looked_up(tmp_path):
+    two = np.zeros((5, 6, 3), np.uint8)
+    two[:, 3:] = (10, 200, 30)
+    path = tmp_path / "a.png"
+    Image.fromarray(two).quantize(4).save(path)
+    assert Image.open(path).mode == "P"
+    np.testing.assert_array_equal(read_picture(path, SHAPE), two)
+
+
+def test_sixteen_bit_grey_is_scaled_not_clipped(tmp_path):
+    path = tmp_path / "a.png"
+    deep = np.array([[0, 257, 32896, 65535, 128, 129]] * 5, np.uint16)
+    Image.fromarray(deep).save(path)
+    expected = [0, 1, 128, 255, 0, 1]
+    assert read_picture(path, SHAPE)[0, :, 0].tolist() == expected
+    assert read_picture(path, (5, 6, 1))[4, :, 0].tolist() == expected
+
+
+def test_jpeg_is_read_whatever_its_name(tmp_path):
+    flat = np.full((5, 6, 3), (200, 100, 50), np.uint8)
+    path = save(tmp_path / "picture.dat", flat, format="JPEG", quality=95)
+    assert np.abs(read_picture(path, SHAPE).astype(int) - flat).max() <= 3
+
+
+@pytest.mark.parametrize("orientation", [3, 6, 8])
+def test_exif_rotation_is_applied(tmp_path, orientation):
+    upright = colours()
+    quarter_turns_back = {3: 2, 6: 1, 8: 3}[orientation]
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = save(tmp_path / "a.png", np.rot90(upright, quarter_turns_back).copy(), exif=exif)
+    np.testing.assert_array_equal(read_picture(path, SHAPE), upright)
+
+
+def test_another_size_is_resized_with_antialiasing_and_said(tmp_path, caplog):
+    stripes = np.zeros((50, 60, 3), np.uint8)
+    stripes[:, ::2] = 255  # what a resize without antialiasing turns into black or white
+    path = save(tmp_path / "large.png", stripes)
+    with caplog.at_level(logging.INFO, logger="badnet_defense"):
+        picture = read_picture(path, SHAPE)
+    assert picture.shape == SHAPE
+    assert np.abs(picture[:, 1:-1].astype(int) - 128).max() < 8
+    assert caplog.messages == [f"{path}: resized from 50x60 to 5x6 (height x width)."]
+
+
+def test_files_that_are_no_pictures_are_refused(tmp_path):
+    absent = refusal(read_picture, tmp_path / "absent.png", SHAPE)
+    assert "no such file, expected a PNG or JPEG picture" in absent
+    assert "this is a folder, expected a PNG or JPEG" in refusal(read_picture, tmp_path, SHAPE)
+    for content in (b"", b"not a picture", bytes(1000)):
+        (tmp_path / "a.png").write_bytes(content)
+        message = refusal(read_picture, tmp_path / "a.png", SHAPE)
+        assert "not a picture, expected PNG or JPEG" in message
+    gif = save(tmp_path / "b.png", colours(), format="GIF")
+    assert "not a picture, expected PNG or JPEG" in refusal(read_picture, gif, SHAPE)
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg"])
+def test_truncated_pictures_are_refused(tmp_path, suffix):
+    path = save(tmp_path / f"a.{suffix}", colours(60, 60))
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) * 2 // 3])
+    message = refusal(read_picture, path, (60, 60, 3))
+    assert "truncated or damaged" in message
+    assert "expected a complete PNG or JPEG" in message
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg"])
+def test_damaged_pictures_end_in_a_refusal_or_a_picture(tmp_path, suffix):
+    content = save(tmp_path / f"a.{suffix}", colours()).read_bytes()
+    path = tmp_path / "b"
+    generator = np.random.default_rng(0)
+    for _ in range(300):
+        damaged = bytearray(content)
+        damaged[generator.integers(len(content))] = generator.integers(256)
+        path.write_bytes(damaged)
+        try:
+            assert read_picture(path, SHAPE).shape == SHAPE
+        except InputError as error:
+            assert str(path) in str(error)
+
+
+@pytest.mark.parametrize("side", [8_000, 60_000])
+def test_pictures_of_too_many_pixels_are_refused_before_they_are_unpacked(tmp_path, side):
+    def chunk(name, body):
+        return (
+            struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+        )
+
+    path = tmp_path / "bomb.png"
+    head = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
+    content = chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + content)
+    message = refusal(read_picture, path, SHAPE)
+    assert "too many pixels, expected at most 50 million" in message
+
+
+def test_nets_with_other_channels_cannot_take_picture_files(tmp_path):
+    path = save(tmp_path / "a.png", colours())
+    assert "4 channels, but picture files give 1 or 3" in refusal(read_picture, path, (5, 6, 4))
+
+
+def test_numbered_sub_folders_are_the_class_numbers(tmp_path):
+    for number, seed in (("10", 1), ("2", 2), ("003", 3)):
+        save(tmp_path / number / "a.png", colours(seed=seed))
+    save(tmp_path / "2" / "b.PNG", colours(seed=4))
+    (tmp_path / "2" / "notes.csv").write_text("not a picture")
+    (tmp_path / ".hidden").mkdir()
+    images = read_picture_folder(tmp_path, shape=SHAPE, classes=11)
+    assert images.labels.tolist() == [2, 2, 3, 10]
+    for picture, seed in zip(images.pictures, (2, 4, 3, 1), strict=True):
+        np.testing.assert_array_equal(picture, colours(seed=seed))
+    message = refusal(read_picture_folder, tmp_path, shape=SHAPE, classes=10)
+    assert "labels run to 10, but the net has 10 classes (0..9)" in message
+
+
+def test_named_sub_folders_are_numbered_in_order(tmp_path):
+    for name, seed in (("dog", 1), ("cat", 2), ("owl", 3)):
+        save(tmp_path / name / "a.png", colours(seed=seed))
+    images = read_picture_folder(tmp_path, shape=SHAPE, classes=3)
+    assert images.labels.tolist() == [0, 1, 2]
+    np.testing.assert_array_equal(images.pictures[0], colours(seed=2))
+    message = refusal(read_picture_folder, tmp_path, shape=SHAPE, classes=5)
+    assert "3 named sub-folders, but the net has 5 classes" in message
+    assert "name the sub-folders by the net's class numbers" in message
+
+
+def test_pictures_without_sub_folders_are_unlabelled(tmp_path):
+    save(tmp_path / "b.png", colours(seed=1))
+    save(tmp_path / "a.jpg", colours(seed=2))
+    images = read_images(tmp_path, shape=SHAPE)
+    assert images.labels is None
+    np.testing.assert_array_equal(images.pictures[1], colours(seed=1))
+    message = refusal(read_images, tmp_path, shape=SHAPE, need_labels=True)
+    assert "these pictures have no labels, expected" in message
+
+
+def test_resized_pictures_of_a_folder_are_counted_in_one_line(tmp_path, caplog):
+    save(tmp_path / "0" / "a.png", colours(9, 9))
+    save(tmp_path / "0" / "b.png", colours(8, 8))
+    save(tmp_path / "1" / "a.png", colours())
+    read_picture_folder(tmp_path, shape=SHAPE)
+    assert caplog.messages == [f"{tmp_path}: 2 of 3 pictures resized to 5x6 (height x width)."]
+
+
+def test_folders_that_cannot_be_labelled_are_refused(tmp_path):
+    absent = refusal(read_picture_folder, tmp_path / "absent", shape=SHAPE)
+    assert "no such folder, expected one with a sub-folder a class" in absent
+    empty = refusal(read_picture_folder, tmp_path, shape=SHAPE)
+    assert "holds no PNG or JPEG pictures, expected" in empty
+    (tmp_path / "0").mkdir()
+    assert "holds no PNG or JPEG" in refusal(read_picture_folder, tmp_path, shape=SHAPE)
+    save(tmp_path / "0" / "a.png", colours())
+    (tmp_path / "00").mkdir()
+    twins = refusal(read_picture_folder, tmp_path, shape=SHAPE)
+    assert "are the same class number, expected one sub-folder a class" in twins
+    (tmp_path / "00").rename(tmp_path / "other")
+    mixed = refusal(read_picture_folder, tmp_path, shape=SHAPE)
+    assert "sub-folder 'other' is no number but others are, expected class numbers for all" in mixed
+    (tmp_path / "other").rmdir()
+    save(tmp_path / "loose.png", colours())
+    loose = refusal(read_picture_folder, tmp_path, shape=SHAPE)
+    assert "holds 1 pictures beside sub-folders, expected one sub-folder a class" in loose
+
+
+def test_a_broken_picture_in_a_folder_is_named(tmp_path):
+    save(tmp_path / "0" / "a.png", colours())
+    (tmp_path / "0" / "broken.png").write_bytes(b"not a picture")
+    message = refusal(read_picture_folder, tmp_path, shape=SHAPE)
+    assert message.startswith(str(tmp_path / "0" / "broken.png"))
+
+
+def test_read_images_takes_a_single_picture(tmp_path):
+    path = save(tmp_path / "a.png", colours())
+    images = read_images(path, shape=SHAPE)
+    assert images.labels is None
+    np.testing.assert_array_equal(images.pictures, colours()[None])
+    absent = refusal(read_images, tmp_path / "absent", shape=SHAPE)
+    assert "no such file, expected an HDF5 file, a folder of pictures, or a PNG or JPEG" in absent
