@@ -103,7 +103,7 @@ def test_wilson_interval_of_ten_out_of_ten():
         (lambda: metrics.detection_at([], [1], 0.1), "clean scores"),
         (lambda: metrics.detection_at([1], [1], 1.5), r"1.5, expected one in \[0, 1\]"),
         (lambda: metrics.wilson_interval(0, 0), "at least one picture"),
-        (lambda: metrics.wilson_interval(4, 3), ""),
+        (lambda: metrics.wilson_interval(4, 3), "4"),
     ],
 )
 def test_nothing_to_measure_is_an_error(call, message):

@@ -44,6 +44,10 @@ def read_challenge_h5(path, *, classes=None, shape=None, need_labels=False):
             return LabelledImages(_read_pictures(data, path), labels, str(path), synthetic)
     except InputError:
         raise
+    except MemoryError as error:
+        raise InputError(
+            f"{path}: these pictures do not fit into memory, expected fewer or smaller ones."
+        ) from error
     except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:  # h5py's own failures
         raise InputError(
             f"{path}: this HDF5 file is truncated or damaged, expected a complete one; fetch or "

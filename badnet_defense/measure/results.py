@@ -8,7 +8,8 @@ from importlib import metadata
 
 import numpy as np
 
-from badnet_defense.data.files import data_sha256, file_sha256, replace_when_done
+from badnet_defense.data.files import data_sha256, file_sha256, replace_when_done, require_file
+from badnet_defense.errors import InputError
 
 SCHEMA = 1
 _PACKAGES = {
@@ -35,6 +36,22 @@ def write_json(path, result):
     text = re.sub(r"\[\n[-+.\deE,\s]*\]", lambda found: _one_line(found.group()), text)
     with replace_when_done(path) as partial:
         partial.write_text(text + "\n", "utf-8")
+
+
+def read_json(path):
+    """A result that `write_json` wrote, as a dict.
+
+    Raises:
+        InputError: there is no such file, or it holds no result of this project.
+    """
+    path = require_file(path, "a result (.json)")
+    try:
+        result = json.loads(path.read_text("utf-8"))
+    except ValueError:
+        raise InputError(f"{path}: this is not JSON, expected a result of this project.") from None
+    if not isinstance(result, dict) or result.get("schema") != SCHEMA:
+        raise InputError(f"{path}: expected a result with schema {SCHEMA}; make it again.")
+    return result
 
 
 def provenance(*, net_path, data_paths, classes, seed, seconds):

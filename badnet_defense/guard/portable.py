@@ -1,0 +1,56 @@
+"""Writes a guard for places where this package is not: plain Keras, and ONNX."""
+
+from pathlib import Path
+
+from badnet_defense.data.files import replace_when_done
+from badnet_defense.errors import InputError
+from badnet_defense.guard.disagreement import build_portable_guard
+
+
+def export_portable(bad, repaired, path):
+    """Writes the disagreement guard of two nets as plain Keras or as ONNX, by the file's suffix.
+
+    Args:
+        bad, repaired: `keras.Model`s, pictures (n, h, w, c) -> probabilities (n, N).
+        path: `.keras`, which plain Keras 3 loads without this package, or `.onnx` (needs the extra
+            `pip install .[onnx]`): input "pictures" (n, h, w, c) `float32` in the net's range,
+            output (n,) `int32`, 0..N.
+
+    Raises:
+        InputError: another suffix, the extra is missing, or the nets don't fit together.
+    """
+    suffix = Path(path).suffix
+    if suffix not in (".keras", ".onnx"):
+        raise InputError(f"{path}: expected a file name that ends in .keras or .onnx.")
+    guard = build_portable_guard(bad, repaired)
+    with replace_when_done(path) as partial:
+        if suffix == ".keras":
+            guard.save(partial)
+        else:
+            _write_onnx(guard, partial)
+
+
+def _write_onnx(guard, path):
+    import tensorflow as tf
+
+    try:
+        import tf2onnx
+    except ImportError:
+        raise InputError(
+            f"{path.suffix}: the package tf2onnx is missing; install it: pip install '.[onnx]'"
+        ) from None
+    bad, repaired = guard.get_layer("bad"), guard.get_layer("repaired")
+    classes = bad.output_shape[-1]
+    signature = [tf.TensorSpec((None, *guard.input_shape[1:]), tf.float32, name="pictures")]
+
+    # Keras' own argmax looks at the bits of a float (for -0.0), which ONNX has no operation for;
+    # probabilities are never negative, so the plain one answers the same.
+    @tf.function(input_signature=signature)
+    def answers(pictures):
+        own = tf.argmax(bad(pictures), axis=-1, output_type=tf.int32)
+        other = tf.argmax(repaired(pictures), axis=-1, output_type=tf.int32)
+        return tf.where(tf.equal(own, other), own, tf.fill(tf.shape(own), classes))
+
+    tf2onnx.convert.from_function(
+        answers, input_signature=signature, opset=15, output_path=str(path)
+    )
