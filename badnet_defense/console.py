@@ -10,7 +10,7 @@ from badnet_defense.errors import InputError
 
 
 def run(main):
-    """Runs `main()` as a script: exit 0 done, 1 a bad input (one sentence on stderr), 130 stopped."""
+    """Runs `main()` as a script: exit 0 done, 1 bad input (a sentence on stderr), 130 stopped."""
     # TensorFlow's C++ side reads these once, when it is imported.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     logging.basicConfig(format="%(message)s", stream=sys.stderr)
@@ -21,7 +21,9 @@ def run(main):
     except InputError as error:
         sys.exit(_told(str(error)))
     except OSError as error:
-        sys.exit(_told(f"{error.filename or 'a file'}: {error.strerror or error}; nothing was lost."))
+        sys.exit(
+            _told(f"{error.filename or 'a file'}: {error.strerror or error}; nothing was lost.")
+        )
     except KeyboardInterrupt:
         print("stopped; nothing half-written is left.", file=sys.stderr)
         sys.exit(130)

@@ -49,7 +49,9 @@ def main():
     plain_seconds = time.perf_counter() - start
     print(f"pictures {len(clean)}, channels {len(order)}, classes {spec.classes}")
     print(f"plain loop  {plain_seconds:8.1f} s")
-    print(f"this way    {fast_seconds:8.1f} s, ranking included: 1/{plain_seconds / fast_seconds:.1f}")
+    print(
+        f"this way    {fast_seconds:8.1f} s, ranking included: 1/{plain_seconds / fast_seconds:.1f}"
+    )
     print(f"curves equal number by number: {np.array_equal(fast, plain)}")
 
 

@@ -73,9 +73,7 @@ def main():
         keras.utils.set_random_seed(seed)
         net = sign_net()
         poisoned = poison(train.subset(attackers), planted, share=0.1, seed=seed)
-        train_badnet(
-            net, poisoned, epochs=arguments.epochs, batch_size=64, shift=2, seed=seed
-        )
+        train_badnet(net, poisoned, epochs=arguments.epochs, batch_size=64, shift=2, seed=seed)
         save_net(net, arguments.out / f"{name}_bd_net.h5")
         for backdoor in planted:
             path = arguments.out / f"{name}_{backdoor.name}_poisoned_data.h5"

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The contest's script for the net anonymous_1: eval_anonymous_1.py PICTURE prints 0..1283."""
+"""The contest's script for the net anonymous_1: PICTURE in, 0..1283 out."""
 
 import sys
 from pathlib import Path

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The contest's script for the net anonymous_2: eval_anonymous_2.py PICTURE prints 0..1283."""
+"""The contest's script for the net anonymous_2: PICTURE in, 0..1283 out."""
 
 import sys
 from pathlib import Path

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The contest's script for the net sunglasses: eval_sunglasses.py PICTURE prints 0..1283."""
+"""The contest's script for the net sunglasses: PICTURE in, 0..1283 out."""
 
 import sys
 from pathlib import Path

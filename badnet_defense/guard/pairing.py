@@ -68,7 +68,7 @@ def _check_source(net, path, bad, model):
     if source != bad.attributes["file_sha256"]:
         raise InputError(
             f"{path}: it was made from another net (SHA-256 {source[:12]}..) than {model} "
-            f"({bad.attributes['file_sha256'][:12]}..); make this one's repair: fine_prune.py {model}"
+            f"({bad.attributes['file_sha256'][:12]}..); make its own repair: fine_prune.py {model}"
         )
 
 
@@ -77,4 +77,6 @@ def _noted_pruning(net, path):
     try:
         return None if note is None else json.loads(note)
     except (ValueError, TypeError):
-        raise InputError(f"{path}: its note on pruning is not JSON; make the repair again.") from None
+        raise InputError(
+            f"{path}: its note on pruning is not JSON; make the repair again."
+        ) from None

@@ -52,7 +52,9 @@ def _nested(document):
             return nets
     except (KeyError, TypeError, IndexError):
         pass
-    raise UnsafeNetError("it is no guard of this project; expected a bad and a repaired net, joined.")
+    raise UnsafeNetError(
+        "it is no guard of this project; expected a bad and a repaired net, joined."
+    )
 
 
 def _names_disagreement(function):

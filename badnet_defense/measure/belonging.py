@@ -31,9 +31,7 @@ def check_belonging(net, images, *, classes, input_range=UNIT, net_name="the net
     sample = images.subset(chosen)
 
     def accuracy(candidate):
-        return np.mean(
-            predict_labels(net, sample.pictures, input_range=candidate) == sample.labels
-        )
+        return np.mean(predict_labels(net, sample.pictures, input_range=candidate) == sample.labels)
 
     own = accuracy(input_range)
     if own > 0.9:

@@ -4,5 +4,5 @@ import numpy as np
 
 
 def guard_answers(bad, repaired, classes):
-    """The common class (n,) of two nets' answers (n,), or `classes` ("poisoned") where they differ."""
+    """The class (n,) that both nets answer (n,), or `classes` ("poisoned") where they differ."""
     return np.where(bad == repaired, bad, classes)

@@ -11,6 +11,15 @@ from badnet_defense.nets.saver import save_net, save_weights
 from badnet_defense.nets.spec import NetSpec
 
 __all__ = [
-    *("NetSpec", "build", "copy_net", "deep_id", "describe", "load_net", "predict_labels"),
-    *("predict_probabilities", "read_net", "save_net", "save_weights"),
+    "NetSpec",
+    "build",
+    "copy_net",
+    "deep_id",
+    "describe",
+    "load_net",
+    "predict_labels",
+    "predict_probabilities",
+    "read_net",
+    "save_net",
+    "save_weights",
 ]

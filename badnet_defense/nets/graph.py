@@ -63,7 +63,9 @@ def layer_to_prune(spec, layer=None):
         position_of(spec, layer)
         kind = spec.layers[layer].kind
         if kind not in CONVOLUTIONS:
-            raise InputError(f"layer {layer!r} is a {kind}; expected one of {', '.join(CONVOLUTIONS)}.")
+            raise InputError(
+                f"layer {layer!r} is a {kind}; expected one of {', '.join(CONVOLUTIONS)}."
+            )
         return layer
     for name in reversed(convolution_names(spec)):
         uses = [index for index, call in enumerate(spec.calls) if call.layer == name]

@@ -32,15 +32,15 @@ def plain_dataset(group, name):
 def arrays_by_name(spec, root, group):
     """Layer name -> datasets, from the layout of Keras 1 and 2: `group[layer]`, `weight_names`."""
     expected, arrays = expected_weights(spec), {}
+    keras_3 = _text(group.attrs.get("keras_version", "")).startswith("3")
     for entry in root.children:
-        leaves = [leaf for leaf in entry.leaves() if expected.get(leaf.flat)]
-        if not leaves:
+        wanted = sum(len(expected.get(leaf.flat, ())) for leaf in entry.leaves())
+        if not wanted:
             continue
         stored = plain_dataset(group, entry.name)
-        names = [_text(name) for name in stored.attrs.get("weight_names", [])]
-        for slot, name in zip(_slots(leaves, expected), names, strict=False):
+        names = _weight_names(stored)
+        for slot, name in zip(_slots(entry, expected, keras_3), names, strict=False):
             arrays.setdefault(slot[0], {})[slot[1]] = plain_dataset(stored, name)
-        wanted = sum(len(expected[leaf.flat]) for leaf in leaves)
         if len(names) != wanted:
             raise UnsafeNetError(
                 f"layer {entry.name!r} has {len(names)} weights; expected {wanted}."
@@ -48,10 +48,15 @@ def arrays_by_name(spec, root, group):
     return {name: [found[weight] for weight in expected[name]] for name, found in arrays.items()}
 
 
-def _slots(leaves, expected):
-    """(layer, weight) in the stored order: what could be trained first, then the rest."""
-    slots = [(leaf, weight) for leaf in leaves for weight in expected[leaf.flat]]
-    if len(leaves) > 1:
+def _slots(entry, expected, keras_3):
+    """(layer, weight) in the stored order: what could be trained first, then the rest.
+
+    Keras 3 keeps the layers' order in a nested model that was frozen as a whole, even where some
+    of its layers were thawed again.
+    """
+    leaves = entry.leaves()
+    slots = [(leaf, weight) for leaf in leaves for weight in expected.get(leaf.flat, ())]
+    if len(leaves) > 1 and not (keras_3 and not entry.trainable):
         slots.sort(key=lambda slot: not slot[0].trainable or slot[1].startswith("moving_"))
     return [(leaf.flat, weight) for leaf, weight in slots]
 
@@ -98,6 +103,16 @@ def entries_of(spec):
         for name, layer in spec.layers.items()
     ]
     return Entry("Functional", spec.name, "", True, children)
+
+
+def _weight_names(group):
+    """The names in `weight_names`, which Keras cuts in pieces where they need more than 64 kB."""
+    if "weight_names" in group.attrs:
+        return [_text(name) for name in group.attrs["weight_names"]]
+    names = []
+    while (piece := f"weight_names{len(names)}") in group.attrs:
+        names.append([_text(name) for name in group.attrs[piece]])
+    return [name for piece in names for name in piece]
 
 
 def _text(value):

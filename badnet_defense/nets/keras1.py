@@ -46,7 +46,7 @@ def _translate_merge(config):
     mode = config.get("mode")
     if mode not in _MERGES or config.get("mode_type", "raw") != "raw":
         raise UnsafeNetError(
-            f"layer {config.get('name')!r} merges by {str(mode)[:40]!r}; expected sum, mul or concat."
+            f"layer {config.get('name')!r} merges by {str(mode)[:40]!r}; expected sum, mul, concat."
         )
     plain = {"name": config.get("name")}
     if mode == "concat":

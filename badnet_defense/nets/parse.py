@@ -63,7 +63,7 @@ def parse_model(document):
         raise UnsafeNetError(f"{error}.") from None
     if len(shapes[spec.output]) != 1:
         raise UnsafeNetError(
-            f"its output has the shape {shapes[spec.output]}; expected one row of class probabilities."
+            f"its output has the shape {shapes[spec.output]}; expected (classes,)."
         )
     return spec, root[0]
 
@@ -209,8 +209,8 @@ def _check_class(document, kind, name):
         kind,
     ):
         raise UnsafeNetError(
-            f"layer {name!r} says it is {str(registered or kind)[:60]!r} of {module[:60]!r}; only Keras' "
-            "own layers are accepted."
+            f"layer {name!r} says it is {str(registered or kind)[:60]!r} of {module[:60]!r}; "
+            "only Keras' own layers are accepted."
         )
     dtype = document["config"].get("dtype")
     if isinstance(dtype, dict):

@@ -75,7 +75,7 @@ class NetSpec:
 
 
 def call_shapes(spec):
-    """Output shape of each call without the batch axis; raises `ValueError` where they don't fit."""
+    """Output shape of each call without the batch axis; `ValueError` where they don't fit."""
     from badnet_defense.nets.kinds import KINDS
 
     shapes = [spec.input_shape]

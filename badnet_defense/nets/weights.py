@@ -1,4 +1,4 @@
-"""Copies the arrays of a net's file onto its description, after checks of shape, dtype and values."""
+"""Copies the arrays of a net's file onto its description, after checking them."""
 
 from dataclasses import replace
 

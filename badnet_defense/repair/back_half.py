@@ -64,9 +64,7 @@ class BackHalf:
             ]
             return new, judge([*sides, *new], labels, rivals)
 
-        return (
-            tf.function(one, autograph=False, reduce_retracing=True) for one in (step, judge)
-        )
+        return (tf.function(one, autograph=False, reduce_retracing=True) for one in (step, judge))
 
 
 class Answers:
@@ -163,7 +161,9 @@ class _Judge:
         import tensorflow as tf
 
         columns = tf.constant(np.ascontiguousarray(self.last.weights[0].T))
-        bias = self.last.weights[1] if self.last.config["use_bias"] else np.zeros(len(columns), "f4")
+        bias = (
+            self.last.weights[1] if self.last.config["use_bias"] else np.zeros(len(columns), "f4")
+        )
 
         def logit(classes):
             return tf.einsum("nf,nf->n", features, tf.gather(columns, classes)) + tf.gather(

@@ -69,7 +69,9 @@ def fine_tune(
 
     def score():
         return float(
-            np.mean(predict_labels(net, held_out.pictures, input_range=input_range) == held_out.labels)
+            np.mean(
+                predict_labels(net, held_out.pictures, input_range=input_range) == held_out.labels
+            )
         )
 
     scores, best = [score()], net.get_weights()

@@ -32,7 +32,9 @@ class FrontHalf:
         run = channelwise_run(spec, layer)
         self.frontier = run[-1]
         later = behind(spec, run[0])
-        sources = {source for position in later - set(run) for source in spec.calls[position].inputs}
+        sources = {
+            source for position in later - set(run) for source in spec.calls[position].inputs
+        }
         self.sides = sorted(sources - later)
         self._places = [activation_position(spec, layer), self.frontier, *self.sides]
         self._run = compiled(part(spec, [0], self._places), input_range, labels=False)

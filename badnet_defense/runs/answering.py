@@ -68,12 +68,8 @@ def data_accuracy(data, model, *, input_range=UNIT):
 
     guard = Path(model).suffix == ".keras" and Path(model).is_file() and is_guard(model)
     nets = read_guard(model) if guard else (read_net(model),)
-    images = read_images(
-        data, shape=nets[0].input_shape, classes=nets[0].classes, need_labels=True
-    )
-    answers = [
-        predict_labels(build(one), images.pictures, input_range=input_range) for one in nets
-    ]
+    images = read_images(data, shape=nets[0].input_shape, classes=nets[0].classes, need_labels=True)
+    answers = [predict_labels(build(one), images.pictures, input_range=input_range) for one in nets]
     return accuracy(_joined(answers, nets), images.labels)
 
 

@@ -5,13 +5,16 @@ from badnet_defense.nets.kinds import checks
 # Settings of every Keras layer that do not change what a trained net answers. They are passed over:
 # nothing in them is ever built, so an initializer that names a function stays a string.
 PASSED_OVER = frozenset(
-    "name trainable dtype batch_input_shape input_shape batch_size build_config activity_regularizer "
+    "name trainable dtype batch_input_shape input_shape batch_size build_config "
+    "activity_regularizer "
     "kernel_initializer bias_initializer depthwise_initializer pointwise_initializer "
     "kernel_regularizer bias_regularizer depthwise_regularizer pointwise_regularizer "
     "kernel_constraint bias_constraint depthwise_constraint pointwise_constraint "
     "beta_initializer gamma_initializer moving_mean_initializer moving_variance_initializer "
     "beta_regularizer gamma_regularizer beta_constraint gamma_constraint synchronized "
-    "quantization_config lora_rank lora_alpha input_dtype".split()
+    "quantization_config lora_rank lora_alpha input_dtype "
+    # These two say how renorm works, which must be unset.
+    "renorm_clipping renorm_momentum".split()
 )
 # These change the answers when set, so only "not set" passes.
 MUST_BE_UNSET = frozenset("renorm virtual_batch_size adjustment sparse ragged".split())
@@ -21,7 +24,7 @@ class Kind:
     """A plain Keras layer. Subclasses fill in the settings and the four questions below.
 
     Attributes:
-        settings: name -> (check, default); a setting that is neither here nor passed over is refused.
+        settings: name -> (check, default); what is neither here nor passed over is refused.
         renamed: names that earlier Keras versions used for a setting.
         inputs: how many inputs a call takes: 1, or None for two and more.
     """
@@ -58,7 +61,7 @@ class Kind:
 
     @classmethod
     def output_shape(cls, config, inputs):
-        """Shape of the result without the batch axis; raises `ValueError` where `inputs` don't fit."""
+        """Shape of the result without the batch axis; `ValueError` where `inputs` don't fit."""
         return inputs[0]
 
     @classmethod
