@@ -11,8 +11,14 @@ from pathlib import Path
 import numpy as np
 
 from badnet_defense import console
-from badnet_defense.attack import Backdoor, BlendTrigger, PatchTrigger, poison, poisoned_test_set
-from badnet_defense.attack import train_badnet
+from badnet_defense.attack import (
+    Backdoor,
+    BlendTrigger,
+    PatchTrigger,
+    poison,
+    poisoned_test_set,
+    train_badnet,
+)
 from badnet_defense.data import read_images, write_challenge_h5
 from badnet_defense.data.splits import split_within_classes
 

@@ -47,10 +47,12 @@ ONE_LAYER = {
     "DepthwiseConv2D": [
         lambda: layers.DepthwiseConv2D(3, depth_multiplier=2, activation="relu"),
         lambda: layers.DepthwiseConv2D(2, strides=2, padding="same", use_bias=False),
+        lambda: layers.DepthwiseConv2D(3, dilation_rate=2),
     ],
     "SeparableConv2D": [
         lambda: layers.SeparableConv2D(4, 3, depth_multiplier=2, activation="relu"),
         lambda: layers.SeparableConv2D(4, 3, strides=2, padding="same", use_bias=False),
+        lambda: layers.SeparableConv2D(4, 3, dilation_rate=(2, 2), padding="same"),
     ],
     "Dense": [lambda: layers.Dense(4, activation="tanh"), lambda: layers.Dense(4, use_bias=False)],
     "MaxPooling2D": [
@@ -474,6 +476,11 @@ def as_keras_2(document):
         for key in ("module", "registered_name", "build_config"):
             layer.pop(key, None)
         config = layer["config"]
+        if layer["class_name"] == "Functional":
+            layer["config"] = as_keras_2(layer)["config"]
+        if "layers" in config:
+            layer["inbound_nodes"] = as_old_nodes(layer["inbound_nodes"])
+            continue
         config["dtype"] = "float32"
         for key in [
             key for key in config if "initializer" in key and isinstance(config[key], dict)
@@ -485,24 +492,37 @@ def as_keras_2(document):
             config.update(sparse=False, ragged=False)
         if layer["class_name"] == "LeakyReLU":
             config["alpha"] = config.pop("negative_slope")
-        layer["inbound_nodes"] = [
-            [[*source["config"]["keras_history"], {}] for source in sources(node["args"][0])]
-            for node in layer["inbound_nodes"]
-        ]
+        layer["inbound_nodes"] = as_old_nodes(layer["inbound_nodes"])
     config = document["config"]
     for end in ("input_layers", "output_layers"):
         config[end] = config[end] if isinstance(config[end][0], list) else [config[end]]
     return {"class_name": "Functional", "config": config}
 
 
-def sources(argument):
-    return argument if isinstance(argument, list) else [argument]
+def as_old_nodes(nodes):
+    """`[["conv", 0, 0, {}]]` for each call."""
+    arguments = [node["args"][0] for node in nodes]
+    sources = [one if isinstance(one, list) else [one] for one in arguments]
+    return [[[*source["config"]["keras_history"], {}] for source in node] for node in sources]
 
 
-def test_keras_2_file(tmp_path):
-    model = all_kinds_net()
+def counted_from_one(document):
+    """Calls of nested models counted as Keras 2 does: the one that built the model came first."""
+    nested = {one["name"] for one in document["config"]["layers"] if "layers" in one["config"]}
+    for layer in document["config"]["layers"]:
+        for node in layer["inbound_nodes"]:
+            for source in node:
+                source[1] += source[0] in nested
+    for end in document["config"]["output_layers"]:
+        end[1] += end[0] in nested
+    return document
+
+
+@pytest.mark.parametrize("make", [all_kinds_net, nested_net, shared_layer_net, side_path_net])
+def test_keras_2_file(make, tmp_path):
+    model = make()
     path = saved(model, tmp_path, ".h5")
-    document = as_keras_2(json.loads(model.to_json()))
+    document = counted_from_one(as_keras_2(json.loads(model.to_json())))
     with h5py.File(path, "r+") as file:
         file.attrs["model_config"] = json.dumps(document)
         file.attrs["keras_version"] = "2.4.0"

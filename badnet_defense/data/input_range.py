@@ -27,7 +27,7 @@ class InputRange:
             low = high = 0.0
         if not (np.isfinite([low, high]).all() and low < high):
             raise InputError(
-                f"--input-range {text!r}: expected two numbers, black then white, as in 0,1 or 0,255."
+                f"--input-range {text!r}: expected two numbers, black and white, like 0,1 or 0,255."
             )
         return cls(low, high)
 

@@ -1,5 +1,7 @@
 """Finds a net's arrays in the two HDF5 layouts that Keras has written: by layer name, by class."""
 
+from contextlib import suppress
+
 import h5py
 
 from badnet_defense.errors import UnsafeNetError
@@ -17,9 +19,11 @@ def plain_dataset(group, name):
     """
     node = group
     for part in name.split("/"):
-        if not isinstance(node, h5py.Group) or part not in node:
+        # The link is looked at first: to ask whether `part` is there would open another file.
+        link = node.get(part, getlink=True) if isinstance(node, h5py.Group) else None
+        if link is None:
             raise UnsafeNetError(f"{name[:80]!r} is missing; expected the arrays of every layer.")
-        if not isinstance(node.get(part, getlink=True), h5py.HardLink):
+        if not isinstance(link, h5py.HardLink):
             raise UnsafeNetError(
                 f"{name[:80]!r} is a link; expected the arrays in the file itself."
             )
@@ -27,6 +31,14 @@ def plain_dataset(group, name):
     if isinstance(node, h5py.Dataset) and (node.is_virtual or node.external):
         raise UnsafeNetError(f"{name[:80]!r} is stored outside; expected it in the file itself.")
     return node
+
+
+def first_dataset(group, names):
+    """The first of the datasets `names` that is there; raises for the last as `plain_dataset`."""
+    for name in names[:-1]:
+        with suppress(UnsafeNetError):
+            return plain_dataset(group, name)
+    return plain_dataset(group, names[-1])
 
 
 def arrays_by_name(spec, root, group):
@@ -69,7 +81,7 @@ def arrays_by_class(spec, root, group):
 
 
 def _collect(entry, group, expected, arrays):
-    container = next((name for name in _CONTAINERS if name in group), None)
+    container = next((name for name in _CONTAINERS if _holds(group, name)), None)
     for child, stored in snake_names(entry.children):
         if not any(expected.get(leaf.flat) for leaf in child.leaves()):
             continue
@@ -90,9 +102,9 @@ def find_arrays(spec, root, file):
         spec, root: as `parse_model` gives them.
         file: an open `h5py.File`.
     """
-    if any(name in file for name in _CONTAINERS):
+    if any(_holds(file, name) for name in _CONTAINERS):
         return arrays_by_class(spec, root, file)
-    group = plain_dataset(file, "model_weights") if "model_weights" in file else file
+    group = plain_dataset(file, "model_weights") if _holds(file, "model_weights") else file
     return arrays_by_name(spec, root, group)
 
 
@@ -103,6 +115,11 @@ def entries_of(spec):
         for name, layer in spec.layers.items()
     ]
     return Entry("Functional", spec.name, "", True, children)
+
+
+def _holds(group, name):
+    """True where there is a link of that name, without following it."""
+    return group.get(name, getlink=True) is not None
 
 
 def _weight_names(group):

@@ -8,6 +8,7 @@ checks of shape, dtype and finiteness, and the net is built anew from that.
 import io
 import json
 import zipfile
+import zlib
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -17,7 +18,7 @@ from badnet_defense.data.files import file_sha256, require_file
 from badnet_defense.errors import InputError, UnsafeNetError
 from badnet_defense.nets.build import build
 from badnet_defense.nets.deepid import deep_id_spec
-from badnet_defense.nets.hdf5_weights import entries_of, find_arrays, plain_dataset
+from badnet_defense.nets.hdf5_weights import entries_of, find_arrays, first_dataset
 from badnet_defense.nets.parse import parse_model
 from badnet_defense.nets.weights import with_weights
 
@@ -58,6 +59,13 @@ def read_net(path):
     return replace(spec, attributes=notes)
 
 
+# What h5py and zipfile raise on files that were cut off, changed, or made to trip them up.
+_DAMAGE = (
+    *(OSError, EOFError, zipfile.BadZipFile, zlib.error, RuntimeError),
+    *(KeyError, ValueError, TypeError, AttributeError),
+)
+
+
 @contextmanager
 def named_errors(path):
     """Puts the file's name before every refusal; a damaged file is one too."""
@@ -65,7 +73,7 @@ def named_errors(path):
         yield
     except InputError as error:
         raise type(error)(f"{path}: {error}") from None
-    except (OSError, zipfile.BadZipFile, RuntimeError, KeyError) as error:
+    except _DAMAGE as error:
         raise InputError(
             f"{path}: it is damaged or cut off ({str(error)[:100]}); expected a whole net."
         ) from None
@@ -96,9 +104,8 @@ def _read_weights_only(file):
 
 def _output_bias(file):
     """The last bias of DeepID, whose length is the class count, in either layout of weights."""
-    places = ("output/output/bias:0", "output/output/bias", "layers/dense_2/vars/1")
-    present = [place for place in places if place in file]
-    bias = plain_dataset(file, present[0] if present else places[0])
+    places = ("output/output/bias", "layers/dense_2/vars/1", "output/output/bias:0")
+    bias = first_dataset(file, places)
     if len(bias.shape) != 1 or not 2 <= bias.shape[0] <= 2**16:
         raise UnsafeNetError(f"its output bias has the shape {bias.shape}.")
     return bias
@@ -134,6 +141,8 @@ def _member(archive, name, limit):
 
 
 def _parsed(document):
+    if not isinstance(document, str | bytes):
+        raise UnsafeNetError("its configuration is no text; expected a Keras model as JSON.")
     if len(document) > LARGEST_CONFIG:
         raise UnsafeNetError(f"its configuration is larger than {LARGEST_CONFIG >> 20} MB.")
     try:

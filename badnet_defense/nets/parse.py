@@ -1,5 +1,6 @@
 """Reads the configuration of a Keras model as data, checking every layer against the allow-list."""
 
+import math
 import re
 from dataclasses import dataclass
 
@@ -10,6 +11,8 @@ from badnet_defense.nets.spec import Call, LayerSpec, NetSpec, call_shapes
 
 MODELS = ("Functional", "Sequential", "Model")
 MOST_LAYERS = 2000
+MOST_VALUES = 2**26
+"""Values that a layer may make of one picture (256 MB); honest nets stay far below."""
 _FLOATS = ("float32", "float16", "float64", "bfloat16", "mixed_float16", "mixed_bfloat16")
 
 
@@ -50,7 +53,7 @@ def parse_model(document):
     graph = _Graph()
     try:
         root = graph.model(document, prefix="", inputs=None)
-        spec = NetSpec(root[0].name, graph.layers, tuple(graph.calls), root[1])
+        spec = NetSpec(root[0].name.replace("/", "."), graph.layers, tuple(graph.calls), root[1])
         shapes = call_shapes(spec)
     except (KeyError, TypeError, IndexError, AttributeError, RecursionError) as error:
         raise UnsafeNetError(
@@ -61,6 +64,9 @@ def parse_model(document):
         raise
     except ValueError as error:
         raise UnsafeNetError(f"{error}.") from None
+    largest = max(shapes, key=math.prod)
+    if math.prod(largest) > MOST_VALUES:
+        raise UnsafeNetError(f"a layer's result has the shape {largest}; that takes too much memory.")
     if len(shapes[spec.output]) != 1:
         raise UnsafeNetError(
             f"its output has the shape {shapes[spec.output]}; expected (classes,)."
@@ -113,6 +119,11 @@ class _Graph:
     def _functional(self, config, entry, prefix, inputs):
         first, last = (_only_end(config[end], end) for end in ("input_layers", "output_layers"))
         pending, called, made = [], {}, {}
+        models = {one["config"].get("name") for one in config["layers"] if one["class_name"] in MODELS}
+
+        def once(key):  # Keras 2 counts the call that built a nested model too
+            return (key[0], 0) if key[0] in models else key
+
         for document in config["layers"]:
             kind, name = (
                 document["class_name"],
@@ -128,7 +139,9 @@ class _Graph:
             child, made[name] = self._layer(document, prefix)
             entry.children.append(child)
             nodes = [_inbound(node, name) for node in document["inbound_nodes"]]
-            pending += [(name, index, node) for index, node in enumerate(nodes)]
+            pending += [(name, index, [*map(once, node)]) for index, node in enumerate(nodes)]
+        if len(pending) > MOST_LAYERS:
+            raise UnsafeNetError(f"its layers are called more than {MOST_LAYERS} times.")
         while pending:  # layers stand in any order; each round calls those whose inputs are there
             ready = [item for item in pending if all(key in called for key in item[2])]
             if not ready:
@@ -137,7 +150,7 @@ class _Graph:
                 called[(name, index)] = made[name](tuple(called[key] for key in node))
             done = {item[:2] for item in ready}
             pending = [item for item in pending if item[:2] not in done]
-        return called[last]
+        return called[once(last)]
 
     def _layer(self, document, prefix):
         """Registers a layer; returns its Entry and a function that adds a call of it."""
@@ -160,6 +173,8 @@ class _Graph:
             if (len(inputs) != needed) if needed else (len(inputs) < 2):
                 raise UnsafeNetError(f"layer {name!r} ({kind}) has {len(inputs)} inputs.")
             self.calls.append(Call(flat, inputs))
+            if len(self.calls) > MOST_LAYERS:
+                raise UnsafeNetError(f"its layers are called more than {MOST_LAYERS} times.")
             return len(self.calls) - 1
 
         return Entry(kind, name, flat, bool(config.get("trainable", True))), call
@@ -182,6 +197,7 @@ class _Graph:
     def _input(self, name, config):
         if self.calls:
             raise UnsafeNetError("it has more than one input; expected one.")
+        name = self._free(_plain_name(name).replace("/", "."))
         checked = KINDS["InputLayer"].checked(config)
         self.layers[name] = LayerSpec("InputLayer", name, checked)
         self.calls.append(Call(name, ()))

@@ -1,5 +1,7 @@
 """Copies the arrays of a net's file onto its description, after checking them."""
 
+import math
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -9,8 +11,16 @@ from badnet_defense.nets.kinds import KINDS
 from badnet_defense.nets.spec import call_shapes
 
 
+MOST_WEIGHTS = 2**29
+"""Numbers in all weights together (2 GB): an HDF5 file of a few bytes can claim any size."""
+
+
 def expected_weights(spec):
-    """Layer name -> {weight name: shape}, for the layers of `spec` that are called."""
+    """Layer name -> {weight name: shape}, for the layers of `spec` that are called.
+
+    Raises:
+        UnsafeNetError: a layer is called with different shapes, or there are too many weights.
+    """
     shapes = call_shapes(spec)
     expected = {}
     for call in spec.calls[1:]:
@@ -19,6 +29,9 @@ def expected_weights(spec):
         named = KINDS[layer.kind].weight_shapes(layer.config, inputs)
         if expected.setdefault(layer.name, named) != named:
             raise UnsafeNetError(f"layer {layer.name!r} is called with inputs of different shapes.")
+    total = sum(math.prod(shape) for named in expected.values() for shape in named.values())
+    if total > MOST_WEIGHTS:
+        raise UnsafeNetError(f"it has {total} weights; expected at most {MOST_WEIGHTS}.")
     return expected
 
 
@@ -50,6 +63,8 @@ def with_weights(spec, arrays):
 
 
 def _checked(array, shape, name):
+    if getattr(array, "shape", None) is None:
+        raise UnsafeNetError(f"weight {name!r} is no array; expected one of the shape {shape}.")
     if tuple(array.shape) != shape:
         raise UnsafeNetError(
             f"weight {name!r} has the shape {tuple(array.shape)}; expected {shape}."
@@ -74,8 +89,6 @@ def snake_names(entries):
 
 def _snake(kind):
     """Keras' own rule: Conv2D -> conv2d, MaxPooling2D -> max_pooling2d."""
-    import re
-
     spaced = re.sub(r"\W+", "", kind)
     spaced = re.sub("(.)([A-Z][a-z]+)", r"\1_\2", spaced)
     return re.sub("([a-z])([A-Z])", r"\1_\2", spaced).lower()

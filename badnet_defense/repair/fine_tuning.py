@@ -19,7 +19,7 @@ class Tuning:
     """How tuning went.
 
     Attributes:
-        kept_epoch: the epoch whose weights were kept; 0 means before tuning.
+        kept_epoch: the epoch whose weights were kept; 0 only where none was asked for.
         held_out_accuracy: on the held-out pictures, after 0, 1, .. epochs, in [0, 1].
     """
 
@@ -47,7 +47,8 @@ def fine_tune(
     Args:
         spec: the net (`NetSpec`), usually pruned; unchanged.
         images: `LabelledImages` to tune on.
-        held_out: `LabelledImages` to choose the epoch by; of equally good ones the latest.
+        held_out: `LabelledImages` to choose the epoch by; of equally good ones the latest. The
+            untuned net is never chosen: it often scores best, and still carries the backdoor.
         targets: (n, classes) soft labels of `images`; default: their hard labels.
         recipe: a `Recipe`.
         frozen: {layer name: [array of 0 and 1 for each weight]}; weights at 0 stay zero.
@@ -74,7 +75,7 @@ def fine_tune(
             )
         )
 
-    scores, best = [score()], net.get_weights()
+    scores, best = [score()], None
     with tqdm(total=recipe.epochs * steps, desc="tuning", unit="step", disable=None) as bar:
         for _ in range(recipe.epochs):
             for batch in np.array_split(rng.permutation(len(images)), steps):
@@ -85,10 +86,12 @@ def fine_tune(
                 bar.update()
             scores.append(score())
             bar.set_postfix_str(f"held out {scores[-1]:.1%}")
-            if scores[-1] >= max(scores):
+            if scores[-1] >= max(scores[1:]):
                 best = net.get_weights()
+    if best is None:  # no epoch was asked for
+        return spec, Tuning(0, tuple(scores))
     net.set_weights(best)
-    kept = len(scores) - 1 - int(np.argmax(scores[::-1]))
+    kept = len(scores) - 1 - int(np.argmax(scores[:0:-1]))
     return _with_weights_of(net, spec), Tuning(kept, tuple(scores))
 
 

@@ -74,16 +74,16 @@ class ReLU(Kind):
     """Rectified linear unit with the three settings that Keras knows."""
 
     settings = {
-        "max_value": (checks.optional(checks.number), None),
-        "negative_slope": (checks.number, 0.0),
-        "threshold": (checks.number, 0.0),
+        "max_value": (checks.optional(checks.not_negative), None),
+        "negative_slope": (checks.not_negative, 0.0),
+        "threshold": (checks.not_negative, 0.0),
     }
 
     @classmethod
     def forward(cls, config, weights, inputs):
         x, threshold = inputs[0], np.float32(config["threshold"])
         below = np.float32(config["negative_slope"]) * (x - threshold)
-        result = np.where(x >= threshold, x, below)
+        result = np.where(x > threshold, x, below)
         limit = config["max_value"]
         return result if limit is None else np.minimum(result, np.float32(limit))
 
@@ -91,7 +91,7 @@ class ReLU(Kind):
 class LeakyReLU(Kind):
     """ReLU with a slope below zero (`alpha` in Keras 1 and 2)."""
 
-    settings = {"negative_slope": (checks.number, 0.3)}
+    settings = {"negative_slope": (checks.not_negative, 0.3)}
     renamed = {"alpha": "negative_slope"}
 
     @classmethod

@@ -39,6 +39,13 @@ def number(value):
     return float(value)
 
 
+def not_negative(value):
+    """A finite number from 0."""
+    if number(value) < 0:
+        raise ValueError(f"{value} is negative")
+    return float(value)
+
+
 def numbers_or_number(value):
     """A finite number, or a list of them (one for each channel)."""
     if isinstance(value, list | tuple):

@@ -70,6 +70,8 @@ _SLIDING = {
 
 
 def _slid(config, shape):
+    if max(config["strides"]) > 1 and max(config["dilation_rate"]) > 1:
+        raise ValueError("strides and dilation are both above 1, which Keras does not support")
     sizes = zip(
         picture_shape(shape)[:2],
         config["kernel_size"],
