@@ -4,8 +4,13 @@ Imports stand inside the functions: TensorFlow takes three seconds, and a pictur
 without it.
 """
 
+import logging
+from pathlib import Path
+
 from badnet_defense.console import add_input_range, load_tensorflow
 from badnet_defense.errors import InputError
+
+log = logging.getLogger(__name__)
 
 
 def add_repair_options(parser, root):
@@ -67,12 +72,14 @@ def _repair_settings(arguments):
 def add_defence_options(parser, root):
     """Adds what `eval_defense.py` and `eval_defense_nodata.py` share."""
     add = parser.add_argument
-    add("--clean-validation", default=str(root / "data/clean_validation_data.h5"), help="pictures")
-    add("--clean-test", default=str(root / "data/clean_test_data.h5"), help="pictures")
+    for part in ("validation", "test"):
+        default = f"None: data/clean_{part}_data.h5, where it is there"
+        add(f"--clean-{part}", help=f"clean {part} pictures; {default}")
     add("--repaired", help="the repaired net; None: the model's own, made if it is not there")
     add("--models", default=str(root / "fine_pruned_models"), help="folder of repaired nets")
     add("--seed", type=int, default=0, help="of a repair, if one has to be made")
     add("--json", help="write the result here")
+    parser.set_defaults(data=root / "data")
     add_input_range(parser)
 
 
@@ -85,11 +92,7 @@ def judge(arguments, *, poisoned=None, trigger_labels=None):
 
     result = judge_defense(
         arguments.model,
-        {
-            "clean_validation": arguments.clean_validation,
-            "clean_test": arguments.clean_test,
-            "poisoned": poisoned,
-        },
+        {**_clean_sets(arguments), "poisoned": poisoned},
         folder=arguments.models,
         repaired=arguments.repaired,
         trigger_labels=trigger_labels,
@@ -99,6 +102,18 @@ def judge(arguments, *, poisoned=None, trigger_labels=None):
     if arguments.json:
         write_json(arguments.json, result)
     print(defense_table(result))
+
+
+def _clean_sets(arguments):
+    """The clean sets that were named, and those of the challenge's names that are there."""
+    sets = {}
+    for part in ("clean_validation", "clean_test"):
+        path = getattr(arguments, part)
+        sets[part] = path or str(arguments.data / f"{part}_data.h5")
+        if path is None and not Path(sets[part]).exists():
+            log.info("%s: not there, left out", sets[part])
+            sets[part] = None
+    return sets
 
 
 def answer(arguments, *, root):

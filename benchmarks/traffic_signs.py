@@ -1,8 +1,9 @@
 """Trains the traffic signs' BadNets with the attack lab and writes their data sets.
 
 Run as `python3 benchmarks/traffic_signs.py GTSRB_FOLDER [--out results/signs]`. The folder holds
-`train.h5` and `test.h5` (32x32, 43 classes, the challenge's layout). Two thirds of each class of
-the training pictures go to the attacker, one third to the defender as clean validation data.
+`train.h5` and `test.h5` (32x32, 43 classes, the challenge's layout). The attacker trains on all of
+`train.h5`; of each class of `test.h5` one half is the defender's clean validation data, the other
+half the clean test data, from which the poisoned sets are made.
 """
 
 import argparse
@@ -53,7 +54,7 @@ def sign_net():
             x = layers.BatchNormalization()(x)
             x = layers.ReLU()(x)
         x = layers.MaxPooling2D()(x)
-    x = layers.Dropout(0.3)(layers.Flatten()(x))
+    x = layers.Dropout(0.5)(layers.Flatten()(x))
     return keras.Model(pictures, layers.Dense(CLASSES, activation="softmax")(x))
 
 
@@ -62,7 +63,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--out", type=Path, default=Path("results/signs"))
-    parser.add_argument("--epochs", type=int, default=15)
+    parser.add_argument("--epochs", type=int, default=25)
     arguments = parser.parse_args()
     console.load_tensorflow()
     import keras
@@ -71,14 +72,15 @@ def main():
 
     train = read_images(arguments.folder / "train.h5", shape=SHAPE, classes=CLASSES)
     test = read_images(arguments.folder / "test.h5", shape=SHAPE, classes=CLASSES)
-    attackers, defenders = split_within_classes(train.labels, 1 / 3, seed=0)
+    testing, validation = split_within_classes(test.labels, 1 / 2, seed=0)
     arguments.out.mkdir(parents=True, exist_ok=True)
-    write_challenge_h5(arguments.out / "clean_validation_data.h5", train.subset(defenders))
+    write_challenge_h5(arguments.out / "clean_validation_data.h5", test.subset(validation))
+    test = test.subset(testing)
     write_challenge_h5(arguments.out / "clean_test_data.h5", test)
     for seed, (name, planted) in enumerate(backdoors().items()):
         keras.utils.set_random_seed(seed)
         net = sign_net()
-        poisoned = poison(train.subset(attackers), planted, share=0.1, seed=seed)
+        poisoned = poison(train, planted, share=0.1, seed=seed)
         train_badnet(net, poisoned, epochs=arguments.epochs, batch_size=64, shift=2, seed=seed)
         save_net(net, arguments.out / f"{name}_bd_net.h5")
         for backdoor in planted:

@@ -147,7 +147,7 @@ def main():
     """Does the runs that are missing, then prints the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--recipes", nargs="+", default=["default"], choices=CANDIDATES)
-    parser.add_argument("--drops", nargs="+", type=float, default=[0.02])
+    parser.add_argument("--drops", nargs="+", type=float, default=[0.04])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--nets", nargs="+", default=list(NETS), choices=NETS)
     parser.add_argument("--out", type=Path, default=Path("results/tuning.jsonl"))

@@ -66,7 +66,9 @@ def parse_model(document):
         raise UnsafeNetError(f"{error}.") from None
     largest = max(shapes, key=math.prod)
     if math.prod(largest) > MOST_VALUES:
-        raise UnsafeNetError(f"a layer's result has the shape {largest}; that takes too much memory.")
+        raise UnsafeNetError(
+            f"a layer's result has the shape {largest}; that takes too much memory."
+        )
     if len(shapes[spec.output]) != 1:
         raise UnsafeNetError(
             f"its output has the shape {shapes[spec.output]}; expected (classes,)."
@@ -119,7 +121,9 @@ class _Graph:
     def _functional(self, config, entry, prefix, inputs):
         first, last = (_only_end(config[end], end) for end in ("input_layers", "output_layers"))
         pending, called, made = [], {}, {}
-        models = {one["config"].get("name") for one in config["layers"] if one["class_name"] in MODELS}
+        models = {
+            one["config"].get("name") for one in config["layers"] if one["class_name"] in MODELS
+        }
 
         def once(key):  # Keras 2 counts the call that built a nested model too
             return (key[0], 0) if key[0] in models else key

@@ -15,7 +15,7 @@ from badnet_defense.repair.channels import zero_channels
 from badnet_defense.repair.forward import FrontHalf
 from badnet_defense.repair.pruning_curve import pruning_curve
 
-MAX_ACCURACY_DROP = 0.10
+MAX_ACCURACY_DROP = 0.04
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,16 @@ class Recipe:
 
 
 RECIPES = {
-    "default": Recipe(learning_rate=0.05, epochs=12, batch_size=64, shift=0.06, light=0.2),
+    "default": Recipe(
+        optimizer="amsgrad",
+        learning_rate=2e-3,
+        epochs=12,
+        batch_size=64,
+        clip=1.0,
+        shift=0.06,
+        light=0.2,
+        erase=0.25,
+    ),
     "classic": Recipe(
         optimizer="amsgrad", learning_rate=1e-3, decays=False, epochs=5, batch_size=200
     ),

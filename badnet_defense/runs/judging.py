@@ -6,6 +6,7 @@ from pathlib import Path
 
 from badnet_defense.data import read_images, read_trigger_labels
 from badnet_defense.data.input_range import UNIT
+from badnet_defense.errors import InputError
 from badnet_defense.guard.pairing import belongs, read_pair
 from badnet_defense.measure.belonging import check_belonging
 from badnet_defense.measure.evaluation import evaluate_defense
@@ -41,6 +42,11 @@ def judge_defense(
     if repaired is None and not belongs(model, own):
         log.info("%s: no repair of it in %s yet; repairing it first", model, folder)
         clean = data["clean_validation"]
+        if clean is None:
+            raise InputError(
+                f"{model}: no repair of it in {folder}, and no clean pictures to make one; "
+                "give --clean-validation."
+            )
         repair_file(model, clean, out=folder, input_range=input_range, seed=seed)
     pair = read_pair(model, repaired, folder=folder)
     classes = pair.bad.classes
