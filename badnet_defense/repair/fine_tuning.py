@@ -65,7 +65,6 @@ def fine_tune(
     masks = _masks(net, frozen or {})
     targets = images.labels if targets is None else targets
     steps = -(-len(images) // recipe.batch_size)
-    step = _step(net, recipe, steps, masks, input_range, soft=targets.ndim > 1)
     rng = np.random.default_rng(seed)
 
     def score():
@@ -75,7 +74,10 @@ def fine_tune(
             )
         )
 
-    scores, best = [score()], None
+    scores = [score()]
+    if not recipe.epochs:
+        return spec, Tuning(0, tuple(scores))
+    step = _step(net, recipe, steps, masks, input_range, soft=targets.ndim > 1)
     with tqdm(total=recipe.epochs * steps, desc="tuning", unit="step", disable=None) as bar:
         for _ in range(recipe.epochs):
             for batch in np.array_split(rng.permutation(len(images)), steps):
@@ -88,8 +90,6 @@ def fine_tune(
             bar.set_postfix_str(f"held out {scores[-1]:.1%}")
             if scores[-1] >= max(scores[1:]):
                 best = net.get_weights()
-    if best is None:  # no epoch was asked for
-        return spec, Tuning(0, tuple(scores))
     net.set_weights(best)
     kept = len(scores) - 1 - int(np.argmax(scores[:0:-1]))
     return _with_weights_of(net, spec), Tuning(kept, tuple(scores))
