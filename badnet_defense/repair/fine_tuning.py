@@ -1,5 +1,6 @@
 """Fine-pruning's second half: the pruned net is tuned on clean pictures (Liu et al., RAID 2018)."""
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -80,11 +81,8 @@ def fine_tune(
     step = _step(net, recipe, steps, masks, input_range, soft=targets.ndim > 1)
     with tqdm(total=recipe.epochs * steps, desc="tuning", unit="step", disable=None) as bar:
         for _ in range(recipe.epochs):
-            for batch in np.array_split(rng.permutation(len(images)), steps):
-                pictures = shifted(images.pictures[batch], recipe.shift, rng)
-                pictures = erased(pictures, recipe.erase, rng) if recipe.erase else pictures
-                gain, offset = light_changes(len(batch), recipe.light, rng)
-                step(pictures, gain, offset, targets[batch])
+            for batch in _prepared(images, targets, recipe, steps, rng):
+                step(*batch)
                 bar.update()
             scores.append(score())
             bar.set_postfix_str(f"held out {scores[-1]:.1%}")
@@ -93,6 +91,27 @@ def fine_tune(
     net.set_weights(best)
     kept = len(scores) - 1 - int(np.argmax(scores[:0:-1]))
     return _with_weights_of(net, spec), Tuning(kept, tuple(scores))
+
+
+def _prepared(images, targets, recipe, steps, rng):
+    """The batches of one epoch, each prepared while the one before it is in use.
+
+    One worker alone draws from `rng`, in order, so that the seed decides everything.
+    """
+
+    def prepare(chosen):
+        pictures = shifted(images.pictures[chosen], recipe.shift, rng)
+        pictures = erased(pictures, recipe.erase, rng) if recipe.erase else pictures
+        return (pictures, *light_changes(len(chosen), recipe.light, rng), targets[chosen])
+
+    batches = np.array_split(rng.permutation(len(images)), steps)
+    with ThreadPoolExecutor(max_workers=1) as worker:
+        following = worker.submit(prepare, batches[0])
+        for chosen in [*batches[1:], None]:
+            ready = following.result()
+            if chosen is not None:
+                following = worker.submit(prepare, chosen)
+            yield ready
 
 
 def _step(net, recipe, steps, masks, input_range, *, soft):

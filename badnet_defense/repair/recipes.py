@@ -33,9 +33,9 @@ class Recipe:
 RECIPES = {
     "default": Recipe(
         optimizer="amsgrad",
-        learning_rate=2e-3,
+        learning_rate=3e-3,
         epochs=12,
-        batch_size=64,
+        batch_size=128,
         clip=1.0,
         shift=0.06,
         light=0.2,
