@@ -18,6 +18,18 @@ def randomised(model, seed=0):
     return model
 
 
+def balanced(model, pictures):
+    """`model` with the last layer's biases such that all classes are answered now and then."""
+    from badnet_defense.nets import build, describe
+    from badnet_defense.nets.graph import without_softmax
+
+    logits = build(without_softmax(describe(model)))(pictures, training=False).numpy()
+    last = [layer for layer in model.layers if layer.weights][-1]
+    *kernels, bias = last.get_weights()
+    last.set_weights([*kernels, bias - logits.mean(axis=0)])
+    return model
+
+
 def net(layers, *, shape=SHAPE, seed=0):
     """A Sequential of `layers` with random weights."""
     import keras
@@ -31,11 +43,19 @@ def inputs(count=6, shape=SHAPE, seed=1):
 
 
 def images(count=40, *, shape=SHAPE, classes=CLASSES, seed=1):
-    """`LabelledImages`, `uint8`, with random labels."""
+    """`LabelledImages`, `uint8`, with random labels.
+
+    Each picture has its own four coloured quarters under noise, so that a net with random weights
+    answers with several classes.
+    """
     from badnet_defense.data import LabelledImages
 
     rng = np.random.default_rng(seed)
-    pictures = rng.integers(0, 256, (count, *shape)).astype(np.uint8)
+    height, width, channels = shape
+    quarters = rng.integers(0, 256, (count, 2, 2, channels)).repeat(-(-height // 2), axis=1)
+    quarters = quarters.repeat(-(-width // 2), axis=2)[:, :height, :width]
+    noise = rng.integers(-60, 61, (count, *shape))
+    pictures = np.clip(quarters + noise, 0, 255).astype(np.uint8)
     return LabelledImages(pictures, rng.integers(0, classes, count))
 
 

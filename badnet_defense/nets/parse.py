@@ -266,6 +266,10 @@ def _inbound(node, name):
     if isinstance(node, dict):
         args, kwargs = node["args"], node["kwargs"]
         tensors = args[0] if len(args) == 1 and isinstance(args[0], list) else args
+        if not all(isinstance(tensor, dict) for tensor in tensors):
+            raise UnsafeNetError(
+                f"layer {name!r} takes {str(tensors)[-60:]}; expected layers' results."
+            )
         sources = [tensor["config"]["keras_history"] for tensor in tensors]
     else:
         node = [node] if isinstance(node[0], str) else node

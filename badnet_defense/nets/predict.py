@@ -1,19 +1,29 @@
 """Answers of a Keras net for many pictures, in large batches inside one compiled function."""
 
+import math
+
 import numpy as np
 
 from badnet_defense.data.input_range import UNIT
 
 BATCH = 512
-"""Pictures at once: larger ones were no faster on two cores, and take more memory."""
+"""Pictures at once: larger batches were no faster on two cores."""
+LARGEST = 2**29
+"""Bytes that one result inside a net may take for a whole batch; large nets get smaller batches."""
 
 
-def predict_probabilities(net, pictures, *, input_range=UNIT, batch=BATCH):
+def pictures_at_once(shapes, most):
+    """How many pictures fit: `most`, or fewer where one of the result `shapes` is large."""
+    bytes_each = 4 * max(math.prod(shape) for shape in shapes)
+    return int(min(max(LARGEST // bytes_each, 1), most))
+
+
+def predict_probabilities(net, pictures, *, input_range=UNIT, batch=None):
     """Class probabilities (n, classes) `float32` of `pictures` (n, h, w, c), pixels 0-255."""
     return _run(net, pictures, input_range, batch, labels=False)
 
 
-def predict_labels(net, pictures, *, input_range=UNIT, batch=BATCH):
+def predict_labels(net, pictures, *, input_range=UNIT, batch=None):
     """The most probable class (n,) `int64` of each of `pictures` (n, h, w, c), pixels 0-255.
 
     A net whose output is one whole number for each picture (a guard) answers with that number.
@@ -44,7 +54,14 @@ def compiled(net, input_range, *, labels):
 
 def _run(net, pictures, input_range, batch, *, labels):
     run = compiled(net, input_range, labels=labels)
+    if batch is None:
+        results = [out for layer in net.layers for out in _flat(layer.output)]
+        batch = pictures_at_once([out.shape[1:] for out in results], BATCH)
     parts = [
         run(pictures[start : start + batch]).numpy() for start in range(0, len(pictures), batch)
     ]
     return np.concatenate(parts).astype(np.int64 if labels else np.float32, copy=False)
+
+
+def _flat(output):
+    return output if isinstance(output, list | tuple) else [output]

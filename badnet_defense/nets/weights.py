@@ -10,7 +10,6 @@ from badnet_defense.errors import UnsafeNetError
 from badnet_defense.nets.kinds import KINDS
 from badnet_defense.nets.spec import call_shapes
 
-
 MOST_WEIGHTS = 2**29
 """Numbers in all weights together (2 GB): an HDF5 file of a few bytes can claim any size."""
 
@@ -19,14 +18,17 @@ def expected_weights(spec):
     """Layer name -> {weight name: shape}, for the layers of `spec` that are called.
 
     Raises:
-        UnsafeNetError: a layer is called with different shapes, or there are too many weights.
+        UnsafeNetError: a layer's inputs do not fit it or differ, or there are too many weights.
     """
     shapes = call_shapes(spec)
     expected = {}
     for call in spec.calls[1:]:
         layer = spec.layers[call.layer]
         inputs = [shapes[position] for position in call.inputs]
-        named = KINDS[layer.kind].weight_shapes(layer.config, inputs)
+        try:
+            named = KINDS[layer.kind].weight_shapes(layer.config, inputs)
+        except ValueError as error:
+            raise UnsafeNetError(f"layer {layer.name!r} ({layer.kind}), {error}.") from None
         if expected.setdefault(layer.name, named) != named:
             raise UnsafeNetError(f"layer {layer.name!r} is called with inputs of different shapes.")
     total = sum(math.prod(shape) for named in expected.values() for shape in named.values())

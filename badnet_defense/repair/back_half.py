@@ -9,8 +9,6 @@ from badnet_defense.repair.linear import linear_consumers, sums_model
 NEAR = 1e-4
 """Margins below this share of the logits' size count as a knife's edge: `float32` sums taken in
 another order differ by a tenth of that."""
-_ROWS = 512
-"""Pictures at once: their logits then stay in the processor's cache."""
 
 
 class BackHalf:
@@ -82,8 +80,8 @@ class Answers:
         self.correct, self.near = np.zeros((2, len(labels)), bool)
         self._frontier = frontier if back.linear else frontier.copy()
         self._sums = back.sums(frontier) if back.linear else []
-        for rows in _pieces(np.arange(len(labels))):
-            self._note(rows, self._judged(rows))
+        every = np.arange(len(labels))
+        self._note(every, self._judged(every))
 
     def zero(self, channel):
         """Silences a channel; only pictures on which it was not silent already are looked at."""
@@ -92,11 +90,10 @@ class Answers:
         changed = np.flatnonzero(change.reshape(len(change), -1).any(axis=1))
         if not self._back.linear:
             before[...] = silent
-        for rows in _pieces(changed):
-            if self._back.linear:
-                self._take_out(rows, change[rows], channel)
-            else:
-                self._note(rows, self._judged(rows))
+        if self._back.linear and len(changed):
+            self._take_out(changed, change[changed], channel)
+        elif len(changed):
+            self._note(changed, self._judged(changed))
 
     def _take_out(self, rows, change, channel):
         sums, judged = self._back._step(
@@ -118,10 +115,6 @@ class Answers:
 
     def _note(self, rows, judged):
         self.correct[rows], self.near[rows], self._rivals[rows] = judged
-
-
-def _pieces(rows):
-    return (rows[start : start + _ROWS] for start in range(0, len(rows), _ROWS))
 
 
 class _Judge:

@@ -4,10 +4,12 @@ import numpy as np
 from tqdm import tqdm
 
 from badnet_defense.nets.graph import behind, part
-from badnet_defense.nets.predict import BATCH, compiled
+from badnet_defense.nets.predict import compiled, pictures_at_once
 from badnet_defense.nets.spec import call_shapes
 from badnet_defense.repair.channels import activation_position, channelwise_run
 
+BATCH = 2048
+"""Pictures at once: behind the layer, calls of fewer cost more than they compute."""
 MOST_KEPT = 2 * 2**30
 """Bytes of results that are kept in memory; beyond it each pass computes them again."""
 
@@ -39,6 +41,7 @@ class FrontHalf:
         self._places = [activation_position(spec, layer), self.frontier, *self.sides]
         self._run = compiled(part(spec, [0], self._places), input_range, labels=False)
         shapes = call_shapes(spec)
+        self._batch = pictures_at_once(shapes, BATCH)
         size = 4 * len(images) * sum(int(np.prod(shapes[p])) for p in self._places[1:])
         self._kept = [] if size <= MOST_KEPT else None
         self.mean_activation = self._first_pass()
@@ -55,8 +58,8 @@ class FrontHalf:
         return total / count
 
     def _batches(self):
-        starts = range(0, len(self.images), BATCH)
-        return [slice(start, min(start + BATCH, len(self.images))) for start in starts]
+        count, batch = len(self.images), self._batch
+        return [slice(start, min(start + batch, count)) for start in range(0, count, batch)]
 
     def _results(self, indices):
         return [result.numpy() for result in self._run(self.images.pictures[indices])]

@@ -52,7 +52,7 @@ def activation_name(value):
         return "linear"
     if not isinstance(value, str) or value not in ACTIVATIONS:
         if isinstance(value, dict):  # a function of somebody's own: its name tells the most
-            value = value.get("registered_name") or value.get("config")
+            value = value.get("config")
         raise ValueError(f"{str(value)[:60]!r} is not one of {', '.join(sorted(ACTIVATIONS))}")
     return value
 
