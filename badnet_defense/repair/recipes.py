@@ -34,7 +34,7 @@ RECIPES = {
     "default": Recipe(
         optimizer="amsgrad",
         learning_rate=3e-3,
-        epochs=12,
+        epochs=10,
         batch_size=128,
         clip=1.0,
         shift=0.06,
