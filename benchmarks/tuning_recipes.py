@@ -17,7 +17,6 @@ from tabulate import tabulate
 
 from badnet_defense import console
 from badnet_defense.data import read_images
-from badnet_defense.data.splits import split_within_classes
 from badnet_defense.repair.recipes import RECIPES, Recipe
 
 DEMO, SIGNS, MULTI = Path("data"), Path("results/signs"), Path("data/Multi-trigger Multi-target")
@@ -55,6 +54,7 @@ CANDIDATES = {
     "sgd": Recipe(learning_rate=0.05, epochs=12, batch_size=64, **_AUGMENTED),
     "sgd+erase": Recipe(learning_rate=0.05, epochs=12, batch_size=64, erase=0.5, **_AUGMENTED),
     "default": RECIPES["default"],
+    "default-teacher": replace(RECIPES["default"], teacher=0.0),
     "default-erase": replace(RECIPES["default"], erase=0.0),
 }
 
@@ -62,24 +62,16 @@ CANDIDATES = {
 def run(net, drop, recipe, seed):
     """One repair and its figures, as a dict of fractions."""
     from badnet_defense.nets import build, predict_labels, read_net
-    from badnet_defense.repair.fine_pruning import HELD_OUT
-    from badnet_defense.repair.fine_tuning import fine_tune
-    from badnet_defense.repair.pruning import prune
+    from badnet_defense.repair.fine_pruning import fine_prune
 
     folder, data, triggers = NETS[net]
     spec = read_net(Path(folder) / f"{net}_bd_net.h5")
     read = {"shape": spec.input_shape, "classes": spec.classes}
     validation = read_images(data / "clean_validation_data.h5", **read)
-    pruned, report = prune(spec, validation, max_accuracy_drop=drop)
-    own, held_out = split_within_classes(validation.labels, HELD_OUT, seed=seed)
-    repaired, tuning = fine_tune(
-        pruned,
-        validation.subset(own),
-        validation.subset(held_out),
-        recipe=CANDIDATES[recipe],
-        seed=seed,
+    done = fine_prune(
+        spec, validation, max_accuracy_drop=drop, recipe=CANDIDATES[recipe], seed=seed
     )
-    nets = [build(spec), build(repaired)]
+    nets = [build(spec), build(done.repaired)]
 
     def answers(images):
         return [predict_labels(one, images.pictures) for one in nets]
@@ -87,9 +79,9 @@ def run(net, drop, recipe, seed):
     test = _some(read_images(data / "clean_test_data.h5", **read))
     bad, own = answers(test)
     figures = {
-        "removed": report.removed,
-        "pruned_accuracy": report.curve[report.removed],
-        "held_out": max(tuning.held_out_accuracy),
+        "removed": done.pruning.removed,
+        "pruned_accuracy": done.pruning.curve[done.pruning.removed],
+        "held_out": max(done.tuning.held_out_accuracy),
         "bad_accuracy": np.mean(bad == test.labels),
         "accuracy": np.mean(own == test.labels),
         "guard_accuracy": np.mean((bad == own) & (bad == test.labels)),

@@ -34,7 +34,7 @@ def net(layers, *, shape=SHAPE, seed=0):
     """A Sequential of `layers` with random weights."""
     import keras
 
-    return randomised(keras.Sequential([keras.Input(shape), *layers]), seed)
+    return randomised(keras.Sequential([keras.Input(shape, name="pictures"), *layers]), seed)
 
 
 def inputs(count=6, shape=SHAPE, seed=1):

@@ -16,6 +16,8 @@ class Recipe:
         shift: largest random shift, as a share of the picture's sides; 0 for none.
         clip: largest global norm of the gradients (Pascanu et al. 2013); 0 for no limit.
         erase: share of the pictures that get a rectangle of a random colour, in [0, 1].
+        teacher: share of the bad net's own softened answers in the targets, in [0, 1], the rest
+            being the labels: the guard needs both nets to agree on honest pictures.
         light: largest random change of contrast and of brightness, as a share; 0 for none.
     """
 
@@ -28,6 +30,7 @@ class Recipe:
     shift: float = 0.0
     light: float = 0.0
     erase: float = 0.0
+    teacher: float = 0.0
 
 
 RECIPES = {
@@ -40,6 +43,7 @@ RECIPES = {
         shift=0.06,
         light=0.2,
         erase=0.25,
+        teacher=0.5,
     ),
     "classic": Recipe(
         optimizer="amsgrad", learning_rate=1e-3, decays=False, epochs=5, batch_size=200

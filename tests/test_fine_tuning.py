@@ -1,0 +1,335 @@
+"""Tuning a pruned net: which epoch is kept, what stays as it was, and how pictures are changed."""
+
+from dataclasses import replace
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+from small_nets import CLASSES, images, inputs, net
+
+from badnet_defense.data import InputRange
+from badnet_defense.data.splits import split_within_classes
+from badnet_defense.errors import InputError
+from badnet_defense.nets import build, describe
+from badnet_defense.repair import fine_tuning
+from badnet_defense.repair.augmentation import erased, light_changes, shifted
+from badnet_defense.repair.channels import channel_masks, zero_channels
+from badnet_defense.repair.fine_pruning import fine_prune
+from badnet_defense.repair.fine_tuning import fine_tune
+from badnet_defense.repair.recipes import RECIPES, Recipe
+
+PLAIN = Recipe(learning_rate=0.05, epochs=3, batch_size=8, decays=False)
+CHANGED = replace(PLAIN, shift=0.2, light=0.3, erase=0.5)
+
+
+def small_net(seed=0):
+    return describe(
+        net(
+            [
+                layers.Conv2D(4, 3, activation="relu", name="conv"),
+                layers.BatchNormalization(name="norm"),
+                layers.Flatten(name="rows"),
+                layers.Dropout(0.2, name="drop"),
+                layers.Dense(CLASSES, activation="softmax", name="out"),
+            ],
+            seed=seed,
+        )
+    )
+
+
+def assert_equal_weights(a, b):
+    for name, layer in a.layers.items():
+        for one, other in zip(layer.weights, b.layers[name].weights, strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
+def differ(a, b):
+    pairs = [zip(a.layers[n].weights, b.layers[n].weights, strict=True) for n in a.layers]
+    return any((one != other).any() for pair in pairs for one, other in pair)
+
+
+class ScriptedScores:
+    """Stands in for the held-out answers: each look gives the next of the given accuracies.
+
+    `seen` keeps the net's weights at each look.
+    """
+
+    def __init__(self, accuracies, labels):
+        self.accuracies, self.labels, self.seen = list(accuracies), labels, []
+
+    def __call__(self, model, pictures, **settings):
+        right = round(self.accuracies[len(self.seen)] * len(self.labels))
+        self.seen.append(model.get_weights())
+        answers = self.labels.copy()
+        answers[right:] += 1
+        return answers
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "kept"),
+    [
+        ([0.1, 0.5, 0.9, 0.3], 2),
+        ([0.1, 0.9, 0.5, 0.9], 3),  # the latest of equally good ones
+        ([1.0, 0.2, 0.2, 0.1], 2),  # never the untuned net, however good it looks
+        ([0.0, 0.4, 0.3, 0.2], 1),
+    ],
+)
+def test_best_held_out_epoch_is_kept(accuracies, kept, monkeypatch):
+    held_out = images(10, seed=2)
+    scripted = ScriptedScores(accuracies, held_out.labels)
+    monkeypatch.setattr(fine_tuning, "predict_labels", scripted)
+    tuned, report = fine_tune(small_net(), images(24), held_out, recipe=PLAIN)
+    assert report.kept_epoch == kept
+    assert report.held_out_accuracy == tuple(accuracies)
+    for found, wanted in zip(build(tuned).get_weights(), scripted.seen[kept], strict=True):
+        np.testing.assert_array_equal(found, wanted)
+    assert report.as_dict() == {"kept_epoch": kept, "held_out_accuracy": accuracies}
+
+
+def test_held_out_accuracy_is_that_of_the_kept_net():
+    held_out = images(20, seed=2)
+    tuned, report = fine_tune(small_net(), images(24), held_out, recipe=PLAIN)
+    answers = build(tuned).predict(held_out.pictures / np.float32(255), verbose=0).argmax(axis=1)
+    assert report.held_out_accuracy[report.kept_epoch] == np.mean(answers == held_out.labels)
+    assert len(report.held_out_accuracy) == 4
+
+
+def test_same_seed_same_weights_and_the_caller_s_net_unchanged():
+    spec = small_net()
+    before = small_net()
+    first, _ = fine_tune(spec, images(24), images(9), recipe=CHANGED, seed=3)
+    second, _ = fine_tune(spec, images(24), images(9), recipe=CHANGED, seed=3)
+    other, _ = fine_tune(spec, images(24), images(9), recipe=CHANGED, seed=4)
+    assert_equal_weights(first, second)
+    assert differ(first, other) and differ(first, spec)
+    assert_equal_weights(spec, before)
+
+
+def test_tuning_learns_the_labels():
+    pictures = images(40)
+    pictures.labels[:] = (pictures.pictures.mean(axis=(1, 2, 3)) > 127).astype(int)
+    spec = describe(net([layers.Flatten(), layers.Dense(CLASSES, activation="softmax")]))
+    recipe = replace(PLAIN, epochs=15, learning_rate=0.01)
+    _, report = fine_tune(spec, pictures, pictures, recipe=recipe)
+    assert report.held_out_accuracy[0] < 0.6
+    assert max(report.held_out_accuracy) > 0.9
+
+
+def test_no_epochs_leave_the_net_as_it_is():
+    spec = small_net()
+    tuned, report = fine_tune(spec, images(8), images(8), recipe=replace(PLAIN, epochs=0))
+    assert_equal_weights(tuned, spec)
+    assert report.kept_epoch == 0 and len(report.held_out_accuracy) == 1
+
+
+def test_soft_targets_are_the_targets():
+    """Soft targets that are one-hot tune as the labels do; others tune elsewhere."""
+    pictures, held_out = images(24), images(8)
+    settings = {"recipe": replace(PLAIN, epochs=1)}
+    hard, _ = fine_tune(small_net(), pictures, held_out, **settings)
+    one_hot = np.eye(CLASSES, dtype=np.float32)[pictures.labels]
+    wrong = replace(pictures, labels=np.zeros(24, np.int64))  # the labels are not looked at
+    soft, _ = fine_tune(small_net(), wrong, held_out, targets=one_hot, **settings)
+    np.testing.assert_allclose(soft.predict(inputs()), hard.predict(inputs()), atol=1e-4)
+    even = np.full((24, CLASSES), 1 / CLASSES, np.float32)
+    flat, _ = fine_tune(small_net(), pictures, held_out, targets=even, **settings)
+    assert np.abs(flat.predict(inputs()) - hard.predict(inputs())).max() > 0.05
+
+
+def test_one_plain_step_is_sgd_with_nesterov_momentum():
+    """One batch, one epoch, against the step worked out with a gradient of Keras' own loss."""
+    import tensorflow as tf
+
+    spec = describe(net([layers.Flatten(), layers.Dense(CLASSES, activation="softmax", name="out")]))
+    pictures = images(6)
+    recipe = Recipe(learning_rate=0.1, epochs=1, batch_size=6, decays=False)
+    tuned, _ = fine_tune(spec, pictures, pictures, recipe=recipe)
+    kernel, bias = (tf.Variable(one) for one in spec.layers["out"].weights)
+    with tf.GradientTape() as tape:
+        logits = tf.reshape(pictures.pictures / np.float32(255), (6, -1)) @ kernel + bias
+        loss = tf.reduce_mean(
+            tf.nn.sparse_softmax_cross_entropy_with_logits(pictures.labels, logits)
+        )
+    gradients = tape.gradient(loss, [kernel, bias])
+    # Nesterov's first step from rest: momentum * (-rate * g) - rate * g, momentum 0.9.
+    for found, old, gradient in zip(
+        tuned.layers["out"].weights, (kernel, bias), gradients, strict=True
+    ):
+        np.testing.assert_allclose(found, old - 1.9 * 0.1 * gradient, atol=1e-5)
+
+
+def test_frozen_weights_stay_zero_and_others_move():
+    spec = small_net()
+    pruned = zero_channels(spec, "conv", [1, 2])
+    masks = channel_masks(spec, "conv", [1, 2])
+    held, _ = fine_tune(pruned, images(24), images(8), recipe=PLAIN, frozen=masks)
+    free, _ = fine_tune(pruned, images(24), images(8), recipe=PLAIN)
+    kernel, bias = held.layers["conv"].weights
+    assert not kernel[..., [1, 2]].any() and not bias[[1, 2]].any()
+    gamma, beta, *_ = held.layers["norm"].weights
+    assert not gamma[[1, 2]].any() and not beta[[1, 2]].any()
+    assert (kernel[..., [0, 3]] != spec.layers["conv"].weights[0][..., [0, 3]]).any()
+    assert free.layers["norm"].weights[1][[1, 2]].any()  # without it, they may grow back
+
+
+def test_tuning_in_another_input_range():
+    pictures = images(24)
+    tuned, _ = fine_tune(
+        small_net(), pictures, images(8), recipe=PLAIN, input_range=InputRange(-1, 1)
+    )
+    unit, _ = fine_tune(small_net(), pictures, images(8), recipe=PLAIN)
+    assert differ(tuned, unit)
+
+
+def test_classic_recipe_is_that_of_the_challenge_s_teams():
+    classic = RECIPES["classic"]
+    assert (classic.optimizer, classic.learning_rate, classic.decays) == ("amsgrad", 1e-3, False)
+    assert (classic.batch_size, classic.epochs) == (200, 5)
+    assert not (classic.shift or classic.light or classic.erase or classic.clip)
+    optimizer = fine_tuning._optimizer(classic, 10)
+    assert isinstance(optimizer, keras.optimizers.Adam) and optimizer.amsgrad
+
+
+def test_decaying_rate_ends_at_nothing():
+    optimizer = fine_tuning._optimizer(replace(PLAIN, decays=True, learning_rate=0.4), 100)
+    rates = [float(optimizer._learning_rate(step)) for step in (0, 25, 100)]
+    np.testing.assert_allclose(rates, [0.4, 0.3, 0.0], atol=1e-6)
+
+
+# Splits ------------------------------------------------------------------------------------------
+
+
+def test_split_holds_out_a_share_of_each_class():
+    labels = np.array([0] * 10 + [1] * 4 + [2] * 2 + [3])
+    larger, held_out = split_within_classes(labels, 0.2)
+    # 2 of 10, 1 of 4 (0.8 rounds up), at least 1 of 2; the only picture of class 3 stays.
+    assert np.bincount(labels[held_out], minlength=4).tolist() == [2, 1, 1, 0]
+    assert sorted([*larger, *held_out]) == list(range(17))
+    assert (np.diff(larger) > 0).all() and (np.diff(held_out) > 0).all()
+
+
+def test_split_keeps_one_of_each_class_in_the_larger_part():
+    larger, held_out = split_within_classes(np.array([0, 0, 1, 1]), 0.9)
+    assert sorted(larger // 2) == [0, 1] and sorted(held_out // 2) == [0, 1]
+
+
+def test_split_depends_on_the_seed_alone():
+    labels = np.repeat(np.arange(5), 8)
+    first, again, other = (split_within_classes(labels, 0.25, seed=seed)[1] for seed in (1, 1, 2))
+    assert first.tolist() == again.tolist() != other.tolist()
+
+
+def test_split_where_every_class_has_one_picture():
+    larger, held_out = split_within_classes(np.arange(10), 0.3)
+    assert (len(larger), len(held_out)) == (7, 3)
+    with pytest.raises(InputError, match="at least two"):
+        split_within_classes(np.array([4]), 0.3)
+
+
+# Changes of pictures -----------------------------------------------------------------------------
+
+
+class Draws:
+    """A generator whose draws are given."""
+
+    def __init__(self, *draws):
+        self.draws = [np.array(one) for one in draws]
+
+    def integers(self, low, high, size):
+        return self.draws.pop(0)
+
+    def uniform(self, low=0, high=1, size=None):
+        return self.draws.pop(0)
+
+
+def test_shift_by_hand():
+    """A 4x5 picture with room for one pixel each way (share 0.25 of 4, 0.2 of 5)."""
+    picture = np.arange(20, dtype=np.uint8).reshape(1, 4, 5, 1)
+    down_right, up_left, still = (
+        shifted(picture, 0.25, Draws([row], [column]))[0, ..., 0]
+        for row, column in ((0, 0), (2, 2), (1, 1))
+    )
+    assert still.tolist() == picture[0, ..., 0].tolist()
+    assert down_right[0].tolist() == [0, 0, 1, 2, 3]  # moved down and right, edges repeated
+    assert down_right[1].tolist() == [0, 0, 1, 2, 3]
+    assert down_right[3].tolist() == [10, 10, 11, 12, 13]
+    assert up_left[0].tolist() == [6, 7, 8, 9, 9]
+    assert up_left[3].tolist() == [16, 17, 18, 19, 19]
+
+
+def test_each_picture_is_shifted_for_itself_and_as_a_whole():
+    pictures = images(30).pictures
+    moved = shifted(pictures, 0.2, np.random.default_rng(0))  # 2 of 12 rows, 2 of 10 columns
+    found = set()
+    for old, new in zip(pictures, moved, strict=True):
+        padded = np.pad(old, ((2, 2), (2, 2), (0, 0)), mode="edge")
+        places = [
+            (row, column)
+            for row in range(5)
+            for column in range(5)
+            if (padded[row : row + 12, column : column + 10] == new).all()
+        ]
+        assert places
+        found.update(places)
+    assert moved.dtype == np.uint8 and len(found) > 10
+
+
+def test_no_shift_leaves_pictures_alone():
+    pictures = images(3).pictures
+    assert shifted(pictures, 0.01, np.random.default_rng(0)) is pictures
+
+
+def test_light_by_hand():
+    """Contrast 1.2 about 127.5 and brightness +0.05 of 255; then the darkest of both."""
+    gain, offset = light_changes(2, 0.2, Draws([1.0, -1.0], [0.5, -1.0]))
+    assert gain.shape == offset.shape == (2, 1, 1, 1) and gain.dtype == np.float32
+    np.testing.assert_allclose(gain.ravel(), [1.2, 0.8], rtol=1e-6)
+    np.testing.assert_allclose(offset.ravel(), [-25.5 + 12.75, 25.5 - 25.5], atol=1e-4)
+    gain, offset = light_changes(5, 0.0, np.random.default_rng(0))
+    assert (gain == 1).all() and (offset == 0).all()
+
+
+def test_erased_rectangle_is_one_colour_and_the_rest_is_untouched():
+    pictures = images(200, seed=4).pictures
+    marked = erased(pictures, 0.5, np.random.default_rng(0))
+    assert marked.dtype == np.uint8 and marked.shape == pictures.shape
+    changed = (marked != pictures).any(axis=-1)
+    touched = np.flatnonzero(changed.any(axis=(1, 2)))
+    assert 60 < len(touched) < 140  # about half of them
+    for index in touched:
+        rows, columns = (np.flatnonzero(changed[index].any(axis=axis)) for axis in (1, 0))
+        box = marked[index, rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+        assert (box == box[0, 0]).all()
+        assert box[..., 0].size <= 0.35 * 120  # a quarter at most, and rounding
+
+
+# Both halves together ----------------------------------------------------------------------------
+
+
+def test_fine_prune_prunes_splits_and_tunes():
+    spec, pictures = small_net(), images(40)
+    done = fine_prune(spec, pictures, fraction=0.5, recipe=PLAIN, seed=1)
+    assert done.pruning.removed == 2
+    assert_equal_weights(done.pruned, zero_channels(spec, "conv", list(done.pruning.order[:2])))
+    assert differ(done.repaired, done.pruned)
+    assert not done.pseudo_labels
+    assert_equal_weights(spec, small_net())
+
+
+def test_keep_pruned_holds_the_pruned_channels_at_zero():
+    done = fine_prune(small_net(), images(40), fraction=0.5, recipe=PLAIN, keep_pruned=True)
+    zeroed = list(done.pruning.order[:2])
+    assert not done.repaired.layers["conv"].weights[0][..., zeroed].any()
+
+
+def test_pseudo_labels_do_not_look_at_labels():
+    spec, pictures = small_net(), images(40)
+    results = [
+        fine_prune(spec, one, recipe=PLAIN, pseudo_labels=True)
+        for one in (pictures, pictures.without_labels())
+    ]
+    assert_equal_weights(results[0].repaired, results[1].repaired)
+    assert results[0].pseudo_labels and results[0].pruning.curve[0] == 1.0  # its own answers
+    with pytest.raises(InputError, match="--pseudo-labels"):
+        fine_prune(spec, pictures.without_labels(), recipe=PLAIN)
