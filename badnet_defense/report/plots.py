@@ -52,21 +52,20 @@ def _draw_limit(axes, start, drop):
 
 
 def _mark_kept(axes, percent, removed, channels):
-    """The kept point, with its numbers at the foot of its line, where a falling curve is not."""
+    """The kept point, with its numbers in the corner that a falling curve leaves free."""
     accuracy = percent[removed]
-    right_half = removed > channels / 2
+    late = removed > 0.6 * channels
     axes.axvline(removed, color=_KEPT, lw=1, alpha=0.35)
     axes.plot(removed, accuracy, "o", color=_KEPT, ms=9, mec="white", mew=1.5, zorder=3)
-    axes.annotate(
+    axes.text(
+        0.03 if late else 0.98,
+        0.06 if late else 0.86,
         f"kept: {removed} of {channels} channels pruned,\n{accuracy:.1f} % accuracy",
-        (removed, 4),
-        xytext=(-8 if right_half else 8, 0),
-        textcoords="offset points",
-        ha="right" if right_half else "left",
-        va="bottom",
+        transform=axes.transAxes,
+        ha="left" if late else "right",
+        va="bottom" if late else "top",
         color=_KEPT,
         fontweight="bold",
-        bbox={"boxstyle": "round,pad=0.3", "fc": "white", "ec": "none", "alpha": 0.85},
     )
 
 
