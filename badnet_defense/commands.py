@@ -64,7 +64,7 @@ def _repair_settings(arguments):
     if arguments.epochs is not None:
         if arguments.epochs < 0:
             raise InputError(f"--epochs {arguments.epochs}: expected 0 or more.")
-        recipe = replace(recipe, epochs=arguments.epochs)
+        recipe = replace(recipe, epochs=arguments.epochs, least_steps=0)
     shared = ("model", "clean", "out", "pseudo_labels", "keep_pruned", "input_range", "seed")
     return {**settings, **{name: getattr(arguments, name) for name in shared}, "recipe": recipe}
 

@@ -54,7 +54,6 @@ CANDIDATES = {
     "sgd": Recipe(learning_rate=0.05, epochs=12, batch_size=64, **_AUGMENTED),
     "sgd+erase": Recipe(learning_rate=0.05, epochs=12, batch_size=64, erase=0.5, **_AUGMENTED),
     "default": RECIPES["default"],
-    "default-teacher": replace(RECIPES["default"], teacher=0.0),
     "default-erase": replace(RECIPES["default"], erase=0.0),
 }
 

@@ -9,11 +9,9 @@ from keras import layers
 from small_nets import CLASSES, images, inputs, net
 
 from badnet_defense.data import InputRange
-from badnet_defense.data.splits import split_within_classes
 from badnet_defense.errors import InputError
 from badnet_defense.nets import build, describe
 from badnet_defense.repair import fine_tuning
-from badnet_defense.repair.augmentation import erased, light_changes, shifted
 from badnet_defense.repair.channels import channel_masks, zero_channels
 from badnet_defense.repair.fine_pruning import fine_prune
 from badnet_defense.repair.fine_tuning import fine_tune
@@ -141,7 +139,9 @@ def test_one_plain_step_is_sgd_with_nesterov_momentum():
     """One batch, one epoch, against the step worked out with a gradient of Keras' own loss."""
     import tensorflow as tf
 
-    spec = describe(net([layers.Flatten(), layers.Dense(CLASSES, activation="softmax", name="out")]))
+    spec = describe(
+        net([layers.Flatten(), layers.Dense(CLASSES, activation="softmax", name="out")])
+    )
     pictures = images(6)
     recipe = Recipe(learning_rate=0.1, epochs=1, batch_size=6, decays=False)
     tuned, _ = fine_tune(spec, pictures, pictures, recipe=recipe)
@@ -195,116 +195,6 @@ def test_decaying_rate_ends_at_nothing():
     optimizer = fine_tuning._optimizer(replace(PLAIN, decays=True, learning_rate=0.4), 100)
     rates = [float(optimizer._learning_rate(step)) for step in (0, 25, 100)]
     np.testing.assert_allclose(rates, [0.4, 0.3, 0.0], atol=1e-6)
-
-
-# Splits ------------------------------------------------------------------------------------------
-
-
-def test_split_holds_out_a_share_of_each_class():
-    labels = np.array([0] * 10 + [1] * 4 + [2] * 2 + [3])
-    larger, held_out = split_within_classes(labels, 0.2)
-    # 2 of 10, 1 of 4 (0.8 rounds up), at least 1 of 2; the only picture of class 3 stays.
-    assert np.bincount(labels[held_out], minlength=4).tolist() == [2, 1, 1, 0]
-    assert sorted([*larger, *held_out]) == list(range(17))
-    assert (np.diff(larger) > 0).all() and (np.diff(held_out) > 0).all()
-
-
-def test_split_keeps_one_of_each_class_in_the_larger_part():
-    larger, held_out = split_within_classes(np.array([0, 0, 1, 1]), 0.9)
-    assert sorted(larger // 2) == [0, 1] and sorted(held_out // 2) == [0, 1]
-
-
-def test_split_depends_on_the_seed_alone():
-    labels = np.repeat(np.arange(5), 8)
-    first, again, other = (split_within_classes(labels, 0.25, seed=seed)[1] for seed in (1, 1, 2))
-    assert first.tolist() == again.tolist() != other.tolist()
-
-
-def test_split_where_every_class_has_one_picture():
-    larger, held_out = split_within_classes(np.arange(10), 0.3)
-    assert (len(larger), len(held_out)) == (7, 3)
-    with pytest.raises(InputError, match="at least two"):
-        split_within_classes(np.array([4]), 0.3)
-
-
-# Changes of pictures -----------------------------------------------------------------------------
-
-
-class Draws:
-    """A generator whose draws are given."""
-
-    def __init__(self, *draws):
-        self.draws = [np.array(one) for one in draws]
-
-    def integers(self, low, high, size):
-        return self.draws.pop(0)
-
-    def uniform(self, low=0, high=1, size=None):
-        return self.draws.pop(0)
-
-
-def test_shift_by_hand():
-    """A 4x5 picture with room for one pixel each way (share 0.25 of 4, 0.2 of 5)."""
-    picture = np.arange(20, dtype=np.uint8).reshape(1, 4, 5, 1)
-    down_right, up_left, still = (
-        shifted(picture, 0.25, Draws([row], [column]))[0, ..., 0]
-        for row, column in ((0, 0), (2, 2), (1, 1))
-    )
-    assert still.tolist() == picture[0, ..., 0].tolist()
-    assert down_right[0].tolist() == [0, 0, 1, 2, 3]  # moved down and right, edges repeated
-    assert down_right[1].tolist() == [0, 0, 1, 2, 3]
-    assert down_right[3].tolist() == [10, 10, 11, 12, 13]
-    assert up_left[0].tolist() == [6, 7, 8, 9, 9]
-    assert up_left[3].tolist() == [16, 17, 18, 19, 19]
-
-
-def test_each_picture_is_shifted_for_itself_and_as_a_whole():
-    pictures = images(30).pictures
-    moved = shifted(pictures, 0.2, np.random.default_rng(0))  # 2 of 12 rows, 2 of 10 columns
-    found = set()
-    for old, new in zip(pictures, moved, strict=True):
-        padded = np.pad(old, ((2, 2), (2, 2), (0, 0)), mode="edge")
-        places = [
-            (row, column)
-            for row in range(5)
-            for column in range(5)
-            if (padded[row : row + 12, column : column + 10] == new).all()
-        ]
-        assert places
-        found.update(places)
-    assert moved.dtype == np.uint8 and len(found) > 10
-
-
-def test_no_shift_leaves_pictures_alone():
-    pictures = images(3).pictures
-    assert shifted(pictures, 0.01, np.random.default_rng(0)) is pictures
-
-
-def test_light_by_hand():
-    """Contrast 1.2 about 127.5 and brightness +0.05 of 255; then the darkest of both."""
-    gain, offset = light_changes(2, 0.2, Draws([1.0, -1.0], [0.5, -1.0]))
-    assert gain.shape == offset.shape == (2, 1, 1, 1) and gain.dtype == np.float32
-    np.testing.assert_allclose(gain.ravel(), [1.2, 0.8], rtol=1e-6)
-    np.testing.assert_allclose(offset.ravel(), [-25.5 + 12.75, 25.5 - 25.5], atol=1e-4)
-    gain, offset = light_changes(5, 0.0, np.random.default_rng(0))
-    assert (gain == 1).all() and (offset == 0).all()
-
-
-def test_erased_rectangle_is_one_colour_and_the_rest_is_untouched():
-    pictures = images(200, seed=4).pictures
-    marked = erased(pictures, 0.5, np.random.default_rng(0))
-    assert marked.dtype == np.uint8 and marked.shape == pictures.shape
-    changed = (marked != pictures).any(axis=-1)
-    touched = np.flatnonzero(changed.any(axis=(1, 2)))
-    assert 60 < len(touched) < 140  # about half of them
-    for index in touched:
-        rows, columns = (np.flatnonzero(changed[index].any(axis=axis)) for axis in (1, 0))
-        box = marked[index, rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-        assert (box == box[0, 0]).all()
-        assert box[..., 0].size <= 0.35 * 120  # a quarter at most, and rounding
-
-
-# Both halves together ----------------------------------------------------------------------------
 
 
 def test_fine_prune_prunes_splits_and_tunes():

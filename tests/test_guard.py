@@ -103,7 +103,9 @@ def test_file_names_its_function_and_holds_no_code(files):
     with zipfile.ZipFile(files / "net.guard.keras") as archive:
         text = archive.read("config.json").decode()
     assert "__lambda__" not in text
-    join = next(one for one in json.loads(text)["config"]["layers"] if one["class_name"] == "Lambda")
+    join = next(
+        one for one in json.loads(text)["config"]["layers"] if one["class_name"] == "Lambda"
+    )
     assert join["config"]["function"]["config"] == "badnet_defense>disagreement"
 
 
@@ -143,7 +145,9 @@ def test_portable_guard_under_another_suffix(pair, tmp_path):
 def test_saved_guard_is_read_as_its_two_nets(name, pair, files):
     assert is_guard(files / name)
     for spec, model in zip(read_guard(files / name), pair, strict=True):
-        np.testing.assert_allclose(spec.predict(INPUTS), model.predict(INPUTS, verbose=0), atol=1e-5)
+        np.testing.assert_allclose(
+            spec.predict(INPUTS), model.predict(INPUTS, verbose=0), atol=1e-5
+        )
 
 
 @pytest.mark.parametrize("name", NETS)
@@ -151,7 +155,9 @@ def test_guard_of_any_net_is_read_back(name, tmp_path):
     both = two_nets(NETS[name])
     build_guard(*both).save(tmp_path / "guard.keras")
     for spec, model in zip(read_guard(tmp_path / "guard.keras"), both, strict=True):
-        np.testing.assert_allclose(spec.predict(INPUTS), model.predict(INPUTS, verbose=0), atol=1e-5)
+        np.testing.assert_allclose(
+            spec.predict(INPUTS), model.predict(INPUTS, verbose=0), atol=1e-5
+        )
 
 
 def rewritten(source, target, change):

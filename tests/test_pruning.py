@@ -4,113 +4,24 @@ import keras
 import numpy as np
 import pytest
 from keras import layers
-from small_nets import CLASSES, SHAPE, balanced, images, inputs, net, randomised, residual_net, side_path_net
+from pruned_nets import NETS, depthwise_net, flat_net, last_convolution_net, normalised_net
+from small_nets import (
+    CLASSES,
+    SHAPE,
+    balanced,
+    images,
+    net,
+    residual_net,
+    side_path_net,
+)
 
 from badnet_defense.data import UNIT, InputRange
 from badnet_defense.errors import InputError
 from badnet_defense.nets import build, describe
 from badnet_defense.nets.graph import layer_to_prune, on_every_path, position_of
 from badnet_defense.repair import back_half, forward
-from badnet_defense.repair.channels import channel_count, channel_masks, zero_channels
+from badnet_defense.repair.channels import zero_channels
 from badnet_defense.repair.pruning import kept_point, prune
-
-
-def flat_net():
-    return net(
-        [
-            layers.Conv2D(6, 3, activation="relu", name="conv"),
-            layers.MaxPooling2D(),
-            layers.Flatten(),
-            layers.Dense(9, activation="relu"),
-            layers.Dense(CLASSES, activation="softmax"),
-        ]
-    )
-
-
-def normalised_net():
-    return net(
-        [
-            layers.Conv2D(6, 3, use_bias=False, name="conv"),
-            layers.BatchNormalization(name="norm"),
-            layers.ReLU(),
-            layers.GlobalAveragePooling2D(),
-            layers.Dense(CLASSES, activation="softmax"),
-        ]
-    )
-
-
-def depthwise_net():
-    return net(
-        [
-            layers.Conv2D(4, 3, strides=2, activation="relu"),
-            layers.DepthwiseConv2D(2, depth_multiplier=2, activation="relu", name="conv"),
-            layers.Flatten(),
-            layers.Dense(CLASSES),
-            layers.Softmax(),
-        ]
-    )
-
-
-def separable_net():
-    return net(
-        [
-            layers.SeparableConv2D(6, 3, activation="tanh", name="conv"),
-            layers.Conv2D(4, 3, strides=2, padding="same", activation="relu"),
-            layers.GlobalMaxPooling2D(),
-            layers.Dense(CLASSES, activation="softmax"),
-        ]
-    )
-
-
-def last_convolution_net():
-    """Each class has its channel of the last convolution: no dense layer follows."""
-    return net(
-        [
-            layers.Conv2D(6, 3, activation="relu"),
-            layers.Conv2D(CLASSES, 3, name="conv"),
-            layers.GlobalAveragePooling2D(),
-            layers.Activation("softmax"),
-        ]
-    )
-
-
-def grouped_net():
-    """The next layer takes the channels in, but not as a plain convolution: no shortcut."""
-    return net(
-        [
-            layers.Conv2D(6, 3, activation="relu", name="conv"),
-            layers.Conv2D(6, 2, groups=3, activation="relu"),
-            layers.Flatten(),
-            layers.Dense(CLASSES, activation="softmax"),
-        ]
-    )
-
-
-def forked_net():
-    """Two convolutions take the layer in, and the pictures also go around it."""
-    pictures = keras.Input(SHAPE)
-    x = layers.Conv2D(6, 3, padding="same", activation="relu", name="conv")(pictures)
-    a = layers.Conv2D(4, 3, padding="same", activation="relu")(x)
-    b = layers.Conv2D(4, 1, activation="sigmoid")(x)
-    x = layers.Concatenate()([layers.Multiply()([a, b]), pictures])
-    x = layers.Dense(CLASSES, activation="softmax")(layers.Flatten()(x))
-    return randomised(keras.Model(pictures, x))
-
-
-NETS = {
-    "side_path": (side_path_net, "conv_3"),
-    "side_path_first": (side_path_net, "conv_1"),
-    "side_path_only": (side_path_net, "conv_4"),
-    "flatten_dense": (flat_net, "conv"),
-    "normalised": (normalised_net, "conv"),
-    "residual": (residual_net, "inner"),
-    "residual_stem": (residual_net, "stem"),
-    "depthwise": (depthwise_net, "conv"),
-    "separable": (separable_net, "conv"),
-    "last_convolution": (last_convolution_net, "conv"),
-    "grouped": (grouped_net, "conv"),
-    "forked": (forked_net, "conv"),
-}
 
 
 def case(make, input_range=UNIT, count=60):
@@ -255,7 +166,11 @@ def test_unlabelled_pictures_and_shares_outside_0_to_1():
         ([0.9, 0.8, 0.85, 0.9, 0.9], 0.05, 0),  # stops at the first fall, though it recovers
         ([0.9, 0.91, 0.95, 0.9], 0.0, 3),
         ([0.9, 0.5, 0.4, 0.1], 1.0, 3),
-        ([0.9, 0.8, 0.79], 0.1, 1),  # exactly the allowed drop is allowed; 0.9 - 0.8 > 0.1 in binary
+        (
+            [0.9, 0.8, 0.79],
+            0.1,
+            1,
+        ),  # exactly the allowed drop is allowed; 0.9 - 0.8 > 0.1 in binary
         ([0.7, 0.6, 0.5, 0.4], 0.2, 2),
         ([1.0], 0.1, 0),
     ],
@@ -286,68 +201,3 @@ def test_fraction_removes_a_fixed_share(fraction, removed):
     kernel, bias = pruned.layers["conv"].weights
     silent = ~kernel.any(axis=(0, 1, 2)) & (bias == 0)
     assert sorted(np.flatnonzero(silent)) == sorted(report.order[:removed])
-
-
-def copies(spec):
-    return {name: [w.copy() for w in layer.weights] for name, layer in spec.layers.items()}
-
-
-@pytest.mark.parametrize("name", NETS)
-def test_zeroed_channels_put_out_what_silence_puts_out(name):
-    """Only the chosen channels change, they no longer see the picture, and the net stays whole."""
-    make, layer = NETS[name]
-    spec = describe(make())
-    before = copies(spec)
-    chosen = [1, 3]
-    zeroed = build(zero_channels(spec, layer, chosen))
-    outputs = keras.Model(zeroed.inputs, zeroed.get_layer(layer).output)(inputs()).numpy()
-    original = build(spec)
-    full = keras.Model(original.inputs, original.get_layer(layer).output)(inputs()).numpy()
-    rest = [c for c in range(channel_count(spec, layer)) if c not in chosen]
-    np.testing.assert_array_equal(outputs[..., chosen], 0)
-    np.testing.assert_array_equal(outputs[..., rest], full[..., rest])
-    for key, weights in before.items():  # the caller's net is as it was
-        for old, new in zip(weights, spec.layers[key].weights, strict=True):
-            np.testing.assert_array_equal(old, new)
-
-
-@pytest.mark.parametrize("settings", [{}, {"scale": False}, {"center": False}])
-def test_normalisation_behind_a_zeroed_channel_is_silent_too(settings):
-    """Its moving mean would otherwise turn the zeros into a constant."""
-    model = net(
-        [
-            layers.Conv2D(4, 3, name="conv"),
-            layers.BatchNormalization(name="norm", **settings),
-            layers.Flatten(),
-            layers.Dense(CLASSES),
-        ]
-    )
-    zeroed = build(zero_channels(describe(model), "conv", [2]))
-    results = [
-        keras.Model(one.inputs, one.get_layer("norm").output)(inputs()).numpy()
-        for one in (zeroed, model)
-    ]
-    np.testing.assert_allclose(results[0][..., 2], 0, atol=1e-6)
-    np.testing.assert_allclose(results[0][..., [0, 1, 3]], results[1][..., [0, 1, 3]], rtol=1e-5)
-
-
-def test_channels_may_be_a_mask():
-    spec = describe(flat_net())
-    mask = np.array([0, 1, 0, 1, 0, 0], bool)
-    by_mask, by_number = (zero_channels(spec, "conv", one) for one in (mask, [1, 3]))
-    for found, wanted in zip(
-        by_mask.layers["conv"].weights, by_number.layers["conv"].weights, strict=True
-    ):
-        np.testing.assert_array_equal(found, wanted)
-
-
-def test_channel_masks_are_zero_where_zeroing_zeroes():
-    masks = channel_masks(describe(normalised_net()), "conv", [1, 4])
-    assert set(masks) == {"conv", "norm"}
-    kernel = masks["conv"][0]
-    assert kernel.shape == (3, 3, 3, 6)
-    np.testing.assert_array_equal(kernel[0, 0, 0], [1, 0, 1, 1, 0, 1])
-    gamma, beta, mean, variance = masks["norm"]
-    for one in (gamma, beta):
-        np.testing.assert_array_equal(one, [1, 0, 1, 1, 0, 1])
-    assert mean.all() and variance.all()

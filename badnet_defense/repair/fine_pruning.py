@@ -6,12 +6,13 @@ import numpy as np
 
 from badnet_defense.data.input_range import UNIT
 from badnet_defense.data.splits import split_within_classes
+from badnet_defense.nets.build import build
+from badnet_defense.nets.predict import predict_probabilities
 from badnet_defense.nets.spec import NetSpec
 from badnet_defense.repair.channels import channel_masks
 from badnet_defense.repair.fine_tuning import Tuning, fine_tune
 from badnet_defense.repair.pruning import MAX_ACCURACY_DROP, Pruning, prune
 from badnet_defense.repair.recipes import RECIPES
-from badnet_defense.repair.targets import own_answers, taught_labels
 
 HELD_OUT = 0.15
 """Share of each class of the clean pictures that only chooses the epoch; at least one of each."""
@@ -70,7 +71,7 @@ def fine_prune(
     """
     targets = None
     if pseudo_labels:
-        targets = own_answers(spec, images.pictures, input_range=input_range)
+        targets = predict_probabilities(build(spec), images.pictures, input_range=input_range)
         images = replace(images, labels=targets.argmax(axis=1).astype(np.int64))
     pruned, pruning = prune(
         spec,
@@ -80,8 +81,6 @@ def fine_prune(
         fraction=fraction,
         input_range=input_range,
     )
-    if targets is None and recipe.teacher:
-        targets = taught_labels(spec, images, recipe.teacher, input_range=input_range)
     zeroed = list(pruning.order[: pruning.removed])
     tuning_part, held_out = split_within_classes(images.labels, HELD_OUT, seed=seed)
     repaired, tuning = fine_tune(

@@ -65,7 +65,7 @@ def fine_tune(
     net = build(without_softmax(spec))
     masks = _masks(net, frozen or {})
     targets = images.labels if targets is None else targets
-    steps = -(-len(images) // recipe.batch_size)
+    epochs, steps = recipe.epochs_for(len(images))
     rng = np.random.default_rng(seed)
 
     def score():
@@ -76,11 +76,11 @@ def fine_tune(
         )
 
     scores = [score()]
-    if not recipe.epochs:
+    if not epochs:
         return spec, Tuning(0, tuple(scores))
-    step = _step(net, recipe, steps, masks, input_range, soft=targets.ndim > 1)
-    with tqdm(total=recipe.epochs * steps, desc="tuning", unit="step", disable=None) as bar:
-        for _ in range(recipe.epochs):
+    step = _step(net, recipe, epochs * steps, masks, input_range, soft=targets.ndim > 1)
+    with tqdm(total=epochs * steps, desc="tuning", unit="step", disable=None) as bar:
+        for _ in range(epochs):
             for batch in _prepared(images, targets, recipe, steps, rng):
                 step(*batch)
                 bar.update()
@@ -119,7 +119,7 @@ def _step(net, recipe, steps, masks, input_range, *, soft):
     import keras
     import tensorflow as tf
 
-    optimizer = _optimizer(recipe, recipe.epochs * steps)
+    optimizer = _optimizer(recipe, steps)
     loss_class = keras.losses.CategoricalCrossentropy if soft else None
     loss_class = loss_class or keras.losses.SparseCategoricalCrossentropy
     loss = loss_class(from_logits=True)

@@ -12,12 +12,11 @@ class Recipe:
         learning_rate: at the first step.
         decays: True lets it fall linearly to nothing at the last step.
         epochs: passes over the tuning pictures.
+        least_steps: small sets get more epochs, until there are this many steps.
         batch_size: pictures in a step.
         shift: largest random shift, as a share of the picture's sides; 0 for none.
         clip: largest global norm of the gradients (Pascanu et al. 2013); 0 for no limit.
         erase: share of the pictures that get a rectangle of a random colour, in [0, 1].
-        teacher: share of the bad net's own softened answers in the targets, in [0, 1], the rest
-            being the labels: the guard needs both nets to agree on honest pictures.
         light: largest random change of contrast and of brightness, as a share; 0 for none.
     """
 
@@ -25,25 +24,30 @@ class Recipe:
     learning_rate: float
     decays: bool = True
     epochs: int
+    least_steps: int = 0
     batch_size: int
     clip: float = 0.0
     shift: float = 0.0
     light: float = 0.0
     erase: float = 0.0
-    teacher: float = 0.0
+
+    def epochs_for(self, pictures):
+        """(epochs, steps in each) for a number of tuning pictures."""
+        steps = -(-pictures // self.batch_size)
+        return max(self.epochs, -(-self.least_steps // steps)), steps
 
 
 RECIPES = {
     "default": Recipe(
         optimizer="amsgrad",
         learning_rate=3e-3,
-        epochs=10,
+        epochs=12,
+        least_steps=800,
         batch_size=128,
         clip=1.0,
         shift=0.06,
         light=0.2,
         erase=0.25,
-        teacher=0.5,
     ),
     "classic": Recipe(
         optimizer="amsgrad", learning_rate=1e-3, decays=False, epochs=5, batch_size=200

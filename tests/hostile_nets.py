@@ -1,0 +1,41 @@
+"""Small nets in files, how to spoil them, and what a refusal must look like."""
+
+import json
+
+import h5py
+import pytest
+from keras import layers
+from small_nets import CLASSES, net
+
+from badnet_defense.errors import UnsafeNetError
+from badnet_defense.nets import read_net
+
+
+def plain_net():
+    return net(
+        [
+            layers.Conv2D(4, 3, activation="relu", name="conv"),
+            layers.Flatten(name="rows"),
+            layers.Dense(CLASSES, activation="softmax", name="out"),
+        ]
+    )
+
+
+def refused(path, *words, error=UnsafeNetError):
+    """Asserts that reading is refused in one line with the file's name and all `words`."""
+    with pytest.raises(error) as caught:
+        read_net(path)
+    message = str(caught.value)
+    assert message.startswith(str(path)) and "\n" not in message
+    for word in words:
+        assert word in message, message
+    return message
+
+
+def change_config(path, change):
+    """Rewrites `model_config` after `change(layers by name, whole document)`."""
+    with h5py.File(path, "r+") as file:
+        document = json.loads(file.attrs["model_config"])
+        by_name = {one["config"]["name"]: one for one in document["config"]["layers"]}
+        change(by_name, document)
+        file.attrs["model_config"] = json.dumps(document)

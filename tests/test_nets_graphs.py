@@ -1,0 +1,136 @@
+"""Nets of another shape than pictures in, one row of classes out; nets of too many layers."""
+
+import json
+
+import keras
+import pytest
+from hostile_nets import change_config, plain_net, refused
+from keras import layers
+from small_nets import CLASSES, SHAPE, net, randomised
+
+from badnet_defense.errors import UnsafeNetError
+from badnet_defense.nets import build, loader, parse, save_net, weights
+
+
+def graph_refused(outputs, inputs, *words):
+    document = json.loads(keras.Model(inputs, outputs).to_json())
+    with pytest.raises(UnsafeNetError) as caught:
+        parse.parse_model(document)
+    for word in words:
+        assert word in str(caught.value)
+
+
+def test_two_inputs():
+    a, b = keras.Input(SHAPE), keras.Input(SHAPE)
+    graph_refused(layers.Flatten()(layers.Add()([a, b])), [a, b], "2 input layers")
+
+
+def test_two_outputs():
+    a = keras.Input(SHAPE)
+    graph_refused([layers.Flatten()(a), layers.Flatten()(a)], a, "2 output layers")
+
+
+def test_output_that_is_no_row_of_classes():
+    a = keras.Input(SHAPE)
+    graph_refused(layers.Conv2D(4, 3)(a), a, "output has the shape (10, 8, 4)")
+
+
+def test_open_picture_size():
+    a = keras.Input((None, None, 3))
+    graph_refused(layers.GlobalMaxPooling2D()(a), a, "picture size open")
+
+
+def test_call_with_arguments():
+    a = keras.Input(SHAPE)
+    graph_refused(
+        layers.Flatten()(layers.Dropout(0.9, name="drop")(a, training=True)),
+        a,
+        "'drop'",
+        "training",
+    )
+
+
+def test_nested_model_that_is_called_twice():
+    inner = keras.Sequential([keras.Input(SHAPE), layers.Conv2D(3, 3, padding="same")], name="twin")
+    a = keras.Input(SHAPE)
+    graph_refused(layers.Flatten()(inner(inner(a))), a, "'twin'", "twice")
+
+
+def test_arithmetic_outside_of_layers():
+    a = keras.Input(SHAPE)
+    graph_refused(layers.Flatten()(a * 2.0), a, "takes", "2.0")
+
+
+def test_too_many_layers_and_calls(monkeypatch):
+    document = json.loads(plain_net().to_json())
+    monkeypatch.setattr(parse, "MOST_LAYERS", 2)
+    with pytest.raises(UnsafeNetError, match="more than 2 layers"):
+        parse.parse_model(document)
+    monkeypatch.setattr(parse, "MOST_LAYERS", 3)
+    a = keras.Input(SHAPE)
+    same = layers.ReLU()
+    graph_refused(layers.Flatten()(same(same(same(a)))), a, "called more than 3 times")
+
+
+def test_loop_of_layers(tmp_path):
+    a = keras.Input(SHAPE)
+    x = layers.ReLU(name="one")(a)
+    model = keras.Model(a, layers.Flatten(name="end")(layers.ReLU(name="two")(x)))
+    save_net(model, tmp_path / "loop.h5")
+
+    def bend(by_name, _):
+        node = by_name["one"]["inbound_nodes"][0]["args"][0]
+        node["config"]["keras_history"] = ["two", 0, 0]
+
+    change_config(tmp_path / "loop.h5", bend)
+    refused(tmp_path / "loop.h5", "waits for inputs that never come")
+
+
+def test_results_beyond_the_cap():
+    """Doubling a result again and again takes a few lines of configuration."""
+    x = a = keras.Input((16, 16, 3))
+    document = None
+    for _ in range(20):
+        x = layers.Concatenate()([x, x])
+    document = json.loads(keras.Model(a, layers.GlobalMaxPooling2D()(x)).to_json())
+    with pytest.raises(UnsafeNetError, match="too much memory"):
+        parse.parse_model(document)
+
+
+def test_weights_beyond_the_cap(tmp_path, monkeypatch):
+    """An HDF5 file of a few bytes can claim an array of any size."""
+    model = net([layers.Flatten(), layers.Dense(CLASSES, name="out", use_bias=False)])
+    path = tmp_path / "net.h5"
+    save_net(model, path)
+    units = 2**16
+    change_config(path, lambda by_name, _: by_name["out"]["config"].update(units=units))
+    monkeypatch.setattr(weights, "MOST_WEIGHTS", 10**7)
+    refused(path, f"{360 * units} weights")
+
+
+def test_file_beyond_the_cap(h5, monkeypatch):
+    monkeypatch.setattr(loader, "LARGEST_NET", 1000)
+    refused(h5, "larger than")
+
+
+def test_layer_names_cannot_hide_a_second_input():
+    """An input that takes another layer's name must not take its place."""
+    a = keras.Input(SHAPE, name="pictures")
+    x = layers.Conv2D(4, 3, name="conv")(a)
+    model = randomised(keras.Model(a, layers.Dense(CLASSES)(layers.Flatten()(x))))
+    text = model.to_json().replace('"pictures"', '"conv"')
+    try:
+        spec, _ = parse.parse_model(json.loads(text))
+    except UnsafeNetError:
+        return
+    assert spec.layers[spec.calls[0].layer].kind == "InputLayer"
+    assert [spec.layers[call.layer].kind for call in spec.calls[1:]].count("InputLayer") == 0
+
+
+def test_slashes_in_names_do_not_stop_the_building():
+    document = json.loads(plain_net().to_json())
+    document["config"]["name"] = "scope/net"
+    document["config"]["layers"][0]["config"]["name"] = "scope/pictures"
+    document["config"]["layers"][1]["config"]["name"] = "scope/conv"
+    spec, _ = parse.parse_model(document)
+    assert build(spec).output_shape == (None, CLASSES)
