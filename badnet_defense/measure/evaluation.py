@@ -50,6 +50,11 @@ def evaluate_defense(nets, sets, *, classes, input_range=UNIT, triggered=None):
     return result
 
 
+def accuracy_figures(accuracy, count):
+    """An accuracy that is known already, with its interval, as it stands in a result."""
+    return _with_intervals({"accuracy": accuracy}, count)
+
+
 def _measures(stage, part, predicted, labels, classes):
     measured = {}
     if labels is not None:
@@ -58,7 +63,10 @@ def _measures(stage, part, predicted, labels, classes):
         measured[name] = getattr(metrics, name)(predicted, labels)
     if stage == "guard":
         measured["flagged"] = metrics.flagged(predicted, classes)
-    count = len(predicted)
+    return _with_intervals(measured, len(predicted))
+
+
+def _with_intervals(measured, count):
     intervals = {
         f"{name}_interval": list(metrics.wilson_interval(round(share * count), count))
         for name, share in measured.items()

@@ -10,7 +10,7 @@ from badnet_defense.data.files import replace_when_done
 from badnet_defense.data.input_range import UNIT
 from badnet_defense.guard.disagreement import build_guard
 from badnet_defense.measure.belonging import check_belonging
-from badnet_defense.measure.evaluation import evaluate_defense
+from badnet_defense.measure.evaluation import accuracy_figures, evaluate_defense
 from badnet_defense.measure.results import provenance, write_json
 from badnet_defense.nets import build, read_net, save_net
 from badnet_defense.repair.fine_pruning import fine_prune
@@ -49,11 +49,15 @@ def repair_file(model, clean, *, out, pseudo_labels=False, input_range=UNIT, see
     done = fine_prune(
         spec, images, pseudo_labels=pseudo_labels, input_range=input_range, seed=seed, **settings
     )
-    nets = {"bad": bad, "pruned": build(done.pruned), "repaired": build(done.repaired)}
+    nets = {"bad": bad, "repaired": build(done.repaired)}
+    stages = evaluate_defense(
+        nets, {"clean_validation": images}, classes=spec.classes, input_range=input_range
+    )
+    if images.labels is not None:  # the pruning curve has measured it already
+        kept = done.pruning.curve[done.pruning.removed]
+        stages["pruned"] = {"clean_validation": accuracy_figures(kept, len(images))}
     result = {
-        **evaluate_defense(
-            nets, {"clean_validation": images}, classes=spec.classes, input_range=input_range
-        ),
+        **stages,
         "pruning": done.pruning.as_dict(),
         "tuning": done.tuning.as_dict(),
         "pseudo_labels": pseudo_labels,
