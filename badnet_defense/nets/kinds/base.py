@@ -77,4 +77,11 @@ def picture_shape(shape):
     return shape
 
 
+def along_last_axis(config, shape):
+    """`shape`, or `ValueError` where the setting `axis` is not its last one."""
+    if config["axis"] not in (-1, len(shape)):
+        raise ValueError(f"axis {config['axis']} of {shape} is not the last one")
+    return shape
+
+
 DATA_FORMAT = (checks.channels_last, "channels_last")

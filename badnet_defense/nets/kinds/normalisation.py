@@ -3,7 +3,7 @@
 import numpy as np
 
 from badnet_defense.nets.kinds import checks
-from badnet_defense.nets.kinds.base import Kind
+from badnet_defense.nets.kinds.base import Kind, along_last_axis
 
 
 class BatchNormalization(Kind):
@@ -33,9 +33,7 @@ class BatchNormalization(Kind):
 
     @classmethod
     def output_shape(cls, config, inputs):
-        if config["axis"] not in (-1, len(inputs[0])):
-            raise ValueError(f"axis {config['axis']} of {inputs[0]} is not the last one")
-        return inputs[0]
+        return along_last_axis(config, inputs[0])
 
     @classmethod
     def forward(cls, config, weights, inputs):
