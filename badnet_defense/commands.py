@@ -7,7 +7,7 @@ without it.
 import logging
 from pathlib import Path
 
-from badnet_defense.console import add_input_range, load_tensorflow
+from badnet_defense.console import add_input_range, load_tensorflow, seed
 from badnet_defense.errors import InputError
 
 log = logging.getLogger(__name__)
@@ -25,7 +25,7 @@ def add_repair_options(parser, root):
     add("--epochs", type=int, help="of tuning; None: the recipe's")
     add("--keep-pruned", action="store_true", help="hold the pruned channels at zero")
     add("--pseudo-labels", action="store_true", help="take the net's own soft answers as labels")
-    add("--seed", type=int, default=0, help="of everything that is drawn at random")
+    add("--seed", type=seed, default=0, help="of everything that is drawn at random")
     add("--out", default=str(root / "fine_pruned_models"), help="folder for what is made")
     add("--json", help="also write the result here")
     add_input_range(parser)
@@ -77,7 +77,7 @@ def add_defence_options(parser, root):
         add(f"--clean-{part}", help=f"clean {part} pictures; {default}")
     add("--repaired", help="the repaired net; None: the model's own, made if it is not there")
     add("--models", default=str(root / "fine_pruned_models"), help="folder of repaired nets")
-    add("--seed", type=int, default=0, help="of a repair, if one has to be made")
+    add("--seed", type=seed, default=0, help="of a repair, if one has to be made")
     add("--json", help="write the result here")
     parser.set_defaults(data=root / "data")
     add_input_range(parser)
@@ -154,7 +154,7 @@ def add_demo(chosen):
     own.add_argument("--out", default="data", help="folder for the data (default data)")
     own.add_argument("--train", action="store_true", help="also train its four nets, for an hour")
     own.add_argument("--models", default="models", help="folder for the nets (default models)")
-    own.add_argument("--seed", type=int, default=0, help="of people, pictures and nets")
+    own.add_argument("--seed", type=seed, default=0, help="of people, pictures and nets")
     own.set_defaults(run=_demo)
 
 

@@ -76,3 +76,10 @@ def parser(description, **settings):
     """An `ArgumentParser` that shows defaults."""
     settings.setdefault("formatter_class", argparse.ArgumentDefaultsHelpFormatter)
     return argparse.ArgumentParser(description=description, **settings)
+
+
+def seed(text):
+    """An `argparse` type for `--seed`: a whole number that every generator takes."""
+    if not text.isdigit() or int(text) >= 2**32:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a whole number from 0 to {2**32 - 1}")
+    return int(text)

@@ -36,6 +36,6 @@ def read_images(path, *, shape, classes=None, need_labels=False):
     if need_labels and images.labels is None:
         raise InputError(
             f"{path}: these pictures have no labels, expected an HDF5 file with `label`, or a "
-            "folder with one sub-folder a class."
+            "folder with one sub-folder a class (fine_prune.py --pseudo-labels needs none)."
         )
     return images

@@ -58,6 +58,16 @@ def belongs(model, repaired):
     return read_net(repaired).attributes.get("source_sha256") == file_sha256(model)
 
 
+def check_noted_range(repaired, input_range):
+    """Refuses a repaired net (`NetSpec`) that was made for another range than `input_range`."""
+    noted = repaired.attributes.get("input_range")
+    if noted is not None and noted != str(input_range):
+        raise InputError(
+            f"{repaired.attributes['file']}: it was made for pixels in {noted}, but {input_range} "
+            f"was asked for; give --input-range {noted}."
+        )
+
+
 def _check_source(net, path, bad, model):
     source = net.attributes.get("source_sha256")
     if source is None:

@@ -151,7 +151,7 @@ def _parsed(document):
         raise UnsafeNetError("its configuration is not JSON; expected a Keras model.") from None
 
 
-NOTES = ("source_sha256", "synthetic", "made_by", "pruning")
+NOTES = ("source_sha256", "synthetic", "made_by", "pruning", "recipe", "input_range")
 
 
 def _notes(file):

@@ -86,7 +86,7 @@ def channel_masks(spec, layer, channels):
     return {
         name: [weight == 1 for weight in item.weights]
         for name, item in zeroed.items()
-        if item is not ones[name]
+        if item is not ones[name] and item.config.get("scale", True)
     }
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from badnet_defense.data.input_range import UNIT
-from badnet_defense.guard.pairing import read_pair
+from badnet_defense.guard.pairing import check_noted_range, read_pair
 from badnet_defense.guard.reading import is_guard, read_guard
 from badnet_defense.measure.guard_answers import guard_answers
 from badnet_defense.nets.loader import read_net
@@ -33,6 +33,7 @@ def answer_pictures(pictures, net, *, root, input_range=UNIT):
     from badnet_defense.data.picture import read_picture
 
     nets = defence_nets(net, root=root)
+    check_noted_range(nets[-1], input_range)
     read = [read_picture(path, nets[0].input_shape) for path in pictures]
     answers = []
     for start in range(0, len(read), _AT_ONCE):
@@ -63,13 +64,16 @@ def data_accuracy(data, model, *, input_range=UNIT):
         input_range: the net's range.
     """
     from badnet_defense.data import read_images
+    from badnet_defense.measure.belonging import check_range
     from badnet_defense.measure.metrics import accuracy
     from badnet_defense.nets import build, predict_labels
 
     guard = Path(model).suffix == ".keras" and Path(model).is_file() and is_guard(model)
     nets = read_guard(model) if guard else (read_net(model),)
     images = read_images(data, shape=nets[0].input_shape, classes=nets[0].classes, need_labels=True)
-    answers = [predict_labels(build(one), images.pictures, input_range=input_range) for one in nets]
+    built = [build(one) for one in nets]
+    check_range(built[0], images, input_range=input_range, net_name=model)
+    answers = [predict_labels(one, images.pictures, input_range=input_range) for one in built]
     return accuracy(_joined(answers, nets), images.labels)
 
 

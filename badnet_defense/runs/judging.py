@@ -1,5 +1,6 @@
 """From a bad net's file, its repair and data sets to the figures of the defence."""
 
+import json
 import logging
 import time
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 from badnet_defense.data import read_images, read_trigger_labels
 from badnet_defense.data.input_range import UNIT
 from badnet_defense.errors import InputError
-from badnet_defense.guard.pairing import belongs, read_pair
+from badnet_defense.guard.pairing import belongs, check_noted_range, read_pair
 from badnet_defense.measure.belonging import check_belonging
 from badnet_defense.measure.evaluation import evaluate_defense
 from badnet_defense.measure.results import provenance
@@ -38,6 +39,11 @@ def judge_defense(
         InputError: a file cannot be used, or net, repair and data don't belong together.
     """
     start = time.perf_counter()
+    if not any(data.values()):
+        raise InputError(
+            f"{model}: no pictures to judge with; run python3 -m badnet_defense demo, or "
+            "give --clean-validation and --clean-test."
+        )
     own = Path(folder) / f"{Path(model).stem}.h5"
     if repaired is None and not belongs(model, own):
         log.info("%s: no repair of it in %s yet; repairing it first", model, folder)
@@ -49,6 +55,7 @@ def judge_defense(
             )
         repair_file(model, clean, out=folder, input_range=input_range, seed=seed)
     pair = read_pair(model, repaired, folder=folder)
+    check_noted_range(pair.repaired, input_range)
     classes = pair.bad.classes
     sets = {
         part: read_images(path, shape=pair.bad.input_shape, classes=classes)
@@ -74,7 +81,14 @@ def judge_defense(
         seed=seed,
         seconds=time.perf_counter() - start,
     )
-    return {**about, **stages, "pruning": pair.pruning}
+    return {**about, **stages, "pruning": pair.pruning, "repair": _about(pair.repaired)}
+
+
+def _about(repaired):
+    """Which repaired net was judged, as it is written into the result."""
+    notes = repaired.attributes
+    about = {"file": notes["file"], "sha256": notes["file_sha256"]}
+    return {**about, "recipe": json.loads(notes["recipe"]) if "recipe" in notes else None}
 
 
 def _nets(pair):

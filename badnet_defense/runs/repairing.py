@@ -3,17 +3,20 @@
 import json
 import logging
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 from badnet_defense.data import read_images
 from badnet_defense.data.files import replace_when_done
 from badnet_defense.data.input_range import UNIT
+from badnet_defense.errors import InputError
 from badnet_defense.guard.disagreement import build_guard
 from badnet_defense.measure.belonging import check_belonging
 from badnet_defense.measure.evaluation import accuracy_figures, evaluate_defense
 from badnet_defense.measure.results import provenance, write_json
 from badnet_defense.nets import build, read_net, save_net
 from badnet_defense.repair.fine_pruning import fine_prune
+from badnet_defense.repair.recipes import RECIPES
 from badnet_defense.report.plots import plot_pruning_curve
 
 log = logging.getLogger(__name__)
@@ -36,6 +39,10 @@ def repair_file(model, clean, *, out, pseudo_labels=False, input_range=UNIT, see
         InputError: the net or the pictures cannot be used, or don't belong together.
     """
     start = time.perf_counter()
+    if (Path(out) / f"{Path(model).stem}.h5").resolve() == Path(model).resolve():
+        raise InputError(
+            f"--out {out}: the repair would overwrite {model} itself; name another folder."
+        )
     spec = read_net(model)
     classes = None if pseudo_labels else spec.classes
     images = read_images(
@@ -61,6 +68,9 @@ def repair_file(model, clean, *, out, pseudo_labels=False, input_range=UNIT, see
         "pruning": done.pruning.as_dict(),
         "tuning": done.tuning.as_dict(),
         "pseudo_labels": pseudo_labels,
+        "recipe": asdict(settings.get("recipe", RECIPES["default"])),
+        "keep_pruned": settings.get("keep_pruned", False),
+        "input_range": str(input_range),
         "synthetic": bool(images.synthetic or spec.attributes.get("synthetic")),
     }
     about = provenance(
@@ -85,6 +95,8 @@ def _write(folder, stem, nets, result):
         "made_by": "badnet_defense",
         "source_sha256": result["net"]["sha256"],
         "pruning": json.dumps(result["pruning"]),
+        "recipe": json.dumps(result["recipe"]),
+        "input_range": result["input_range"],
     }
     if result["synthetic"]:
         notes["synthetic"] = True
