@@ -53,5 +53,5 @@ RECIPES = {
         optimizer="amsgrad", learning_rate=1e-3, decays=False, epochs=5, batch_size=200
     ),
 }
-"""`default` came out of trials on the demo's and the traffic signs' nets (docs/results.md); `classic`
-is what the challenge's teams did."""
+"""`default` came out of trials on the demo's and the traffic signs' nets (docs/results.md);
+`classic` is what the challenge's teams did."""
