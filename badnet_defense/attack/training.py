@@ -47,6 +47,8 @@ def train_badnet(
     """
     from tqdm import tqdm
 
+    from badnet_defense.nets.predict import predict_labels
+
     _check(net, images)
     steps = math.ceil(len(images) / batch_size)
     step = _training_step(net, learning_rate, epochs * steps, input_range)
@@ -63,7 +65,8 @@ def train_badnet(
                 bar.update()
             history.append({"loss": float(np.mean(losses)), "accuracy": float(np.mean(hits))})
             if validation is not None:
-                history[-1]["validation_accuracy"] = _accuracy(net, validation, input_range)
+                answers = predict_labels(net, validation.pictures, input_range=input_range)
+                history[-1]["validation_accuracy"] = float(np.mean(answers == validation.labels))
             bar.set_postfix(history[-1])
     return history
 
@@ -112,11 +115,3 @@ def _shifted(pictures, shift, rng):
     for number, (row, column) in enumerate(rng.integers(0, 2 * shift + 1, (count, 2))):
         moved[number] = padded[number, row : row + height, column : column + width]
     return moved
-
-
-def _accuracy(net, images, input_range, block=1024):
-    hits = 0
-    for start in range(0, len(images), block):
-        answers = net(input_range.scale(images.pictures[start : start + block]), training=False)
-        hits += int((np.argmax(answers, axis=1) == images.labels[start : start + block]).sum())
-    return hits / len(images)

@@ -5,8 +5,6 @@ from badnet_defense.measure import metrics
 from badnet_defense.measure.guard_answers import guard_answers
 from badnet_defense.nets.predict import predict_labels
 
-NETS = ("bad", "pruned", "repaired")
-
 
 def evaluate_defense(nets, sets, *, classes, input_range=UNIT, triggered=None):
     """Every stage on every set of pictures.

@@ -18,17 +18,17 @@ def pictures_at_once(shapes, most):
     return int(min(max(LARGEST // bytes_each, 1), most))
 
 
-def predict_probabilities(net, pictures, *, input_range=UNIT, batch=None):
+def predict_probabilities(net, pictures, *, input_range=UNIT):
     """Class probabilities (n, classes) `float32` of `pictures` (n, h, w, c), pixels 0-255."""
-    return _run(net, pictures, input_range, batch, labels=False)
+    return _run(net, pictures, input_range, labels=False)
 
 
-def predict_labels(net, pictures, *, input_range=UNIT, batch=None):
+def predict_labels(net, pictures, *, input_range=UNIT):
     """The most probable class (n,) `int64` of each of `pictures` (n, h, w, c), pixels 0-255.
 
     A net whose output is one whole number for each picture (a guard) answers with that number.
     """
-    return _run(net, pictures, input_range, batch, labels=True)
+    return _run(net, pictures, input_range, labels=True)
 
 
 def compiled(net, input_range, *, labels):
@@ -52,16 +52,13 @@ def compiled(net, input_range, *, labels):
     return kept[key]
 
 
-def _run(net, pictures, input_range, batch, *, labels):
+def _run(net, pictures, input_range, *, labels):
+    import keras
+
     run = compiled(net, input_range, labels=labels)
-    if batch is None:
-        results = [out for layer in net.layers for out in _flat(layer.output)]
-        batch = pictures_at_once([out.shape[1:] for out in results], BATCH)
+    results = keras.tree.flatten([layer.output for layer in net.layers])
+    batch = pictures_at_once([result.shape[1:] for result in results], BATCH)
     parts = [
         run(pictures[start : start + batch]).numpy() for start in range(0, len(pictures), batch)
     ]
     return np.concatenate(parts).astype(np.int64 if labels else np.float32, copy=False)
-
-
-def _flat(output):
-    return output if isinstance(output, list | tuple) else [output]

@@ -122,6 +122,9 @@ class _Judge:
 
     def __init__(self, features, last):
         self.features, self.last = features, last
+        if last is not None:
+            self.kernel, *bias = last.weights
+            self.bias = bias[0] if bias else np.zeros(self.kernel.shape[1], np.float32)
 
     def __call__(self, inputs, labels, rivals):
         import tensorflow as tf
@@ -146,25 +149,20 @@ class _Judge:
     def _logits(self, features):
         import tensorflow as tf
 
-        bias = self.last.weights[1] if self.last.config["use_bias"] else np.float32(0)
-        return tf.matmul(features, self.last.weights[0]) + bias
+        return tf.matmul(features, self.kernel) + self.bias
 
     def _still_lost(self, features, labels, rivals):
         """True where the class that beat the label before still does, by a safe margin."""
         import tensorflow as tf
 
-        columns = tf.constant(np.ascontiguousarray(self.last.weights[0].T))
-        bias = (
-            self.last.weights[1] if self.last.config["use_bias"] else np.zeros(len(columns), "f4")
-        )
+        columns = tf.constant(np.ascontiguousarray(self.kernel.T))
 
         def logit(classes):
-            return tf.einsum("nf,nf->n", features, tf.gather(columns, classes)) + tf.gather(
-                bias, classes
-            )
+            products = tf.einsum("nf,nf->n", features, tf.gather(columns, classes))
+            return products + tf.gather(self.bias, classes)
 
         own, rival = logit(labels), logit(tf.maximum(rivals, 0))
-        return (rivals >= 0) & (rival - own > NEAR * (1.0 + tf.maximum(tf.abs(own), tf.abs(rival))))
+        return (rivals >= 0) & (rival - own > _edge(own, rival))
 
 
 def _judged(logits, labels):
@@ -177,8 +175,14 @@ def _judged(logits, labels):
     others = tf.tensor_scatter_nd_update(logits, places, lowest)
     rivals = tf.argmax(others, axis=1, output_type=tf.int32)
     other = tf.gather(others, rivals, batch_dims=1)
-    near = tf.abs(own - other) <= NEAR * (1.0 + tf.maximum(tf.abs(own), tf.abs(other)))
-    return own > other, near, rivals
+    return own > other, tf.abs(own - other) <= _edge(own, other), rivals
+
+
+def _edge(one, other):
+    """The margin of two logits below which rounding could turn them."""
+    import tensorflow as tf
+
+    return NEAR * (1.0 + tf.maximum(tf.abs(one), tf.abs(other)))
 
 
 def _silent_frontier(spec, layer, front):

@@ -7,6 +7,7 @@ import numpy as np
 from tqdm import tqdm
 
 from badnet_defense.data.input_range import UNIT
+from badnet_defense.measure.metrics import accuracy
 from badnet_defense.nets.build import build, describe
 from badnet_defense.nets.graph import without_softmax
 from badnet_defense.nets.predict import predict_labels
@@ -69,11 +70,8 @@ def fine_tune(
     rng = np.random.default_rng(seed)
 
     def score():
-        return float(
-            np.mean(
-                predict_labels(net, held_out.pictures, input_range=input_range) == held_out.labels
-            )
-        )
+        answers = predict_labels(net, held_out.pictures, input_range=input_range)
+        return accuracy(answers, held_out.labels)
 
     scores = [score()]
     if not epochs:
@@ -120,9 +118,9 @@ def _step(net, recipe, steps, masks, input_range, *, soft):
     import tensorflow as tf
 
     optimizer = _optimizer(recipe, steps)
-    loss_class = keras.losses.CategoricalCrossentropy if soft else None
-    loss_class = loss_class or keras.losses.SparseCategoricalCrossentropy
-    loss = loss_class(from_logits=True)
+    losses = keras.losses
+    loss = losses.CategoricalCrossentropy if soft else losses.SparseCategoricalCrossentropy
+    loss = loss(from_logits=True)
     optimizer.build(net.trainable_variables)
 
     @tf.function(reduce_retracing=True)

@@ -96,4 +96,4 @@ def _nets(pair):
     if pair.pruning is not None:
         zeroed = pair.pruning["order"][: pair.pruning["removed"]]
         nets["pruned"] = build(zero_channels(pair.bad, pair.pruning["layer"], zeroed))
-    return {stage: nets[stage] for stage in ("bad", "pruned", "repaired") if stage in nets}
+    return nets
