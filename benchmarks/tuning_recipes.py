@@ -55,6 +55,7 @@ CANDIDATES = {
     "sgd+erase": Recipe(learning_rate=0.05, epochs=12, batch_size=64, erase=0.5, **_AUGMENTED),
     "default": RECIPES["default"],
     "default-erase": replace(RECIPES["default"], erase=0.0),
+    "default+more": replace(RECIPES["default"], shift=0.06, erase=0.25),
 }
 
 
