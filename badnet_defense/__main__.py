@@ -11,6 +11,7 @@ def main():
     )
     chosen = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     commands.add_demo(chosen)
+    commands.add_scan(chosen)
     commands.add_summary(chosen)
     arguments = parser.parse_args()
     arguments.run(arguments)

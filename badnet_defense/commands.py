@@ -7,7 +7,7 @@ without it.
 import logging
 from pathlib import Path
 
-from badnet_defense.console import add_input_range, load_tensorflow, seed
+from badnet_defense.console import add_input_range, labels, load_tensorflow, seed
 from badnet_defense.errors import InputError
 
 log = logging.getLogger(__name__)
@@ -165,6 +165,44 @@ def _demo(arguments):
     if arguments.train:
         load_tensorflow()
         train_demo_nets(arguments.models, seed=arguments.seed)
+
+
+def add_scan(chosen):
+    """Adds the command that looks for target labels."""
+    help_text = "find a net's target labels by inverting a trigger for each label"
+    own = chosen.add_parser("scan", help=help_text, description=help_text)
+    add = own.add_argument
+    add("model", metavar="MODEL", help="the suspect net")
+    add("--clean", required=True, metavar="DATA", help="clean pictures; labels are not needed")
+    add("--labels", type=labels, help="such as 0-42 or 1,5,8 (default: all)")
+    add("--budget", choices=("fast", "full"), default="fast", help="steps for each label")
+    add("--repair", choices=("prune", "unlearn"), help="also repair the net with what was found")
+    add("--pseudo-labels", action="store_true", help="repair by the net's own answers as labels")
+    add("--out", help="path of what is written, without endings (default results/scan/<stem>)")
+    add("--json", help="also write the result here")
+    add("--seed", type=seed, default=0, help="of patterns, pictures and shifts")
+    add_input_range(own)
+    own.set_defaults(run=_scan)
+
+
+def _scan(arguments):
+    load_tensorflow()
+    from badnet_defense.measure.results import write_json
+    from badnet_defense.report.tables import defense_table, scan_text
+    from badnet_defense.runs.scanning import scan_file
+
+    names = ("labels", "budget", "repair", "pseudo_labels", "input_range", "seed")
+    result = scan_file(
+        arguments.model,
+        arguments.clean,
+        out=arguments.out or f"results/scan/{Path(arguments.model).stem}",
+        **{name: getattr(arguments, name) for name in names},
+    )
+    if arguments.json:
+        write_json(arguments.json, result)
+    print(scan_text(result))
+    if "repair" in result:
+        print(defense_table(result["repair"]))
 
 
 def add_summary(chosen):

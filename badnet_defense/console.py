@@ -83,3 +83,15 @@ def seed(text):
     if not text.isdigit() or int(text) >= 2**32:
         raise argparse.ArgumentTypeError(f"{text!r}: expected a whole number from 0 to {2**32 - 1}")
     return int(text)
+
+
+def labels(text):
+    """An `argparse` type for `--labels`: class numbers and ranges, such as 0-42 or 1,5,8."""
+    found = set()
+    for part in text.split(","):
+        first, _, last = part.partition("-")
+        last = last or first
+        if not (first.isdigit() and last.isdigit() and int(first) <= int(last)):
+            raise argparse.ArgumentTypeError(f"{text!r}: expected labels such as 0-42 or 1,5,8")
+        found.update(range(int(first), int(last) + 1))
+    return sorted(found)

@@ -1,6 +1,6 @@
 """Results as pictures."""
 
-from badnet_defense.data.files import replace_when_done
+from badnet_defense.report.figures import new_figure, save_figure
 
 _INK, _FAINT, _CURVE, _KEPT, _LIMIT = "#222222", "#d9d9d9", "#1f5fa8", "#c1440e", "#777777"
 
@@ -18,11 +18,7 @@ def plot_pruning_curve(path, pruning, *, net=None):
     Raises:
         InputError: nothing can be written at `path`.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(8, 5), dpi=150, layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure((8, 5))
     axes = figure.subplots()
     percent = [100 * accuracy for accuracy in pruning["curve"]]
     _draw_limit(axes, percent[0], pruning["max_accuracy_drop"])
@@ -30,8 +26,7 @@ def plot_pruning_curve(path, pruning, *, net=None):
     axes.plot(percent, "o", color=_CURVE, ms=3.5)
     _mark_kept(axes, percent, pruning["removed"], pruning["channels"])
     _dress(axes, pruning, net)
-    with replace_when_done(path) as partial:
-        figure.savefig(partial, format="png", metadata={"Software": None})
+    save_figure(figure, path)
 
 
 def _draw_limit(axes, start, drop):

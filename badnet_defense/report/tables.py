@@ -104,3 +104,38 @@ def _stem(file):
 def _table(rows, headers, style):
     align = ["left", "left"] + ["right"] * (len(headers) - 2)
     return tabulate(rows, headers, tablefmt=style, colalign=align, disable_numparse=True)
+
+
+def scan_text(result, *, style="simple"):
+    """A scan's flagged labels as a table, then Neural Cleanse's own lines.
+
+    Args:
+        result: as the scan's JSON file has it.
+        style: a format of `tabulate`.
+    """
+    rows = [
+        [
+            entry["label"],
+            f"{entry['l1']:.1f}",
+            f"{100 * entry['attack_success']:.1f}",
+            f"{entry['anomaly_index']:.2f}",
+            f"{entry['mad_anomaly_index']:.2f}",
+        ]
+        for entry in result["flagged"]
+    ]
+    headers = ["label", "L1 (pixels)", "attack success (%)", "anomaly index", "MAD's index"]
+    lines = [
+        f"{len(rows)} of {result['labels']} labels flagged (index above {result['limit']:.2f})"
+    ]
+    if rows:
+        lines.append(_table(rows, headers, style))
+    smallest = max((entry["mad_anomaly_index"] for entry in result["all"]), default=0.0)
+    l1 = {entry["label"]: entry["l1"] for entry in result["all"]}
+    flagged = ", ".join(f"{label}: {l1[label]:.1f}" for label in result["mad_flagged"])
+    lines += [
+        "Neural Cleanse's statistic:",
+        f"median: {result['median']:f}, MAD: {result['mad']:f}",
+        f"anomaly index: {smallest:f}",
+        f"flagged label list: {flagged}",
+    ]
+    return "\n".join(lines)

@@ -32,6 +32,7 @@ class Inversion:
         start_mask: the masks' opacity at the start, everywhere, in (0, 1).
         start_cost: weight of the masked share of the picture (the L1 norm over the area) at first.
         dearer, cheaper: factors on that weight after a step that met the goal, and one that didn't.
+        patience: a label stops once its norm has not fallen by a hundredth in so many steps.
     """
 
     success: float = 0.99
@@ -41,6 +42,7 @@ class Inversion:
     start_cost: float = 25.0
     dearer: float = 1.1
     cheaper: float = 0.8
+    patience: int = 40
 
 
 class Triggers(NamedTuple):
@@ -150,7 +152,8 @@ def compiled_step(net, settings, *, input_range=UNIT):
         gradients = tape.gradient(total, [triggers.mask, triggers.pattern])
         hits = tf.argmax(logits, axis=-1, output_type=tf.int32) == targets
         met = tf.reduce_mean(tf.cast(hits, tf.float32), axis=1) >= settings.success
-        return _adam(_judged(triggers, met, norm, settings), gradients, settings.learning_rate)
+        judged = _judged(triggers, met, norm, settings)
+        return _adam(judged, gradients, settings.learning_rate, judged.waited < settings.patience)
 
     return step
 
@@ -176,8 +179,11 @@ def _judged(triggers, met, norm, settings):
     )
 
 
-def _adam(triggers, gradients, rate):
-    """One step of Adam (Kingma and Ba, ICLR 2015); each label's numbers are its own."""
+def _adam(triggers, gradients, rate, going):
+    """One step of Adam (Kingma and Ba, ICLR 2015) for the labels that are still `going`."""
+    import tensorflow as tf
+
+    going = tf.cast(tf.reshape(going, (-1, 1, 1, 1)), tf.float32)
     count = triggers.count + 1
     values, moments = [], []
     for index, gradient in enumerate(gradients):
@@ -186,7 +192,7 @@ def _adam(triggers, gradients, rate):
         second = _SECOND_DECAY * second + (1 - _SECOND_DECAY) * gradient**2
         mean = first / (1 - _FIRST_DECAY**count)
         scale = (second / (1 - _SECOND_DECAY**count)) ** 0.5
-        values.append(triggers[index] - rate * mean / (scale + _TINY))
+        values.append(triggers[index] - going * rate * mean / (scale + _TINY))
         moments += [first, second]
     mask, pattern = values
     return triggers._replace(mask=mask, pattern=pattern, moments=tuple(moments), count=count)

@@ -1,0 +1,73 @@
+"""Unlearning found triggers: tuning on pictures that carry them with their right labels.
+
+Wang et al., IEEE S&P 2019, section VI-C: an epoch on clean pictures of which a fifth carry the
+inverted trigger. Departures: every trigger that was found at once, shifted and lit like the
+pictures, more epochs at a falling learning rate, and the epoch is chosen on held-out pictures, half
+of which carry triggers.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+
+from badnet_defense.data.input_range import UNIT
+from badnet_defense.data.splits import split_within_classes
+from badnet_defense.data.stamping import stamp
+from badnet_defense.repair.fine_tuning import fine_tune
+from badnet_defense.repair.recipes import Recipe
+
+HELD_OUT = 0.15
+SHARE = 0.2
+"""Of the clean pictures carry each trigger, as copies."""
+UNLEARN = Recipe(
+    optimizer="amsgrad",
+    learning_rate=1e-3,
+    epochs=3,
+    least_steps=200,
+    batch_size=128,
+    clip=1.0,
+    shift=0.05,
+    light=0.1,
+)
+
+
+def unlearn(spec, images, triggers, *, targets=None, recipe=UNLEARN, input_range=UNIT, seed=0):
+    """Tunes a net until it answers pictures with the triggers as it does without.
+
+    Args:
+        spec: the bad net (`NetSpec`); unchanged.
+        images: clean `LabelledImages`, with labels (or the bad net's own answers as labels).
+        triggers: [(label, mask (h, w, 1), pattern (h, w, c))], both in [0, 1].
+        targets: (n, classes) soft labels; default: the hard ones.
+        recipe: a `Recipe`.
+        input_range: the net's range.
+        seed: of the split, of the pictures that carry triggers and of the tuning.
+
+    Returns:
+        (NetSpec of the tuned net, `Tuning`).
+    """
+    rng = np.random.default_rng(seed)
+    tuning, held_out = split_within_classes(images.labels, HELD_OUT, seed=seed)
+    carriers = [rng.permutation(tuning)[: max(1, round(SHARE * len(tuning)))] for _ in triggers]
+    chosen = np.concatenate([tuning, *carriers])
+    return fine_tune(
+        spec,
+        _with_copies(images, tuning, carriers, triggers),
+        _with_copies(images, held_out, [held_out] * len(triggers), triggers),
+        targets=None if targets is None else targets[chosen],
+        recipe=recipe,
+        input_range=input_range,
+        seed=seed,
+    )
+
+
+def _with_copies(images, plain, carriers, triggers):
+    """The pictures `plain` as they are, and for each trigger those of `carriers` with it."""
+    stamped = [
+        np.rint(stamp(images.pictures[chosen], mask, pattern)).astype(images.pictures.dtype)
+        for chosen, (_, mask, pattern) in zip(carriers, triggers, strict=True)
+    ]
+    pictures = np.concatenate([images.pictures[plain], *stamped])
+    return replace(
+        images, pictures=pictures, labels=images.labels[np.concatenate([plain, *carriers])]
+    )

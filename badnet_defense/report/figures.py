@@ -1,0 +1,19 @@
+"""Matplotlib figures without a screen: made for a file, written whole or not at all."""
+
+from badnet_defense.data.files import replace_when_done
+
+
+def new_figure(size):
+    """A figure of `size` inches, 150 pixels each."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=size, dpi=150, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def save_figure(figure, path):
+    """Writes `figure` as a PNG; raises `InputError` where nothing can be written at `path`."""
+    with replace_when_done(path) as partial:
+        figure.savefig(partial, format="png", metadata={"Software": None})

@@ -1,0 +1,119 @@
+"""A scan as pictures: the flagged labels' triggers, and all labels' norms."""
+
+import numpy as np
+
+from badnet_defense.report.figures import new_figure, save_figure
+
+_INK, _BARS, _FLAG, _QUIET = "#222222", "#9bb7d4", "#c1440e", "#777777"
+MOST_SHOWN = 12
+
+
+def plot_triggers(path, triggers, picture, result, *, net=None):
+    """Draws mask, pattern, and both on a clean picture, a row for each flagged label, as a PNG.
+
+    Args:
+        path: the `.png` file to write.
+        triggers: {label: (mask (h, w, 1), pattern (h, w, c), attack success)}, in [0, 1].
+        picture: (h, w, c) a clean picture, 0-255.
+        result: the scan's result, for the numbers.
+        net: the net's name for the title.
+
+    Raises:
+        InputError: nothing can be written at `path`.
+    """
+    shown = result["flagged"][:MOST_SHOWN]
+    height = 1.0 + 2.1 * max(len(shown), 0.4)
+    figure = new_figure((8, height))
+    figure.suptitle(_title(net, result), x=0.02, ha="left", color=_INK, fontweight="bold")
+    if shown:
+        grid = figure.subplots(len(shown), 4, squeeze=False)
+        for axes, entry in zip(grid, shown, strict=True):
+            mask, pattern, _ = triggers[entry["label"]]
+            _row(axes, entry, mask, pattern, picture)
+        for axes, name in zip(grid[0], ("mask", "pattern", "mask x pattern", "on a clean picture")):
+            axes.set_title(name, color=_INK, fontsize=10)
+    else:
+        figure.text(0.02, 0.3, "No label's trigger is suspiciously small.", color=_INK, fontsize=12)
+    save_figure(figure, path)
+
+
+def _row(axes, entry, mask, pattern, picture):
+    pictures = (mask, pattern, mask * pattern, picture / 255 * (1 - mask) + mask * pattern)
+    for ax, shown in zip(axes, pictures, strict=True):
+        grey = shown.shape[-1] == 1
+        ax.imshow(
+            shown[..., 0] if grey else shown,
+            cmap="gray" if grey else None,
+            vmin=0,
+            vmax=1,
+            interpolation="nearest",
+        )
+        ax.set_xticks([])
+        ax.set_yticks([])
+    axes[0].set_ylabel(
+        f"label {entry['label']}\nL1 {entry['l1']:.1f} pixels\n"
+        f"index {entry['anomaly_index']:.1f}\nsuccess {entry['attack_success']:.1%}",
+        rotation=0,
+        ha="right",
+        va="center",
+        color=_INK,
+    )
+
+
+def plot_norms(path, result, *, net=None):
+    """Draws the histogram of all labels' norms with the flagged labels named, as a PNG.
+
+    Args:
+        path: the `.png` file to write.
+        result: the scan's result.
+        net: the net's name for the title.
+
+    Raises:
+        InputError: nothing can be written at `path`.
+    """
+    norms = np.array([entry["l1"] for entry in result["all"]])
+    stopped = np.array([entry["stopped_early"] for entry in result["all"]])
+    figure = new_figure((8, 4.5))
+    axes = figure.subplots()
+    edges = np.geomspace(max(norms.min() * 0.8, 0.1), norms.max() * 1.1, 50)
+    axes.hist(
+        [norms[~stopped], norms[stopped]],
+        edges,
+        stacked=True,
+        color=[_BARS, "#dfe6ee"],
+        label=["inverted all the way", "stopped early: lower bounds"],
+    )
+    axes.set_xscale("log")
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.axvline(result["median"], color=_QUIET, lw=1, ls="--", label="median")
+    top = axes.get_ylim()[1]
+    for place, entry in enumerate(result["flagged"][:MOST_SHOWN]):
+        axes.annotate(
+            f"label {entry['label']}",
+            (entry["l1"], 0),
+            (entry["l1"], top * (0.9 - 0.09 * (place % 8))),
+            color=_FLAG,
+            fontweight="bold",
+            ha="center",
+            arrowprops={"arrowstyle": "-", "color": _FLAG, "lw": 0.8},
+        )
+    axes.set_title(_title(net, result), loc="left", color=_INK, fontweight="bold")
+    axes.set_xlabel("L1 norm of the inverted trigger's mask (pixels)", color=_INK)
+    axes.set_ylabel("labels", color=_INK)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, loc="upper right" if not _late(norms) else "upper left")
+    save_figure(figure, path)
+
+
+def _late(norms):
+    """True where the bulk of the norms lies on the right."""
+    low, high = np.log(norms.min()), np.log(norms.max())
+    return np.log(np.median(norms)) > (low + high) / 2
+
+
+def _title(net, result):
+    labels = ", ".join(str(entry["label"]) for entry in result["flagged"][:MOST_SHOWN])
+    subject = f"{net}: " if net else ""
+    return f"{subject}{len(result['flagged'])} of {result['labels']} labels flagged" + (
+        f" ({labels})" if labels else ""
+    )

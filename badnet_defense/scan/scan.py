@@ -1,0 +1,215 @@
+"""A scan: triggers for all labels of a net, and which of the labels are targets."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from tqdm import tqdm
+
+from badnet_defense.data.input_range import UNIT
+from badnet_defense.nets.build import build
+from badnet_defense.nets.graph import without_softmax
+from badnet_defense.nets.predict import pictures_at_once
+from badnet_defense.nets.spec import call_shapes
+from badnet_defense.scan import schedule
+from badnet_defense.scan.judging import judge_triggers
+from badnet_defense.scan.outliers import Outliers, log_outliers, mad_outliers
+from badnet_defense.scan.progress import Progress
+from badnet_defense.scan.trigger_inversion import (
+    Inversion,
+    compiled_step,
+    new_triggers,
+    opened,
+    reach,
+    restarted,
+)
+
+LABELS_AT_ONCE = 32
+PICTURES_AT_ONCE = 1024
+"""On the way through the net in one step, over all labels of a batch."""
+
+
+@dataclass(frozen=True)
+class Scan:
+    """What a scan found. L labels were scanned, F of them all the way.
+
+    Attributes:
+        labels: (L,) class numbers.
+        norms: (L,) L1 norms of their masks in pixels; a lower bound where `stopped`.
+        stopped: (L,) True for labels that stopped early, since their triggers were large.
+        finished: (F,) class numbers of the others.
+        masks: (F, h, w, 1) `float32` in [0, 1].
+        patterns: (F, h, w, c) `float32` in [0, 1].
+        attack_success: (F,) share of clean pictures of other classes that the trigger sends there.
+        outliers: by the default statistic, positions in `labels`.
+        mad: by Neural Cleanse's own.
+    """
+
+    labels: np.ndarray
+    norms: np.ndarray
+    stopped: np.ndarray
+    finished: np.ndarray
+    masks: np.ndarray
+    patterns: np.ndarray
+    attack_success: np.ndarray
+    outliers: Outliers
+    mad: Outliers
+
+    def flagged(self):
+        """Labels that are targets, smallest trigger first: outliers that were not stopped."""
+        return [int(self.labels[one]) for one in self.outliers.flagged if not self.stopped[one]]
+
+    def trigger(self, label):
+        """(mask, pattern, attack success) of a label that went all the way."""
+        (place,) = np.flatnonzero(self.finished == label)
+        return self.masks[place], self.patterns[place], float(self.attack_success[place])
+
+
+def scan(
+    spec,
+    pictures,
+    *,
+    labels=None,
+    budget="fast",
+    settings=None,
+    input_range=UNIT,
+    seed=0,
+    progress=None,
+):
+    """Inverts a trigger for each label and flags those whose triggers are suspiciously small.
+
+    Args:
+        spec: the net (`NetSpec`).
+        pictures: (n, h, w, c) clean pictures, pixels 0-255; no labels are needed.
+        labels: class numbers to scan; default: all.
+        budget: "fast" gives most steps to the labels that look small, "full" all steps to all.
+        settings: an `Inversion`; default: its defaults.
+        input_range: the net's range.
+        seed: of patterns, pictures and shifts.
+        progress: a `Progress` that keeps finished units.
+
+    Returns:
+        `Scan`.
+    """
+    settings = settings or Inversion()
+    labels = np.arange(spec.classes) if labels is None else np.asarray(labels)
+    progress = progress or Progress(None, {})
+    net = build(without_softmax(spec))
+    rungs = schedule.plan(budget, len(labels))
+    always = schedule.references(labels, seed=seed)
+    ladder = _Ladder(net, spec, pictures, settings, input_range, seed, progress)
+    total = sum(
+        count * rung.steps * rung.pictures
+        for count, rung in zip(schedule.sizes(rungs, len(labels)), rungs, strict=True)
+    )
+    left, history = labels, []
+    with tqdm(total=total, desc="inverting", unit="picture", unit_scale=True, disable=None) as bar:
+        for number, rung in enumerate(rungs):
+            norms = ladder.climb(number, rung, left, bar)
+            history.append(dict(zip(left.tolist(), norms.tolist(), strict=True)))
+            if number + 1 < len(rungs):
+                left = schedule.survivors(left, norms, rung, always)
+    masks, patterns = (np.stack([ladder.states[label][part] for label in left]) for part in (0, 1))
+    masks, success = judge_triggers(
+        net,
+        left,
+        opened(masks),
+        opened(patterns),
+        pictures,
+        goal=settings.success,
+        input_range=input_range,
+    )
+    final = dict(zip(left.tolist(), masks.sum(axis=(1, 2, 3)).tolist(), strict=True))
+    area = np.prod(spec.input_shape[:2])
+    norms = np.minimum(lower_bounds(labels, history, final, always), area)
+    stopped = np.array([label not in final for label in labels.tolist()])
+    return Scan(
+        labels=labels,
+        norms=norms,
+        stopped=stopped,
+        finished=left,
+        masks=masks.astype(np.float32),
+        patterns=opened(patterns).astype(np.float32),
+        attack_success=success,
+        outliers=log_outliers(norms),
+        mad=mad_outliers(norms),
+    )
+
+
+def lower_bounds(labels, history, final, always):
+    """Final norms, and for labels that stopped early what they could at best have fallen to.
+
+    The references, drawn at random, show by which factor norms fall after each rung; a stopped
+    label's bound is its norm times the smallest of their factors.
+
+    Args:
+        labels: (L,) class numbers.
+        history: a {label: norm} for each rung.
+        final: {label: norm} of those that went all the way.
+        always: the references' labels.
+
+    Returns:
+        (L,) norms.
+    """
+    known = [label for label in final if label in always] or list(final)
+    factors = [min(final[label] / norms[label] for label in known) for norms in history]
+    bounds = []
+    for label in labels.tolist():
+        last = max(number for number, norms in enumerate(history) if label in norms)
+        bounds.append(final.get(label, history[last][label] * factors[last]))
+    return np.array(bounds)
+
+
+class _Ladder:
+    """Carries the labels' triggers from rung to rung, batch by batch."""
+
+    def __init__(self, net, spec, pictures, settings, input_range, seed, progress):
+        self.step = compiled_step(net, settings, input_range=input_range)
+        self.shape, self.pictures, self.settings = spec.input_shape, pictures, settings
+        self.seed, self.progress = seed, progress
+        self.most = pictures_at_once(call_shapes(spec), PICTURES_AT_ONCE)
+        self.states = {}
+
+    def climb(self, number, rung, labels, bar):
+        """(n,) norms of the labels after the rung; above the area where no trigger was found."""
+        size = min(LABELS_AT_ONCE, max(1, self.most // rung.pictures))
+        norms = []
+        for start in range(0, len(labels), size):
+            batch = labels[start : start + size]
+            unit = self.progress.get(
+                f"rung{number}-{start:05d}", lambda batch=batch: self._invert(number, rung, batch)
+            )
+            for place, label in enumerate(batch.tolist()):
+                self.states[label] = tuple(unit[p][place] for p in ("mask", "pattern", "cost"))
+            norms.append(unit["norm"])
+            bar.update(len(batch) * rung.steps * rung.pictures)
+        return np.concatenate(norms)
+
+    def _invert(self, number, rung, labels):
+        """A unit of work: the rung's steps for a batch of labels, on pictures of its seed."""
+        rng = np.random.default_rng((self.seed, 2, number))
+        most = reach(self.shape[:2], self.settings.shift)
+        triggers = self._start(labels)
+        targets = labels.astype(np.int32)
+        for _ in range(rung.steps):
+            chosen = rng.choice(len(self.pictures), min(rung.pictures, len(self.pictures)), False)
+            offset = rng.integers(0, 2 * np.array(most) + 1).astype(np.int32)
+            shown = self.pictures[chosen].astype(np.float32) / np.float32(255)
+            triggers = self.step(triggers, targets, shown, offset)
+            if np.min(triggers.waited) >= self.settings.patience:
+                break
+        found = np.isfinite(triggers.best_norm)[:, None, None, None]
+        mask = np.where(found, triggers.best_mask, triggers.mask)
+        # Where no trigger was found yet, the norm so far still says who comes first.
+        missing = np.where(found[:, 0, 0, 0], 0, np.prod(self.shape[:2]))
+        return {
+            "mask": mask,
+            "pattern": np.where(found, triggers.best_pattern, triggers.pattern),
+            "cost": np.asarray(triggers.cost),
+            "norm": opened(mask).sum(axis=(1, 2, 3)) + missing,
+        }
+
+    def _start(self, labels):
+        if labels[0] not in self.states:
+            return new_triggers(labels, self.shape, self.settings, seed=self.seed)
+        parts = zip(*(self.states[label] for label in labels.tolist()), strict=True)
+        return restarted(*(np.stack(part) for part in parts))

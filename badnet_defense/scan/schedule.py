@@ -1,0 +1,80 @@
+"""How the steps are shared out: a short pass over all labels, the rest for those that look small.
+
+Successive halving (Jamieson and Talwalkar, AISTATS 2016), which for this purpose does what the
+bandit of K-Arm does (Shen et al., ICML 2021), with units of work that are known beforehand: they
+can be stored, taken up again and done elsewhere.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+LEAST = 32
+"""Labels that go on at least; nets with fewer than twice as many are inverted in full."""
+REFERENCES = 32
+"""Labels drawn at random that go all the way, however large their triggers look."""
+
+
+@dataclass(frozen=True)
+class Rung:
+    """One pass over the labels that are left.
+
+    Attributes:
+        steps: of the optimiser.
+        pictures: at each step, the same for all labels.
+        keep: share of the labels that go on, those with the smallest norms.
+    """
+
+    steps: int
+    pictures: int
+    keep: float = 1.0
+
+
+BUDGETS = {
+    "fast": (Rung(30, 8, 0.25), Rung(30, 8, 0.25), Rung(60, 16, 0.5), Rung(120, 32)),
+    "full": (Rung(60, 8), Rung(60, 16), Rung(150, 32)),
+}
+
+
+def plan(budget, labels):
+    """The rungs of a budget for so many labels; few labels all go all the way."""
+    rungs = BUDGETS[budget]
+    if labels < 2 * (LEAST + REFERENCES):
+        rungs = tuple(Rung(rung.steps, rung.pictures) for rung in rungs)
+    return rungs
+
+
+def sizes(rungs, labels):
+    """How many labels are on each rung."""
+    on = [labels]
+    for rung in rungs[:-1]:
+        on.append(kept(rung, on[-1]))
+    return on
+
+
+def kept(rung, labels):
+    """How many of the labels on a rung go on, references not counted twice."""
+    return labels if rung.keep == 1 else min(labels, round(rung.keep * labels) + REFERENCES)
+
+
+def references(labels, *, seed):
+    """The labels (a set) that go all the way."""
+    drawn = np.random.default_rng((seed, 1)).permutation(labels)
+    return set(drawn[:REFERENCES].tolist())
+
+
+def survivors(labels, norms, rung, always):
+    """The labels that go on: those `always` kept and the ones with the smallest norms, in order.
+
+    Args:
+        labels: (n,) class numbers on the rung.
+        norms: (n,) their norms.
+        rung: the `Rung`.
+        always: set of labels that go on whatever their norm.
+    """
+    if rung.keep == 1:
+        return np.asarray(labels)
+    smallest = np.asarray(labels)[np.argsort(norms, kind="stable")]
+    first = [one for one in smallest if one in always]
+    rest = [one for one in smallest if one not in always]
+    return np.sort(np.array(first + rest[: kept(rung, len(labels)) - len(first)]))
