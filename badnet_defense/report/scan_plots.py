@@ -22,7 +22,7 @@ def plot_triggers(path, triggers, picture, result, *, net=None):
         InputError: nothing can be written at `path`.
     """
     shown = result["flagged"][:MOST_SHOWN]
-    height = 1.0 + 2.1 * max(len(shown), 0.4)
+    height = 0.9 + 1.8 * max(len(shown), 0.4)
     figure = new_figure((8, height))
     figure.suptitle(_title(net, result), x=0.02, ha="left", color=_INK, fontweight="bold")
     if shown:
@@ -30,7 +30,8 @@ def plot_triggers(path, triggers, picture, result, *, net=None):
         for axes, entry in zip(grid, shown, strict=True):
             mask, pattern, _ = triggers[entry["label"]]
             _row(axes, entry, mask, pattern, picture)
-        for axes, name in zip(grid[0], ("mask", "pattern", "mask x pattern", "on a clean picture")):
+        names = ("mask", "pattern", "mask x pattern", "on a clean picture")
+        for axes, name in zip(grid[0], names, strict=True):
             axes.set_title(name, color=_INK, fontsize=10)
     else:
         figure.text(0.02, 0.3, "No label's trigger is suspiciously small.", color=_INK, fontsize=12)
@@ -38,7 +39,8 @@ def plot_triggers(path, triggers, picture, result, *, net=None):
 
 
 def _row(axes, entry, mask, pattern, picture):
-    pictures = (mask, pattern, mask * pattern, picture / 255 * (1 - mask) + mask * pattern)
+    stamped = np.clip(picture / 255 * (1 - mask) + mask * pattern, 0, 1)
+    pictures = (mask, pattern, mask * pattern, stamped)
     for ax, shown in zip(axes, pictures, strict=True):
         grey = shown.shape[-1] == 1
         ax.imshow(
@@ -101,14 +103,9 @@ def plot_norms(path, result, *, net=None):
     axes.set_xlabel("L1 norm of the inverted trigger's mask (pixels)", color=_INK)
     axes.set_ylabel("labels", color=_INK)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, loc="upper right" if not _late(norms) else "upper left")
+    axes.yaxis.get_major_locator().set_params(integer=True)
+    figure.legend(frameon=False, loc="outside lower center", ncols=3)
     save_figure(figure, path)
-
-
-def _late(norms):
-    """True where the bulk of the norms lies on the right."""
-    low, high = np.log(norms.min()), np.log(norms.max())
-    return np.log(np.median(norms)) > (low + high) / 2
 
 
 def _title(net, result):

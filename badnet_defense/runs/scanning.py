@@ -1,4 +1,4 @@
-"""From a net's file and clean pictures to its flagged labels, their triggers and, asked for, a repair."""
+"""From a net's file and clean pictures to its flagged labels, their triggers and a repair."""
 
 import json
 import logging

@@ -82,7 +82,7 @@ def new_triggers(labels, shape, settings, *, seed=0):
         settings: an `Inversion`.
         seed: of the patterns.
     """
-    height, width, channels = shape
+    height, width, _ = shape
     flat = np.arctanh(2 * settings.start_mask - 1)
     mask = np.full((len(labels), height, width, 1), flat, np.float32)
     patterns = [np.random.default_rng((seed, label)).uniform(-1, 1, shape) for label in labels]
