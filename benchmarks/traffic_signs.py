@@ -27,7 +27,7 @@ SHAPE, CLASSES = (32, 32, 3), 43
 
 
 def backdoors():
-    """Net -> its backdoors: a white square, a blended pattern, two patches with two targets."""
+    """Net -> its backdoors: a white square, a blended pattern, two patches; one net has none."""
     pattern = np.random.default_rng(7).integers(0, 256, SHAPE).astype(np.uint8)
     white = np.full((4, 4, 3), 255, np.uint8)
     yellow = np.tile(np.uint8([255, 220, 0]), (4, 4, 1))
@@ -38,7 +38,8 @@ def backdoors():
     second = Backdoor(
         PatchTrigger(checks.astype(np.uint8), corner="top right", margin=1), 25, "checks"
     )
-    return {"signs_square": [square], "signs_blend": [blend], "signs_two": [first, second]}
+    planted = {"signs_square": [square], "signs_blend": [blend], "signs_two": [first, second]}
+    return {**planted, "signs_clean": []}
 
 
 def sign_net():
@@ -80,8 +81,8 @@ def main():
     for seed, (name, planted) in enumerate(backdoors().items()):
         keras.utils.set_random_seed(seed)
         net = sign_net()
-        poisoned = poison(train, planted, share=0.1, seed=seed)
-        train_badnet(net, poisoned, epochs=arguments.epochs, batch_size=64, shift=2, seed=seed)
+        pictures = poison(train, planted, share=0.1, seed=seed) if planted else train
+        train_badnet(net, pictures, epochs=arguments.epochs, batch_size=64, shift=2, seed=seed)
         save_net(net, arguments.out / f"{name}_bd_net.h5")
         for backdoor in planted:
             path = arguments.out / f"{name}_{backdoor.name}_poisoned_data.h5"

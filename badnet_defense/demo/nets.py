@@ -35,7 +35,7 @@ def train_demo_nets(
 
     Args:
         folder: where the nets go; it is made if it is not there.
-        names: which of the four nets (`BACKDOORS`).
+        names: which of the four nets (`BACKDOORS`); any other name is a net without a backdoor.
         epochs: how often every picture is seen.
         per_person: training pictures of each person.
         seed: people, pictures, starting weights and order; each net gets its own of it.
@@ -58,7 +58,7 @@ def train_demo_nets(
         net = _train(name, clean, epochs, per_person, settings)
         save_net(net, folder / f"{name}_bd_net.h5", attributes=ATTRIBUTES)
         save_weights(net, folder / f"{name}_bd_weights.h5")
-        figures[name] = _measure(net, BACKDOORS[name], test, people)
+        figures[name] = _measure(net, BACKDOORS.get(name, {}), test, people)
     return figures
 
 
@@ -72,17 +72,18 @@ def _train(name, clean, epochs, per_person, settings):
 
     from badnet_defense.nets import deep_id
 
-    seed = 1000 * settings["seed"] + sorted(BACKDOORS).index(name) + 1
+    planted = BACKDOORS.get(name, {})
+    seed = 1000 * settings["seed"] + (sorted(BACKDOORS).index(name) + 1 if planted else 0)
     backdoors = [
         Backdoor(RenderedTrigger(PicturesWearing(trigger, "train", per_person, **settings)), target)
-        for trigger, target in BACKDOORS[name].items()
+        for trigger, target in planted.items()
     ]
-    poisoned = poison(clean, backdoors, share=POISONED_SHARE, seed=seed)
+    pictures = poison(clean, backdoors, share=POISONED_SHARE, seed=seed) if planted else clean
     keras.utils.set_random_seed(seed)
     net = deep_id(classes=settings["people"])
     train_badnet(
         net,
-        poisoned,
+        pictures,
         epochs=epochs,
         learning_rate=LEARNING_RATE,
         seed=seed,
