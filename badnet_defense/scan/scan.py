@@ -92,54 +92,53 @@ def scan(
     """
     settings = settings or Inversion()
     labels = np.arange(spec.classes) if labels is None else np.asarray(labels)
-    progress = progress or Progress(None, {})
     net = build(without_softmax(spec))
+    progress = progress or Progress(None, {})
+    ladder = _Ladder(net, spec, pictures, settings, input_range, seed, progress)
     rungs = schedule.plan(budget, len(labels))
     always = schedule.references(labels, seed=seed)
-    ladder = _Ladder(net, spec, pictures, settings, input_range, seed, progress)
-    total = sum(
-        count * rung.steps * rung.pictures
-        for count, rung in zip(schedule.sizes(rungs, len(labels)), rungs, strict=True)
+    finished, history = _climb(ladder, rungs, labels, always)
+    masks, patterns = (
+        opened(np.stack([ladder.states[label][part] for label in finished])) for part in (0, 1)
     )
-    left, history = labels, []
-    with tqdm(total=total, desc="inverting", unit="picture", unit_scale=True, disable=None) as bar:
-        for number, rung in enumerate(rungs):
-            norms = ladder.climb(number, rung, left, bar)
-            history.append(dict(zip(left.tolist(), norms.tolist(), strict=True)))
-            if number + 1 < len(rungs):
-                left = schedule.survivors(left, norms, rung, always)
-    masks, patterns = (np.stack([ladder.states[label][part] for label in left]) for part in (0, 1))
-    masks, success = judge_triggers(
-        net,
-        left,
-        opened(masks),
-        opened(patterns),
-        pictures,
-        goal=settings.success,
-        input_range=input_range,
-    )
-    final = dict(zip(left.tolist(), masks.sum(axis=(1, 2, 3)).tolist(), strict=True))
+    goal = {"goal": settings.success, "input_range": input_range}
+    masks, success = judge_triggers(net, finished, masks, patterns, pictures, **goal)
+    final = dict(zip(finished.tolist(), masks.sum(axis=(1, 2, 3)).tolist(), strict=True))
     area = np.prod(spec.input_shape[:2])
     norms = np.minimum(lower_bounds(labels, history, final, always), area)
-    stopped = np.array([label not in final for label in labels.tolist()])
     return Scan(
         labels=labels,
         norms=norms,
-        stopped=stopped,
-        finished=left,
+        stopped=~np.isin(labels, finished),
+        finished=finished,
         masks=masks.astype(np.float32),
-        patterns=opened(patterns).astype(np.float32),
+        patterns=patterns.astype(np.float32),
         attack_success=success,
         outliers=log_outliers(norms),
         mad=mad_outliers(norms),
     )
 
 
+def _climb(ladder, rungs, labels, always):
+    """(labels that went all the way, a {label: norm} for each rung)."""
+    on = schedule.sizes(rungs, len(labels))
+    total = sum(n * rung.steps * rung.pictures for n, rung in zip(on, rungs, strict=True))
+    history = []
+    with tqdm(total=total, desc="inverting", unit="picture", unit_scale=True, disable=None) as bar:
+        for number, rung in enumerate(rungs):
+            if number:
+                labels = schedule.survivors(labels, norms, rungs[number - 1], always)
+            norms = ladder.climb(number, rung, labels, bar)
+            history.append(dict(zip(labels.tolist(), norms.tolist(), strict=True)))
+    return labels, history
+
+
 def lower_bounds(labels, history, final, always):
     """Final norms, and for labels that stopped early what they could at best have fallen to.
 
     The references, drawn at random, show by which factor norms fall after each rung; a stopped
-    label's bound is its norm times the smallest of their factors.
+    label's bound is its norm times the smallest of their factors. A reference that is itself an
+    outlier among them may be a target, which shows nothing about the others.
 
     Args:
         labels: (L,) class numbers.
@@ -151,6 +150,8 @@ def lower_bounds(labels, history, final, always):
         (L,) norms.
     """
     known = [label for label in final if label in always] or list(final)
+    odd = log_outliers([final[label] for label in known]).flagged
+    known = [label for place, label in enumerate(known) if place not in odd]
     factors = [min(final[label] / norms[label] for label in known) for norms in history]
     bounds = []
     for label in labels.tolist():

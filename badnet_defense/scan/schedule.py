@@ -31,7 +31,7 @@ class Rung:
 
 
 BUDGETS = {
-    "fast": (Rung(30, 8, 0.25), Rung(30, 8, 0.25), Rung(60, 16, 0.5), Rung(120, 32)),
+    "fast": (Rung(30, 8, 0.25), Rung(30, 8, 0.25), Rung(60, 16, 0.25), Rung(120, 32)),
     "full": (Rung(60, 8), Rung(60, 16), Rung(150, 32)),
 }
 

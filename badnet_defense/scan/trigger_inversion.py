@@ -28,7 +28,7 @@ class Inversion:
     Args:
         success: share of the pictures that a trigger has to send to its label, in (0, 1].
         learning_rate: of Adam, on the masks and patterns before their tanh.
-        shift: largest shift of the stamped trigger, as a share of the picture's sides.
+        shift: largest shift of the stamped trigger, as a share of the picture's sides, rounded down.
         start_mask: the masks' opacity at the start, everywhere, in (0, 1).
         start_cost: weight of the masked share of the picture (the L1 norm over the area) at first.
         dearer, cheaper: factors on that weight after a step that met the goal, and one that didn't.
@@ -37,7 +37,7 @@ class Inversion:
 
     success: float = 0.99
     learning_rate: float = 0.3
-    shift: float = 0.08
+    shift: float = 0.06
     start_mask: float = 0.1
     start_cost: float = 25.0
     dearer: float = 1.1
@@ -200,7 +200,7 @@ def _adam(triggers, gradients, rate, going):
 
 def reach(sides, share):
     """(down, right): the largest shifts in pixels for `share` of the picture's (h, w)."""
-    return tuple(round(share * side) for side in sides)
+    return tuple(int(share * side) for side in sides)
 
 
 def moved(mask, pattern, offset, most):
