@@ -126,10 +126,9 @@ def _climb(ladder, rungs, labels, always):
     history = []
     with tqdm(total=total, desc="inverting", unit="picture", unit_scale=True, disable=None) as bar:
         for number, rung in enumerate(rungs):
-            if number:
-                labels = schedule.survivors(labels, norms, rungs[number - 1], always)
             norms = ladder.climb(number, rung, labels, bar)
             history.append(dict(zip(labels.tolist(), norms.tolist(), strict=True)))
+            labels = schedule.survivors(labels, norms, rung, always)
     return labels, history
 
 

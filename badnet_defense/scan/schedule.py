@@ -22,7 +22,7 @@ class Rung:
     Attributes:
         steps: of the optimiser.
         pictures: at each step, the same for all labels.
-        keep: share of the labels that go on, those with the smallest norms.
+        keep: share of the labels that go on, those with the smallest norms; 1 on the last rung.
     """
 
     steps: int

@@ -28,7 +28,8 @@ class Inversion:
     Args:
         success: share of the pictures that a trigger has to send to its label, in (0, 1].
         learning_rate: of Adam, on the masks and patterns before their tanh.
-        shift: largest shift of the stamped trigger, as a share of the picture's sides, rounded down.
+        shift: largest shift of the stamped trigger, as a share of the picture's sides, in whole
+            pixels.
         start_mask: the masks' opacity at the start, everywhere, in (0, 1).
         start_cost: weight of the masked share of the picture (the L1 norm over the area) at first.
         dearer, cheaper: factors on that weight after a step that met the goal, and one that didn't.
