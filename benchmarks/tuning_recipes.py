@@ -108,7 +108,8 @@ def table(lines):
     groups = {}
     for line in lines:
         place = "signs" if line["net"].startswith("signs") else "demo"
-        groups.setdefault((place, line["drop"], line["recipe"]), []).append(line)
+        drop = f"{100 * line['drop']:g} points"
+        groups.setdefault((place, drop, line["recipe"]), []).append(line)
     rows = []
     for key, members in sorted(groups.items()):
         mean = {
