@@ -191,6 +191,8 @@ def _scan(arguments):
     from badnet_defense.report.tables import defense_table, scan_text
     from badnet_defense.runs.scanning import scan_file
 
+    if arguments.pseudo_labels and not arguments.repair:
+        raise InputError("--pseudo-labels came without --repair; a scan itself needs no labels.")
     names = ("labels", "budget", "repair", "pseudo_labels", "input_range", "seed")
     result = scan_file(
         arguments.model,
@@ -203,6 +205,8 @@ def _scan(arguments):
     print(scan_text(result))
     if "repair" in result:
         print(defense_table(result["repair"]))
+    elif arguments.repair:
+        log.warning("no label was flagged: there is nothing to repair, and no net was written")
 
 
 def add_summary(chosen):

@@ -89,8 +89,8 @@ def labels(text):
     """An `argparse` type for `--labels`: class numbers and ranges, such as 0-42 or 1,5,8."""
     found = set()
     for part in text.split(","):
-        first, _, last = part.partition("-")
-        last = last or first
+        first, dash, last = part.partition("-")
+        last = last if dash else first
         if not (first.isdigit() and last.isdigit() and int(first) <= int(last)):
             raise argparse.ArgumentTypeError(f"{text!r}: expected labels such as 0-42 or 1,5,8")
         found.update(range(int(first), int(last) + 1))

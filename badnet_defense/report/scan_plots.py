@@ -73,11 +73,11 @@ def plot_norms(path, result, *, net=None):
     Raises:
         InputError: nothing can be written at `path`.
     """
-    norms = np.array([entry["l1"] for entry in result["all"]])
+    norms = np.maximum([entry["l1"] for entry in result["all"]], 0.1)
     stopped = np.array([entry["stopped_early"] for entry in result["all"]])
     figure = new_figure((8, 4.5))
     axes = figure.subplots()
-    edges = np.geomspace(max(norms.min() * 0.8, 0.1), norms.max() * 1.1, 50)
+    edges = np.geomspace(norms.min() * 0.8, norms.max() * 1.1, 50)
     axes.hist(
         [norms[~stopped], norms[stopped]],
         edges,

@@ -17,11 +17,12 @@ from badnet_defense.measure.belonging import check_belonging, check_range
 from badnet_defense.measure.evaluation import evaluate_defense
 from badnet_defense.measure.results import provenance, write_json
 from badnet_defense.nets import build, predict_probabilities, read_net, save_net
+from badnet_defense.nets.graph import layer_to_prune
 from badnet_defense.repair.trigger_pruning import prune_by_triggers
 from badnet_defense.repair.unlearning import UNLEARN, unlearn
 from badnet_defense.report.scan_plots import plot_norms, plot_triggers
 from badnet_defense.scan.progress import Progress
-from badnet_defense.scan.scan import scan
+from badnet_defense.scan.scan import scan, way
 
 log = logging.getLogger(__name__)
 
@@ -66,11 +67,7 @@ def scan_file(
     """
     start = time.perf_counter()
     spec = read_net(model)
-    if labels is not None and max(labels) >= spec.classes:
-        raise InputError(
-            f"--labels: {max(labels)} came, but {model} has {spec.classes} classes "
-            f"(0..{spec.classes - 1})."
-        )
+    _check(model, spec, labels, out, repair)
     images = _pictures(model, spec, clean, repair, pseudo_labels, input_range)
     drawn = np.sort(np.random.default_rng(seed).permutation(len(images))[:PICTURES])
     pictures = images.pictures[drawn]
@@ -78,7 +75,7 @@ def scan_file(
         "net": spec.attributes["file_sha256"],
         "data": data_sha256(clean),
         "labels": None if labels is None else [int(label) for label in labels],
-        "settings": [budget, seed, str(input_range)],
+        "settings": [seed, str(input_range), way(budget)],
     }
     progress = Progress(f"{out}.partial", about)
     found = scan(
@@ -110,6 +107,19 @@ def scan_file(
     _write(Path(out), found, pictures, result, Path(model).stem)
     progress.forget()
     return result
+
+
+def _check(model, spec, labels, out, repair):
+    """Refuses what would only fail after the scan."""
+    if labels is not None and max(labels) >= spec.classes:
+        raise InputError(
+            f"--labels: {max(labels)} came, but {model} has {spec.classes} classes "
+            f"(0..{spec.classes - 1})."
+        )
+    if Path(f"{out}.{repair}.h5").resolve() == Path(model).resolve():
+        raise InputError(f"--out {out}: the repair would overwrite {model} itself; name another.")
+    if repair == "prune":
+        layer_to_prune(spec)
 
 
 def _pictures(model, spec, clean, repair, pseudo_labels, input_range):

@@ -44,8 +44,8 @@ def judge_triggers(net, labels, masks, patterns, pictures, *, goal=0.99, input_r
 
 def _opaque_enough(net, label, mask, pattern, pictures, goal, input_range):
     """(mask, attack success) of the faintest mask that meets the goal, or comes near its best."""
-    if not len(pictures):
-        return mask, 1.0
+    if not len(pictures):  # nobody to fool: the smallest trigger says nothing
+        return np.ones_like(mask), 0.0
     tried = []
     for factor in GROWTH:
         grown = np.minimum(mask * factor, 1)

@@ -1,7 +1,7 @@
 """Which labels' triggers are suspiciously small: robust outliers on the small side."""
 
 from dataclasses import dataclass
-from statistics import NormalDist
+from functools import cache
 
 import numpy as np
 
@@ -9,7 +9,10 @@ CONSISTENCY = 1.4826
 """Makes the median absolute deviation of normal numbers their standard deviation."""
 MAD_LIMIT = 2.0
 """Anomaly index above which Neural Cleanse flags a label."""
-_EXPECTED_FALSE = 0.05
+FALSE_ALARMS = 0.05
+"""Share of nets without a backdoor, their norms log-normal, of which a label is flagged."""
+_SIMULATED = 2000
+NEVER = 1e12
 
 
 @dataclass(frozen=True)
@@ -41,19 +44,36 @@ def mad_outliers(norms):
 
 
 def log_outliers(norms):
-    """The same on the logarithms, with a limit that grows with the number of labels.
+    """The same on the logarithms, with a limit for the number of labels.
 
     The norms of clean labels spread by factors, so that on their logarithms a trigger a tenth of
     the usual size stands out as it should, where plain MAD ends at median / MAD. And of 1283
-    clean labels about thirty lie two deviations below the median: the limit is the one that the
-    smallest of L normal numbers passes once in twenty nets.
+    clean labels about thirty lie two deviations below the median: the limit is the index that the
+    smallest of L normal numbers passes once in twenty nets, found by simulation, since with few
+    labels the deviation itself is uncertain.
 
     Args:
         norms: (L,) positive L1 norms.
     """
-    share = 1 - (1 - _EXPECTED_FALSE) ** (1 / len(norms))
-    limit = max(MAD_LIMIT, -NormalDist().inv_cdf(share))
-    return _outliers(np.log(np.asarray(norms, np.float64)), limit)
+    return _outliers(np.log(np.asarray(norms, np.float64)), simulated_limit(len(norms)))
+
+
+@cache
+def simulated_limit(labels):
+    """The index that the smallest of so many normal numbers passes in `FALSE_ALARMS` of all nets.
+
+    Fewer than three numbers have no outlier: a limit that nothing passes.
+    """
+    if labels < 3:
+        return NEVER
+    rng = np.random.default_rng(0)
+    largest = []
+    for _ in range(_SIMULATED):
+        values = rng.standard_normal(labels)
+        median = np.median(values)
+        deviation = CONSISTENCY * np.median(np.abs(values - median))
+        largest.append((median - values.min()) / deviation)
+    return float(np.quantile(largest, 1 - FALSE_ALARMS))
 
 
 def _outliers(values, limit):

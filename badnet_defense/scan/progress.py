@@ -9,6 +9,15 @@ from pathlib import Path
 import numpy as np
 
 from badnet_defense.data.files import replace_when_done
+from badnet_defense.errors import InputError
+
+
+def _key(note):
+    """The key in a folder's note; None where there is none, or a damaged one."""
+    try:
+        return json.loads(note.read_text("utf-8"))["key"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 class Progress:
@@ -17,6 +26,9 @@ class Progress:
     Args:
         folder: where they are kept; None keeps nothing.
         about: JSON-able dict that tells one scan from another.
+
+    Raises:
+        InputError: the folder is there and holds something else.
     """
 
     def __init__(self, folder, about):
@@ -25,7 +37,12 @@ class Progress:
             return
         key = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
         note = self.folder / "scan.json"
-        if not note.exists() or json.loads(note.read_text("utf-8")).get("key") != key:
+        if not note.exists() and self.folder.exists() and any(self.folder.iterdir()):
+            raise InputError(
+                f"{self.folder}: expected a scan's finished units, but it holds something else; "
+                "move it away or give another --out."
+            )
+        if _key(note) != key:
             self.forget()
             with replace_when_done(note) as partial:
                 partial.write_text(json.dumps({"key": key, "about": about}), "utf-8")
@@ -39,7 +56,7 @@ class Progress:
             try:
                 with np.load(path, allow_pickle=False) as stored:
                     return dict(stored)
-            except (ValueError, OSError, zipfile.BadZipFile):
+            except (ValueError, OSError, EOFError, zipfile.BadZipFile):
                 path.unlink()  # not ours, or damaged: made again
         unit = make()
         with replace_when_done(path) as partial:

@@ -1,6 +1,6 @@
 """A scan: triggers for all labels of a net, and which of the labels are targets."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 from tqdm import tqdm
@@ -117,6 +117,13 @@ def scan(
         outliers=log_outliers(norms),
         mad=mad_outliers(norms),
     )
+
+
+def way(budget, settings=None):
+    """Everything beside net, pictures, labels and seed that decides a scan's units, for JSON."""
+    rungs = [asdict(rung) for rung in schedule.BUDGETS[budget]]
+    sizes = [LABELS_AT_ONCE, PICTURES_AT_ONCE, schedule.LEAST, schedule.REFERENCES]
+    return [asdict(settings or Inversion()), rungs, sizes]
 
 
 def _climb(ladder, rungs, labels, always):

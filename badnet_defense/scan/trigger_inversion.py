@@ -138,7 +138,7 @@ def compiled_step(net, settings, *, input_range=UNIT):
         logits = net(flat * span + low, training=False)
         return tf.reshape(logits, (tf.shape(mask)[0], -1, logits.shape[-1]))
 
-    @tf.function(reduce_retracing=True)
+    @tf.function(input_signature=_signature(net))
     def step(triggers, labels, pictures, offset):
         targets = tf.repeat(labels[:, None], tf.shape(pictures)[0], axis=1)
         with tf.GradientTape() as tape:
@@ -159,12 +159,27 @@ def compiled_step(net, settings, *, input_range=UNIT):
     return step
 
 
+def _signature(net):
+    import tensorflow as tf
+
+    height, width, channels = net.input_shape[1:]
+    masks = tf.TensorSpec((None, height, width, 1))
+    pictures = tf.TensorSpec((None, height, width, channels))
+    each, flag = tf.TensorSpec((None,)), tf.TensorSpec((None,), tf.bool)
+    moments = (masks, masks, pictures, pictures)
+    triggers = Triggers(
+        masks, pictures, moments, tf.TensorSpec(()), each, flag, each, masks, pictures, each
+    )
+    return triggers, tf.TensorSpec((None,), tf.int32), pictures, tf.TensorSpec((2,), tf.int32)
+
+
 def _judged(triggers, met, norm, settings):
     """Best triggers, costs and patience after a step, before the masks and patterns change."""
     import tensorflow as tf
 
     # One batch that meets the goal may be luck; two running, at other places, hardly are.
-    better = met & triggers.met & (norm < triggers.best_norm)
+    going = triggers.waited < settings.patience
+    better = going & met & triggers.met & (norm < triggers.best_norm)
     much = better & (norm < 0.99 * triggers.best_norm)
 
     def chosen(new, old):
@@ -172,7 +187,7 @@ def _judged(triggers, met, norm, settings):
 
     return triggers._replace(
         met=met,
-        cost=triggers.cost * tf.where(met, settings.dearer, settings.cheaper),
+        cost=triggers.cost * tf.where(going, tf.where(met, settings.dearer, settings.cheaper), 1.0),
         best_norm=tf.where(better, norm, triggers.best_norm),
         best_mask=chosen(triggers.mask, triggers.best_mask),
         best_pattern=chosen(triggers.pattern, triggers.best_pattern),
@@ -205,7 +220,7 @@ def reach(sides, share):
 
 
 def moved(mask, pattern, offset, most):
-    """Masks and patterns moved by `offset` - `most` pixels; what comes in is empty."""
+    """Masks and patterns moved by `most` - `offset` pixels; what comes in is empty."""
     import tensorflow as tf
 
     height, width, channels = pattern.shape[1:]

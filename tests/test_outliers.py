@@ -1,0 +1,124 @@
+"""Which norms are suspiciously small, against values worked out by hand."""
+
+import math
+
+import numpy as np
+import pytest
+
+from badnet_defense.scan.outliers import log_outliers, mad_outliers
+
+RULES = (mad_outliers, log_outliers)
+
+
+def limit_of(count):
+    return log_outliers(np.arange(1, count + 1)).limit
+
+
+def test_mad_by_hand():
+    """Median 12, deviations 2 0 2 4 10 with median 2, so MAD = 2 x 1.4826."""
+    found = mad_outliers([10, 12, 14, 16, 2])
+    assert found.median == 12
+    assert found.mad == pytest.approx(2.9652)
+    expected = [2 / 2.9652, 0, -2 / 2.9652, -4 / 2.9652, 10 / 2.9652]
+    np.testing.assert_allclose(found.index, expected)
+    assert found.flagged == (4,)  # 3.37 deviations below
+
+
+def test_mad_of_an_even_number_of_norms():
+    """Median 25 between 20 and 30; deviations 15 5 5 15 with median 10."""
+    found = mad_outliers([10, 20, 30, 40])
+    assert (found.median, found.mad) == (25, pytest.approx(14.826))
+    np.testing.assert_allclose(found.index, np.array([15, 5, -5, -15]) / 14.826)
+    assert found.flagged == ()
+
+
+def test_only_small_norms_are_flagged():
+    """99 and 101 stand around 100 evenly; 1000 lies as far out as 2 does, on the other side."""
+    norms = [99, 100, 101, 99, 101, 100, 1000, 2]
+    for rule in RULES:
+        found = rule(norms)
+        assert found.flagged == (7,)
+        assert found.index[6] < -found.limit and found.index[7] > found.limit
+
+
+def test_log_by_hand():
+    """Of powers of two: exponents' median 6, deviations 1 0 1 2 6 with median 1."""
+    found = log_outliers([2**5, 2**6, 2**7, 2**8, 2**0])
+    assert found.median == pytest.approx(6 * math.log(2))
+    assert found.mad == pytest.approx(1.4826 * math.log(2))
+    np.testing.assert_allclose(found.index, np.array([1, 0, -1, -2, 6]) / 1.4826, atol=1e-12)
+    assert found.flagged == ()  # an index of 4 is common among the smallest of five
+
+
+def test_logarithms_see_factors():
+    """The same index in pixels as in tenths of pixels, and whatever a usual norm is."""
+    norms = np.array([30.0, 45, 60, 50, 40, 35, 4])
+    found = log_outliers(norms)
+    np.testing.assert_allclose(log_outliers(10 * norms).index, found.index)
+    assert found.flagged == (6,)
+    assert mad_outliers(norms).index[6] < found.index[6]
+
+
+def test_limit_is_passed_by_one_clean_net_in_twenty():
+    """Whatever the number of labels, on norms that played no part in the limit."""
+    for labels in (10, 43, 200):
+        assert abs(false_alarms(log_outliers, labels, 1000) - 0.05) < 0.03
+    assert limit_of(1283) > limit_of(100) > mad_outliers(np.arange(1, 1284)).limit
+
+
+def test_two_norms_have_no_outlier():
+    assert log_outliers([1.0, 1000.0]).flagged == ()
+
+
+def false_alarms(rule, labels, nets=300):
+    """Share of nets without a backdoor that have a flagged label; their norms spread by factors."""
+    norms = np.exp(np.random.default_rng(labels).normal(4, 0.3, (nets, labels)))
+    return np.mean([bool(rule(one).flagged) for one in norms])
+
+
+def test_many_labels_alone_flag_no_clean_net():
+    """Two deviations are passed by some of 1283 clean labels in most nets, the grown limit not."""
+    assert false_alarms(mad_outliers, 1283) > 0.5
+    assert false_alarms(log_outliers, 1283) < 0.12
+    assert false_alarms(log_outliers, 200) < 0.15
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_equal_norms_have_no_outlier(rule):
+    found = rule([7.5] * 12)
+    assert found.flagged == () and found.mad == 0
+    np.testing.assert_array_equal(found.index, np.zeros(12))
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_whatever_lies_below_a_majority_of_equal_norms_is_an_outlier(rule):
+    found = rule([5, 5, 5, 5, 4, 9])
+    assert found.flagged == (4,)
+    assert np.isfinite(found.index).all() and found.index[5] < 0
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_several_are_flagged_smallest_first(rule):
+    norms = [98, 3, 100, 102, 97, 103, 101, 1.5, 99, 2, 100]
+    assert rule(norms).flagged == (7, 9, 1)
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_equal_outliers_keep_their_order(rule):
+    assert rule([98, 3, 100, 102, 3, 103, 101, 99, 97]).flagged == (1, 4)
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize(
+    "norms", [[4.0], [4.0, 9.0], [1e-5, 50, 50, 50], [1e-30, 1e30, 1.0], np.float32([3, 2, 1])]
+)
+def test_index_is_finite(rule, norms):
+    found = rule(norms)
+    assert np.isfinite([found.median, found.mad, found.limit, *found.index]).all()
+    assert found.index.shape == (len(norms),)
+    assert all(isinstance(one, int) for one in found.flagged)
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_one_or_two_labels_cannot_stand_out(rule):
+    assert rule([0.1]).flagged == () and rule([0.1, 90]).flagged == ()

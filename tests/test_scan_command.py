@@ -1,0 +1,501 @@
+"""The scan command as users call it: its files, its figures, its pictures, its refusals."""
+
+import argparse
+import contextlib
+import functools
+import io
+import json
+import re
+import runpy
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+from small_project import ROOT, message, start
+from test_scan import CLASSES, SHAPE, TARGET, clean_images, planted_net, planted_trigger
+
+from badnet_defense import __main__, console
+from badnet_defense.data import file_sha256, write_challenge_h5
+from badnet_defense.data.stamping import stamp
+from badnet_defense.errors import InputError
+from badnet_defense.guard.pairing import read_pair
+from badnet_defense.guard.reading import read_guard
+from badnet_defense.nets import build, predict_labels, read_net, save_net
+from badnet_defense.repair.recipes import Recipe
+from badnet_defense.report.scan_plots import plot_norms, plot_triggers
+from badnet_defense.report.tables import scan_text
+from badnet_defense.runs import scanning
+from badnet_defense.scan import schedule
+from badnet_defense.scan.schedule import Rung
+
+RUNGS = (Rung(25, 8), Rung(40, 16))
+RECIPE = Recipe(optimizer="amsgrad", learning_rate=0.05, epochs=40, batch_size=64, clip=1.0)
+"""For a net whose weights were set by hand, and are large."""
+ENDINGS = ("json", "norms.png", "npz", "triggers.png")
+
+
+def called(main, name, arguments):
+    """(exit code, stdout, stderr) of a script's `main` here, with short rungs and `RECIPE`."""
+    out, err, code = io.StringIO(), io.StringIO(), 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", [name, *map(str, arguments)])
+        patch.setitem(schedule.BUDGETS, "fast", RUNGS)
+        patch.setattr(scanning, "unlearn", functools.partial(scanning.unlearn, recipe=RECIPE))
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            try:
+                main()
+            except SystemExit as stop:
+                code = stop.code or 0
+    return code, out.getvalue(), err.getvalue()
+
+
+def scan(*arguments):
+    """The command `scan`."""
+    return called(lambda: console.run(__main__.main), "badnet_defense", ["scan", *arguments])
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A planted net and its pictures; the same net for pixels in 0-255, and its pictures."""
+    root = tmp_path_factory.mktemp("scanned")
+    save_net(planted_net(), root / "net.h5")
+    save_net(planted_net(span=255.0), root / "raw.h5")
+    clean = clean_images(160)
+    write_challenge_h5(root / "clean.h5", clean)
+    write_challenge_h5(root / "unlabelled.h5", clean.without_labels())
+    poisoned = clean_images(80, seed=3)
+    poisoned = poisoned.subset(poisoned.labels != TARGET)
+    poisoned.pictures[:] = np.rint(stamp(poisoned.pictures, *planted_trigger()))
+    poisoned.labels[:] = TARGET
+    write_challenge_h5(root / "poisoned.h5", poisoned)
+    return root
+
+
+@pytest.fixture(scope="module")
+def unlearnt(folder, tmp_path_factory):
+    """(folder of the results, stdout) of a scan with `--repair unlearn`."""
+    out = tmp_path_factory.mktemp("unlearnt")
+    code, printed, told = scan(
+        *(folder / "net.h5", "--clean", folder / "clean.h5", "--repair", "unlearn"),
+        *("--out", out / "new/net", "--json", out / "also.json"),
+    )
+    assert code == 0 and "Traceback" not in told, told
+    return out, printed
+
+
+@pytest.fixture(scope="module")
+def result(unlearnt):
+    return json.loads((unlearnt[0] / "new/net.json").read_text())
+
+
+# What is written ---------------------------------------------------------------------------------
+
+
+def test_files(unlearnt):
+    out, _ = unlearnt
+    expected = [*ENDINGS, "unlearn.guard.keras", "unlearn.h5"]
+    assert names(out / "new") == sorted(f"net.{ending}" for ending in expected)
+    assert (out / "also.json").read_text() == (out / "new/net.json").read_text()
+
+
+def test_json_says_what_was_found_and_from_what(result, folder):
+    assert result["schema"] == 1 and result["classes"] == result["labels"] == CLASSES
+    assert result["net"]["sha256"] == file_sha256(folder / "net.h5")
+    assert result["data"]["clean"]["sha256"] == file_sha256(folder / "clean.h5")
+    assert result["seconds"] > 0 and result["seed"] == 0 and result["budget"] == "fast"
+    assert (result["pictures"], result["input_range"]) == (160, "0,1")
+    (flagged,) = result["flagged"]
+    assert flagged["label"] == TARGET and flagged["attack_success"] > 0.9
+    assert flagged["anomaly_index"] > result["limit"]
+    assert [entry["label"] for entry in result["all"]] == list(range(CLASSES))
+    assert not any(entry["stopped_early"] for entry in result["all"])
+    assert flagged["l1"] == result["all"][TARGET]["l1"]
+
+
+def test_median_and_mad_are_those_of_the_norms(result):
+    norms = np.array([entry["l1"] for entry in result["all"]])
+    deviation = 1.4826 * np.median(np.abs(norms - np.median(norms)))
+    assert result["median"] == pytest.approx(np.median(norms))
+    assert result["mad"] == pytest.approx(deviation)
+    index = [entry["mad_anomaly_index"] for entry in result["all"]]
+    np.testing.assert_allclose(index, (np.median(norms) - norms) / deviation)
+    by_norm = [int(label) for label in np.argsort(norms) if index[label] > 2]
+    assert result["mad_flagged"] == by_norm and by_norm[0] == TARGET
+
+
+def test_arrays_are_the_triggers(unlearnt, result, folder):
+    with np.load(unlearnt[0] / "new/net.npz", allow_pickle=False) as stored:
+        found = dict(stored)
+    assert found["masks"].shape == (CLASSES, *SHAPE[:2], 1)
+    assert found["patterns"].shape == (CLASSES, *SHAPE)
+    norms = [entry["l1"] for entry in result["all"]]
+    np.testing.assert_allclose(found["masks"].sum(axis=(1, 2, 3)), norms, rtol=1e-5)
+    np.testing.assert_allclose(found["norms"], norms)
+    fresh = clean_images(100, seed=6)
+    others = fresh.pictures[fresh.labels != TARGET]
+    stamped = stamp(others, found["masks"][TARGET], found["patterns"][TARGET])
+    net = build(read_net(folder / "net.h5"))
+    assert np.mean(predict_labels(net, stamped) == TARGET) > 0.9
+
+
+def test_what_is_printed(unlearnt, result):
+    _, printed = unlearnt
+    assert f"1 of {CLASSES} labels flagged" in printed
+    median, mad = map(float, re.search(r"^median: (\S+), MAD: (\S+)$", printed, re.M).groups())
+    assert median == pytest.approx(result["median"], abs=1e-5)
+    assert mad == pytest.approx(result["mad"], abs=1e-5)
+    (index,) = re.findall(r"^anomaly index: (\S+)$", printed, re.M)
+    norms = [entry["l1"] for entry in result["all"]]
+    assert float(index) == pytest.approx((median - min(norms)) / mad, abs=1e-3)
+    (flagged,) = re.findall(r"^flagged label list: (.*)$", printed, re.M)
+    expected = [f"{label}: {norms[label]:.1f}" for label in result["mad_flagged"]]
+    assert flagged.split(", ") == expected
+    assert "clean validation" in printed and "repaired" in printed
+
+
+def test_pictures_of_the_scan(unlearnt):
+    for name, least in (("triggers", 300), ("norms", 500)):
+        with Image.open(unlearnt[0] / f"new/net.{name}.png") as picture:
+            assert picture.format == "PNG" and picture.size[0] == 1200
+            assert least < picture.size[1] < 1000
+            assert np.asarray(picture.convert("L")).std() > 5
+
+
+# Repairs -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def pruned(folder, tmp_path_factory):
+    """The folder of a scan of nine labels, pruned by the net's own answers alone."""
+    out = tmp_path_factory.mktemp("pruned")
+    chosen = ",".join(str(label) for label in range(CLASSES) if label != 4)
+    code, _, told = scan(
+        *(folder / "net.h5", "--clean", folder / "unlabelled.h5", "--labels", chosen),
+        *("--repair", "prune", "--pseudo-labels", "--out", out / "net", "--seed", 5),
+    )
+    assert code == 0, told
+    return out
+
+
+def attack(net, folder):
+    """Share of the poisoned pictures that a file's net sends to the target."""
+    from badnet_defense.data import read_images
+
+    poisoned = read_images(folder / "poisoned.h5", shape=SHAPE, classes=CLASSES)
+    return np.mean(predict_labels(build(read_net(net)), poisoned.pictures) == TARGET)
+
+
+def test_unlearning_repairs_the_net(unlearnt, folder, result):
+    repaired = unlearnt[0] / "new/net.unlearn.h5"
+    assert attack(folder / "net.h5", folder) > 0.95
+    assert attack(repaired, folder) < 0.5
+    pair = read_pair(folder / "net.h5", repaired)
+    assert pair.repaired.attributes["source_sha256"] == file_sha256(folder / "net.h5")
+    assert pair.repaired.attributes["input_range"] == "0,1"
+    about = result["repair"]
+    assert (about["method"], about["labels"]) == ("unlearn", [TARGET])
+    assert about["pseudo_labels"] is False
+    clean = clean_images(160)
+    share = np.mean(predict_labels(build(pair.repaired), clean.pictures) == clean.labels)
+    assert about["repaired"]["clean_validation"]["accuracy"] == pytest.approx(share)
+    assert about["bad"]["clean_validation"]["accuracy"] == 1.0
+
+
+def test_guard_holds_both_nets(unlearnt, folder):
+    shown = clean_images(6).pictures / np.float32(255)
+    files = folder / "net.h5", unlearnt[0] / "new/net.unlearn.h5"
+    for spec, file in zip(
+        read_guard(unlearnt[0] / "new/net.unlearn.guard.keras"), files, strict=True
+    ):
+        np.testing.assert_allclose(spec.predict(shown), read_net(file).predict(shown), atol=1e-5)
+
+
+def test_unlabelled_pictures_of_chosen_labels_and_a_pruned_net(pruned, folder):
+    expected = [*ENDINGS, "prune.guard.keras", "prune.h5"]
+    assert names(pruned) == sorted(f"net.{ending}" for ending in expected)
+    result = json.loads((pruned / "net.json").read_text())
+    assert result["labels"] == len(result["all"]) == CLASSES - 1 and result["seed"] == 5
+    assert 4 not in [entry["label"] for entry in result["all"]]
+    assert result["flagged"][0]["label"] == TARGET
+    about = result["repair"]
+    assert about["labels"] == [entry["label"] for entry in result["flagged"]]
+    assert (about["method"], about["layer"], about["pseudo_labels"]) == ("prune", "conv", True)
+    assert about["curve"][0] == about["bad"]["clean_validation"]["accuracy"] == 1.0
+    assert about["success"][str(TARGET)][0] > 0.9
+    repaired = read_pair(folder / "net.h5", pruned / "net.prune.h5").repaired
+    silent = ~repaired.layers["conv"].weights[0].any(axis=(0, 1, 2))
+    assert set(about["order"][: about["removed"]]) <= set(np.flatnonzero(silent).tolist())
+    with np.load(pruned / "net.npz") as stored:
+        assert stored["labels"].tolist() == [0, 1, 2, 3, 5, 6, 7, 8, 9]
+
+
+@pytest.mark.parametrize("made", ["unlearnt", "pruned"])
+def test_eval_defense_takes_both_repairs(made, folder, request, tmp_path):
+    out = request.getfixturevalue(made)
+    repaired = out / "net.prune.h5" if made == "pruned" else out[0] / "new/net.unlearn.h5"
+    code, printed, told = called(
+        lambda: runpy.run_path(str(ROOT / "eval_defense.py"), run_name="__main__"),
+        "eval_defense.py",
+        [
+            *(folder / "poisoned.h5", folder / "net.h5", "--repaired", repaired),
+            *("--clean-validation", folder / "clean.h5", "--clean-test", folder / "clean.h5"),
+            *("--json", tmp_path / "judged.json"),
+        ],
+    )
+    assert code == 0 and "attack success" in printed, told
+    judged = json.loads((tmp_path / "judged.json").read_text())
+    assert judged["bad"]["poisoned"]["attack_success"] > 0.95
+    found = judged["repaired"]["poisoned"]["attack_success"]
+    assert found == pytest.approx(attack(repaired, folder), abs=0.02)
+
+
+def test_without_a_flagged_label_nothing_is_repaired(folder, tmp_path):
+    """Of two labels none can stand out."""
+    code, printed, _ = scan(
+        *(folder / "net.h5", "--clean", folder / "unlabelled.h5", "--labels", "2-3"),
+        *("--out", tmp_path / "net", "--repair", "unlearn", "--pseudo-labels"),
+    )
+    assert code == 0 and "0 of 2 labels flagged" in printed
+    assert names(tmp_path) == [f"net.{ending}" for ending in ENDINGS]
+    assert json.loads((tmp_path / "net.json").read_text())["flagged"] == []
+
+
+def test_one_label_alone(folder, tmp_path):
+    arguments = ("--labels", TARGET, "--out", tmp_path / "net")
+    code, printed, told = scan(folder / "net.h5", "--clean", folder / "unlabelled.h5", *arguments)
+    assert code == 0 and "0 of 1 labels flagged" in printed, told
+
+
+# Refusals ----------------------------------------------------------------------------------------
+
+
+def refused(folder, tmp_path, *arguments, model="net.h5", clean="clean.h5", code=1):
+    given = folder / model, "--clean", folder / clean, "--out", tmp_path / "net", *arguments
+    told = message(scan(*given), code)
+    assert names(tmp_path) == []
+    return told
+
+
+def test_labels_that_the_net_does_not_have(folder, tmp_path):
+    told = refused(folder, tmp_path, "--labels", "3,8-10")
+    assert "--labels: 10" in told and "10 classes (0..9)" in told
+
+
+def test_missing_and_wrong_files(folder, tmp_path):
+    assert "no such file" in refused(folder, tmp_path, clean="nothing.h5")
+    assert "no such file" in refused(folder, tmp_path, model="nothing.h5")
+    assert "no net" in refused(folder, tmp_path, model="clean.h5")
+
+
+@pytest.mark.parametrize("how", ["prune", "unlearn"])
+def test_a_repair_needs_labels_or_pseudo_labels(folder, tmp_path, how):
+    told = refused(folder, tmp_path, "--repair", how, clean="unlabelled.h5")
+    assert "no labels" in told or "`label`" in told
+
+
+def test_wrong_input_range_is_refused_with_the_flag(folder, tmp_path):
+    for repair in ((), ("--repair", "prune"), ("--repair", "prune", "--pseudo-labels")):
+        told = refused(folder, tmp_path, *repair, model="raw.h5")
+        assert "give --input-range 0,255" in told
+
+
+def test_right_input_range_is_taken(folder, tmp_path):
+    arguments = ("--input-range", "0,255", "--labels", f"0-4,{TARGET}", "--out", tmp_path / "net")
+    code, _, told = scan(folder / "raw.h5", "--clean", folder / "clean.h5", *arguments)
+    assert code == 0, told
+    result = json.loads((tmp_path / "net.json").read_text())
+    assert result["input_range"] == "0,255"
+    assert [entry["label"] for entry in result["flagged"]] == [TARGET]
+
+
+def test_other_people_s_labels_do_not_matter(folder, tmp_path):
+    """Their numbers are another data set's, beyond the net's classes even."""
+    others = clean_images(60)
+    others.labels[:] = np.arange(60) + 500
+    write_challenge_h5(tmp_path / "others.h5", others)
+    arguments = ("--labels", "0-1", "--out", tmp_path / "net")
+    code, _, told = scan(folder / "net.h5", "--clean", tmp_path / "others.h5", *arguments)
+    assert code == 0, told
+
+
+@pytest.mark.parametrize(
+    "labels", ["", "x", "3-1", "1,,2", "1-2-3", "1.5", "0-", "-4", "1, 2,", "²"]
+)
+def test_malformed_labels(folder, tmp_path, labels):
+    given = (folder / "net.h5", "--clean", folder / "clean.h5", f"--labels={labels}")
+    code, out, err = scan(*given, "--out", tmp_path / "net")
+    assert code == 2 and out == "" and "--labels" in err and "Traceback" not in err
+    assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (),
+        ("net.h5",),
+        ("net.h5", "--clean", "clean.h5", "--budget", "enormous"),
+        ("net.h5", "--clean", "clean.h5", "--repair", "hope"),
+        ("net.h5", "--clean", "clean.h5", "--seed", "-1"),
+        ("net.h5", "--clean", "clean.h5", "--input-range", "5"),
+    ],
+)
+def test_wrong_usage_exits_with_2(arguments):
+    code, out, err = scan(*arguments)
+    assert code == 2 and out == "" and "usage:" in err and "Traceback" not in err
+
+
+def test_labels_are_numbers_and_ranges():
+    assert console.labels("0-3") == [0, 1, 2, 3]
+    assert console.labels("7") == [7]
+    assert console.labels("8,1-2,2,5-5") == [1, 2, 5, 8]
+    with pytest.raises(argparse.ArgumentTypeError, match="0-42 or 1,5,8"):
+        console.labels("4-2")
+
+
+def test_refusal_as_a_process(tmp_path):
+    command = ("-m", "badnet_defense", "scan", "nothing.h5", "--clean", "nothing.h5")
+    done = start(tmp_path, *command)
+    told = message((done.returncode, done.stdout, done.stderr))
+    assert told.startswith("nothing.h5: no such file")
+
+
+# Text and plots ----------------------------------------------------------------------------------
+
+
+def entry(label, l1, index=0.5, **more):
+    """A label's figures as the JSON has them."""
+    figures = {"label": label, "l1": l1, "anomaly_index": index, "mad_anomaly_index": index / 2}
+    return figures | more
+
+
+def drawn_up(flagged, norms, **changes):
+    """A scan's result, with labels 0, 1, .. of these norms."""
+    every = [entry(label, l1, stopped_early=label % 2 == 1) for label, l1 in enumerate(norms)]
+    return {
+        "flagged": [entry(label, norms[label], 7.5, attack_success=0.995) for label in flagged],
+        "median": float(np.median(norms)),
+        "mad": 3.25,
+        "mad_flagged": list(flagged),
+        "limit": 2.5,
+        "labels": len(norms),
+        "all": every,
+        **changes,
+    }
+
+
+def trigger(shape=SHAPE):
+    mask = np.zeros((*shape[:2], 1))
+    mask[2:4, 2:4] = 0.9
+    return mask, np.random.default_rng(0).random(shape), 0.995
+
+
+def test_text_by_hand():
+    result = drawn_up([3, 1], [40.0, 2.25, 44.5, 1.5, 39.0])
+    result["all"][3]["mad_anomaly_index"] = 12.125
+    lines = scan_text(result, style="github").splitlines()
+    assert lines[0] == "2 of 5 labels flagged (index above 2.50)"
+    table = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[1:5]]
+    assert table[0] == [
+        *("label", "L1 (pixels)", "attack success (%)", "anomaly index", "MAD's index")
+    ]
+    assert table[2:] == [["3", "1.5", "99.5", "7.50", "3.75"], ["1", "2.2", "99.5", "7.50", "3.75"]]
+    assert lines[5:] == [
+        "Neural Cleanse's statistic:",
+        "median: 39.000000, MAD: 3.250000",
+        "anomaly index: 12.125000",
+        "flagged label list: 3: 1.5, 1: 2.2",
+    ]
+
+
+def test_text_of_a_scan_that_flags_nothing():
+    lines = scan_text(drawn_up([], [40.0, 41.0])).splitlines()
+    assert lines[0].startswith("0 of 2 labels flagged") and len(lines) == 5
+    assert lines[-1].rstrip() == "flagged label list:"
+
+
+def shown(path):
+    with Image.open(path) as picture:
+        assert picture.format == "PNG"
+        return np.asarray(picture.convert("RGB"))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_triggers_have_a_row_each(tmp_path, channels):
+    shape = (*SHAPE[:2], channels)
+    picture = clean_images(1).pictures[0][..., :channels]
+    heights = []
+    for flagged in ([], [1], [1, 3], list(range(20))):
+        path = tmp_path / "new" / f"{len(flagged)}.png"
+        result = drawn_up(flagged, [5.0 + label for label in range(20)])
+        plot_triggers(path, dict.fromkeys(flagged, trigger(shape)), picture, result, net="a net")
+        heights.append(shown(path).shape[0])
+        assert shown(path).std() > 3
+    assert heights == sorted(heights) and heights[1] < heights[2] < heights[3] < 4000
+    assert 100 < heights[0] < 400
+
+
+def test_triggers_are_drawn_as_they_are(tmp_path, monkeypatch):
+    from matplotlib.figure import Figure
+
+    drawn, save = [], Figure.savefig
+    monkeypatch.setattr(
+        Figure, "savefig", lambda self, *a, **k: (drawn.append(self), save(self, *a, **k))
+    )
+    mask, pattern, success = trigger()
+    picture = clean_images(1).pictures[0]
+    result = drawn_up([1], [40.0, 3.5, 44.0])
+    plot_triggers(tmp_path / "a.png", {1: (mask, pattern, success)}, picture, result, net="n")
+    arrays = [np.asarray(axes.images[0].get_array()) for axes in drawn[0].axes]
+    expected = [mask[..., 0], pattern, mask * pattern, picture / 255 * (1 - mask) + mask * pattern]
+    for found, wanted in zip(arrays, expected, strict=True):
+        np.testing.assert_allclose(found, wanted, atol=1e-6)
+    words = drawn[0].axes[0].get_ylabel()
+    assert all(part in words for part in ("label 1", "3.5 pixels", "7.5", "99.5"))
+    assert drawn[0].get_suptitle() == "n: 1 of 3 labels flagged (1)"
+
+
+@pytest.mark.parametrize(
+    ("flagged", "norms"),
+    [
+        ([], [30.0, 40.0, 50.0]),
+        ([2], [30.0, 40.0, 0.8, 50.0]),
+        ([0], [1e-5, 40.0, 50.0]),
+        ([], [12.0]),
+        ([], [7.0, 7.0, 7.0]),
+        ([], [0.02]),
+        ([], [0.02, 0.03]),
+    ],
+)
+def test_norms_are_drawn_whatever_they_are(tmp_path, flagged, norms):
+    plot_norms(tmp_path / "a.png", drawn_up(flagged, norms), net="a net")
+    assert shown(tmp_path / "a.png").shape == (675, 1200, 3)
+
+
+def test_every_norm_is_counted_and_flagged_labels_are_named(tmp_path, monkeypatch):
+    from matplotlib.figure import Figure
+
+    drawn, save = [], Figure.savefig
+    monkeypatch.setattr(
+        Figure, "savefig", lambda self, *a, **k: (drawn.append(self), save(self, *a, **k))
+    )
+    norms = [30.0, 41.0, 0.7, 52.0, 33.0, 2.0]
+    plot_norms(tmp_path / "a.png", drawn_up([2, 5], norms))
+    axes = drawn[0].axes[0]
+    assert sum(patch.get_height() for patch in axes.patches) == len(norms)
+    low, high = axes.get_xlim()
+    assert low < 0.7 and high > 52
+    assert [text.get_text() for text in axes.texts] == ["label 2", "label 5"]
+    assert [text.xy[0] for text in axes.texts] == [0.7, 2.0]
+
+
+def test_plots_cannot_take_the_place_of_a_folder(tmp_path):
+    result = drawn_up([], [30.0, 40.0])
+    with pytest.raises(InputError, match="this is a folder"):
+        plot_norms(tmp_path, result)
+    with pytest.raises(InputError, match="this is a folder"):
+        plot_triggers(tmp_path, {}, clean_images(1).pictures[0], result)

@@ -1,0 +1,151 @@
+"""How steps are shared out between labels, against cases worked out by hand."""
+
+import numpy as np
+import pytest
+
+from badnet_defense.scan import schedule
+from badnet_defense.scan.scan import lower_bounds
+from badnet_defense.scan.schedule import Rung, kept, plan, references, sizes, survivors
+
+
+@pytest.fixture(autouse=True)
+def three_references(monkeypatch):
+    monkeypatch.setattr(schedule, "REFERENCES", 3)
+    monkeypatch.setattr(schedule, "LEAST", 2)
+
+
+# plan --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("budget", list(schedule.BUDGETS))
+def test_many_labels_get_the_budget_as_it_stands(budget):
+    assert plan(budget, 1000) == schedule.BUDGETS[budget]
+
+
+@pytest.mark.parametrize("budget", list(schedule.BUDGETS))
+@pytest.mark.parametrize("labels", [1, 4])
+def test_few_labels_all_go_all_the_way(budget, labels):
+    rungs = plan(budget, labels)
+    assert [rung.keep for rung in rungs] == [1] * len(rungs)
+    assert sizes(rungs, labels) == [labels] * len(rungs)
+    work = [(rung.steps, rung.pictures) for rung in schedule.BUDGETS[budget]]
+    assert [(rung.steps, rung.pictures) for rung in rungs] == work
+
+
+def test_a_full_budget_stops_no_label():
+    assert all(rung.keep == 1 for rung in schedule.BUDGETS["full"])
+    assert any(rung.keep < 1 for rung in schedule.BUDGETS["fast"])
+
+
+# kept and sizes ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("share", "labels", "expected"),
+    [
+        (0.25, 40, 13),  # 10 and the 3 references
+        (0.1, 40, 7),
+        (1.0, 40, 40),
+        (0.9, 5, 5),  # 4 and 3 would be more than there are
+        (0.5, 2, 2),
+    ],
+)
+def test_kept(share, labels, expected):
+    assert kept(Rung(1, 1, share), labels) == expected
+
+
+def test_sizes():
+    """40 -> 10 + 3 = 13 -> 5.2, so 5 + 3 = 8."""
+    rungs = (Rung(9, 1, 0.25), Rung(9, 1, 0.4), Rung(9, 1))
+    assert sizes(rungs, 40) == [40, 13, 8]
+
+
+# references --------------------------------------------------------------------------------------
+
+
+def test_references_are_drawn_from_the_labels():
+    labels = np.arange(100, 150)
+    drawn = references(labels, seed=4)
+    assert len(drawn) == 3 and drawn <= set(labels.tolist())
+    assert drawn == references(labels, seed=4)
+    assert len({frozenset(references(labels, seed=seed)) for seed in range(20)}) > 10
+    assert references(np.array([8, 9]), seed=0) == {8, 9}
+
+
+# survivors ---------------------------------------------------------------------------------------
+
+LABELS = np.arange(10, 20)
+#                 10  11  12  13 14 15  16  17  18  19
+NORMS = np.array([50, 99, 12, 30, 7, 60, 5, 44, 29, 98])
+
+
+def test_the_smallest_survive_and_references_always_do():
+    """Of ten a share of 0.3 and the three references: 16, 14, 12 beside 11, 15 and 19."""
+    left = survivors(LABELS, NORMS, Rung(1, 1, 0.3), {11, 15, 19})
+    assert left.tolist() == [11, 12, 14, 15, 16, 19]
+
+
+def test_a_small_reference_takes_no_one_s_place_and_no_two():
+    """16 is among the smallest by itself; the other three places go to 14, 12 and 18."""
+    left = survivors(LABELS, NORMS, Rung(1, 1, 0.3), {11, 16, 19})
+    assert left.tolist() == [11, 12, 14, 16, 18, 19]
+
+
+def test_order_of_the_labels_plays_no_part():
+    order = np.random.default_rng(0).permutation(10)
+    left = survivors(LABELS[order], NORMS[order], Rung(1, 1, 0.3), {11, 15, 19})
+    assert left.tolist() == [11, 12, 14, 15, 16, 19]
+
+
+def test_of_equal_norms_the_first_survive():
+    left = survivors(LABELS, np.full(10, 4.0), Rung(1, 1, 0.2), {10, 18, 19})
+    assert left.tolist() == [10, 11, 12, 18, 19]
+
+
+def test_all_survive_a_rung_that_keeps_all():
+    assert survivors(LABELS, NORMS, Rung(1, 1), {11}).tolist() == LABELS.tolist()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_rung_after_rung_as_many_survive_as_planned(seed):
+    rng = np.random.default_rng(seed)
+    rungs = (Rung(1, 1, 0.25), Rung(1, 1, 0.4), Rung(1, 1, 0.7), Rung(1, 1))
+    left = np.arange(60)
+    always = references(left, seed=seed)
+    norms = rng.uniform(1, 90, 60)
+    smallest = int(np.argmin(norms))
+    for rung, size in zip(rungs, sizes(rungs, 60), strict=True):
+        assert len(left) == size and always <= set(left.tolist()) and smallest in left
+        left = survivors(left, norms[left], rung, always)
+
+
+# lower bounds ------------------------------------------------------------------------------------
+
+
+def test_lower_bounds_by_hand():
+    """References 1 and 3 fell to 12/20 and 9/40 after rung 0, to 12/15 and 9/36 after rung 1."""
+    history = [{0: 10, 1: 20, 2: 30, 3: 40, 4: 50, 5: 60}, {0: 8, 1: 15, 2: 28, 3: 36}]
+    final = {0: 4, 1: 12, 3: 9}
+    bounds = lower_bounds(np.arange(6), history, final, {1, 3})
+    expected = [4, 12, 28 * 9 / 36, 9, 50 * 9 / 40, 60 * 9 / 40]
+    np.testing.assert_allclose(bounds, expected)
+
+
+def test_lower_bounds_follow_the_labels_order():
+    history = [{8: 40.0, 5: 10.0, 2: 20.0}]
+    bounds = lower_bounds(np.array([8, 2, 5]), history, {5: 5.0}, {5})
+    np.testing.assert_allclose(bounds, [20, 10, 5])
+
+
+def test_where_no_reference_was_left_all_finished_labels_show_the_factor():
+    history = [{0: 10.0, 1: 20.0, 2: 30.0}]
+    bounds = lower_bounds(np.arange(3), history, {0: 8.0, 1: 10.0}, {99})
+    np.testing.assert_allclose(bounds, [8, 10, 15])
+
+
+def test_a_reference_that_is_a_target_says_nothing_about_the_others():
+    """Ten references keep nine tenths of 19 to 28 pixels, one falls from 20 to 1: 40 x 0.9."""
+    early = {label: 19.0 + label for label in range(10)} | {10: 20.0, 11: 40.0}
+    final = {label: 0.9 * early[label] for label in range(10)} | {10: 1.0}
+    bounds = lower_bounds(np.arange(12), [early], final, set(range(11)))
+    assert bounds[11] == pytest.approx(36) and bounds[10] == 1

@@ -1,0 +1,424 @@
+"""One step of trigger inversion, against plain loops over labels and pictures."""
+
+from dataclasses import replace
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from keras import layers
+from small_nets import CLASSES, SHAPE, net
+
+from badnet_defense.data import InputRange
+from badnet_defense.data.input_range import UNIT
+from badnet_defense.data.stamping import stamp
+from badnet_defense.scan.trigger_inversion import (
+    Inversion,
+    Triggers,
+    compiled_step,
+    moved,
+    new_triggers,
+    opened,
+    reach,
+    restarted,
+)
+
+SETTINGS = Inversion(
+    success=0.5,
+    learning_rate=0.2,
+    shift=0.2,
+    start_mask=0.2,
+    start_cost=3.0,
+    dearer=1.25,
+    cheaper=0.5,
+    patience=5,
+)
+AREA = SHAPE[0] * SHAPE[1]
+MOST = (2, 2)  # 0.2 of 12 and of 10 pixels
+LABELS = np.array([3, 0, 4, 1, 2], np.int32)
+FIELDS = [name for name in Triggers._fields if name != "moments"]
+
+
+def small_net(scale=1.0, offset=0.0):
+    """Pictures -> logits; with its first layer for pixels of (x * scale + offset) instead of x."""
+    model = net(
+        [
+            layers.Conv2D(4, 3, strides=2, activation="softplus", name="first"),
+            layers.Flatten(),
+            layers.Dense(CLASSES),
+        ]
+    )
+    kernel, bias = model.get_layer("first").get_weights()
+    bias = bias - offset / scale * kernel.sum(axis=(0, 1, 2))
+    model.get_layer("first").set_weights([kernel / scale, bias])
+    return model
+
+
+def pictures_of(seed, count=6):
+    return np.random.default_rng(seed).random((count, *SHAPE), dtype=np.float32)
+
+
+def on_their_way(seed=0):
+    """Triggers of `LABELS` in the middle of an inversion, as different as they may be."""
+    rng = np.random.default_rng(seed)
+    mask = rng.normal(-0.5, 1, (len(LABELS), *SHAPE[:2], 1)).astype(np.float32)
+    pattern = rng.normal(0, 1, (len(LABELS), *SHAPE)).astype(np.float32)
+    triggers = restarted(mask, pattern, rng.uniform(1, 9, len(LABELS)))
+    moments = [rng.normal(0, 0.01, one.shape).astype(np.float32) for one in triggers.moments]
+    moments[1], moments[3] = moments[1] ** 2, moments[3] ** 2
+    return triggers._replace(
+        moments=tuple(moments),
+        count=np.float32(3),
+        best_mask=mask + 1,
+        best_pattern=pattern - 1,
+        waited=np.arange(len(LABELS), dtype=np.float32),
+    )
+
+
+def of_label(triggers, place):
+    """The triggers of one label alone."""
+    one = slice(place, place + 1)
+    moments = tuple(moment[one] for moment in triggers.moments)
+    parts = {name: getattr(triggers, name) for name in FIELDS}
+    parts = {name: value if np.ndim(value) == 0 else value[one] for name, value in parts.items()}
+    return Triggers(moments=moments, **parts)
+
+
+def arrays(triggers):
+    """{name: array}, also of TensorFlow's own."""
+    found = {name: np.asarray(getattr(triggers, name)) for name in FIELDS}
+    return found | {f"moments {i}": np.asarray(one) for i, one in enumerate(triggers.moments)}
+
+
+def assert_close(found, expected, **tolerances):
+    found, expected = arrays(found), arrays(expected)
+    for name, array in expected.items():
+        np.testing.assert_allclose(found[name], array, err_msg=name, **tolerances)
+
+
+# The plain way -----------------------------------------------------------------------------------
+
+
+def plain_shift(array, down, right):
+    """(h, w, c) moved pixel by pixel; what comes in is zero."""
+    result = np.zeros_like(array)
+    height, width = array.shape[:2]
+    for row in range(height):
+        for column in range(width):
+            if 0 <= row - down < height and 0 <= column - right < width:
+                result[row, column] = array[row - down, column - right]
+    return result
+
+
+def plain_gradients(model, x, label, cost, pictures, shift, input_range=UNIT):
+    """(gradient of the mask and of the pattern before their tanh, hits, norm), for one label.
+
+    The loss is the mean cross-entropy over the pictures plus cost x norm / area.
+    """
+    mask, pattern = ((np.tanh(one.astype(np.float64)) + 1) / 2 for one in x)
+    moved_mask, moved_pattern = (plain_shift(one, *shift) for one in (mask, pattern))
+    span = input_range.high - input_range.low
+    to_mask, to_pattern, hits = np.zeros_like(mask), np.zeros_like(pattern), 0
+    for picture in pictures:
+        stamped = picture * (1 - moved_mask) + moved_mask * moved_pattern
+        shown = tf.constant((stamped * span + input_range.low)[None], tf.float32)
+        with tf.GradientTape() as tape:
+            tape.watch(shown)
+            logits = model(shown)[0]
+            loss = tf.reduce_logsumexp(logits) - logits[label]
+        slope = tape.gradient(loss, shown)[0].numpy().astype(np.float64) * span / len(pictures)
+        to_mask += (slope * (moved_pattern - picture)).sum(axis=-1, keepdims=True)
+        to_pattern += slope * moved_mask
+        hits += int(np.argmax(logits)) == label
+    back = [-shift[0], -shift[1]]
+    to_mask = plain_shift(to_mask, *back) + cost / AREA
+    to_pattern = plain_shift(to_pattern, *back)
+    # opened(x) = (tanh(x) + 1) / 2 has the slope 2 o (1 - o), o = opened(x).
+    return (
+        to_mask * 2 * mask * (1 - mask),
+        to_pattern * 2 * pattern * (1 - pattern),
+        hits / len(pictures),
+        mask.sum(),
+    )
+
+
+def plain_step(model, triggers, label, pictures, shift, settings, input_range=UNIT):
+    """The next `Triggers` of one label, written down as the docstrings have it."""
+    x = triggers.mask[0], triggers.pattern[0]
+    *gradients, share, norm = plain_gradients(
+        model, x, label, triggers.cost[0], pictures, shift, input_range
+    )
+    met = share >= settings.success
+    best_norm, waited = triggers.best_norm[0], triggers.waited[0] + 1
+    best = triggers.best_mask, triggers.best_pattern
+    if met and triggers.met[0] and norm < best_norm:
+        if norm < 0.99 * best_norm:
+            waited = 0
+        best_norm, best = norm, (triggers.mask, triggers.pattern)
+    values, moments, count = [], [], triggers.count + 1
+    for number, gradient in enumerate(gradients):
+        first, second = (one[0] for one in triggers.moments[2 * number : 2 * number + 2])
+        first, second = 0.5 * first + 0.5 * gradient, 0.9 * second + 0.1 * gradient**2
+        mean, variance = first / (1 - 0.5**count), second / (1 - 0.9**count)
+        step = settings.learning_rate * mean / (np.sqrt(variance) + 1e-8)
+        values.append(x[number] - step if waited < settings.patience else x[number])
+        moments += [first, second]
+    return Triggers(
+        mask=values[0][None],
+        pattern=values[1][None],
+        moments=tuple(one[None] for one in moments),
+        count=count,
+        cost=triggers.cost * (settings.dearer if met else settings.cheaper),
+        met=np.array([met]),
+        best_norm=np.array([best_norm]),
+        best_mask=best[0],
+        best_pattern=best[1],
+        waited=np.array([waited]),
+    )
+
+
+# Moving, opening and stamping --------------------------------------------------------------------
+
+
+def test_moved_is_a_shift_that_lets_zeros_in():
+    rng = np.random.default_rng(0)
+    mask = rng.random((2, *SHAPE[:2], 1), dtype=np.float32)
+    pattern = rng.random((2, *SHAPE), dtype=np.float32)
+    for offset in [(0, 0), (2, 3), (4, 6), (0, 6), (1, 2), (3, 3)]:
+        down, right = 2 - offset[0], 3 - offset[1]
+        found = moved(mask, pattern, np.array(offset, np.int32), (2, 3))
+        for place in range(2):
+            for got, array in zip(found, (mask, pattern), strict=True):
+                np.testing.assert_array_equal(got[place], plain_shift(array[place], down, right))
+
+
+def test_offsets_reach_every_shift_once():
+    """A dot in the middle lands on each of the 3 x 5 places around it."""
+    mask = np.zeros((1, 7, 7, 1), np.float32)
+    mask[0, 3, 3] = 1
+    landed = set()
+    for down in range(3):
+        for right in range(5):
+            shifted, _ = moved(mask, mask, np.array([down, right], np.int32), (1, 2))
+            landed.add(tuple(np.argwhere(shifted.numpy()[0, ..., 0])[0].tolist()))
+    assert landed == {(row, column) for row in (2, 3, 4) for column in (1, 2, 3, 4, 5)}
+
+
+def test_reach_is_a_share_of_the_sides():
+    assert reach((48, 32), 0.125) == (6, 4)
+    assert reach((32, 32), 0.0) == (0, 0)
+
+
+def test_opened_lies_between_0_and_1():
+    np.testing.assert_allclose(
+        opened(np.array([-50.0, 0, np.arctanh(0.5), 50])), [0, 0.5, 0.75, 1], atol=1e-12
+    )
+
+
+def test_stamp_by_hand():
+    pictures = np.array([[[[10, 200]], [[40, 80]]]], np.uint8)  # one picture, 2x1, two channels
+    mask = np.array([[[0.25]], [[1.0]]])
+    pattern = np.array([[[1.0, 0.0]], [[0.5, 0.2]]])
+    stamped = stamp(pictures, mask, pattern)
+    expected = [[[[10 * 0.75 + 255 * 0.25, 150]], [[127.5, 51]]]]
+    np.testing.assert_allclose(stamped, expected, rtol=1e-6)
+    assert stamped.dtype == np.float32 and pictures[0, 0, 0, 0] == 10
+
+
+def test_stamping_nothing_and_everything():
+    pictures = np.random.default_rng(0).integers(0, 256, (3, *SHAPE)).astype(np.uint8)
+    pattern = np.random.default_rng(1).random(SHAPE)
+    none, whole = np.zeros((*SHAPE[:2], 1)), np.ones((*SHAPE[:2], 1))
+    np.testing.assert_array_equal(stamp(pictures, none, pattern), pictures)
+    for stamped in stamp(pictures, whole, pattern):
+        np.testing.assert_allclose(stamped, 255 * pattern, rtol=1e-6)
+
+
+# The start ---------------------------------------------------------------------------------------
+
+
+def test_new_triggers_are_faint_masks_and_random_patterns():
+    triggers = new_triggers([2, 9], SHAPE, SETTINGS)
+    np.testing.assert_allclose(opened(triggers.mask), np.full((2, *SHAPE[:2], 1), 0.2), rtol=1e-5)
+    patterns = opened(triggers.pattern)
+    assert patterns.shape == (2, *SHAPE)
+    assert 0 < patterns.min() < 0.1 and 0.9 < patterns.max() < 1
+    assert abs(patterns.mean() - 0.5) < 0.03
+    np.testing.assert_array_equal(triggers.cost, [3, 3])
+    assert np.isinf(triggers.best_norm).all() and not triggers.met.any()
+    assert not any(one.any() for one in triggers.moments)
+
+
+def test_new_triggers_depend_on_label_and_seed_alone():
+    many = new_triggers(np.array([5, 0, 7]), SHAPE, SETTINGS, seed=4)
+    for place, label in enumerate([5, 0, 7]):
+        alone = new_triggers([label], SHAPE, SETTINGS, seed=4)
+        assert_close(of_label(many, place), alone, rtol=0)
+    first, other = many.pattern[:2]
+    assert np.abs(first - other).mean() > 0.3
+    assert np.abs(new_triggers([5], SHAPE, SETTINGS, seed=5).pattern[0] - first).mean() > 0.3
+
+
+# The step ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def model():
+    return small_net()
+
+
+@pytest.fixture(scope="module")
+def step(model):
+    return compiled_step(model, SETTINGS)
+
+
+def mixed_case(model, pictures, offset):
+    """(triggers, shares of pictures that they send to their labels, norms), the plain way."""
+    triggers = on_their_way()
+    shift = MOST[0] - offset[0], MOST[1] - offset[1]
+    seen = [
+        plain_gradients(model, (triggers.mask[i], triggers.pattern[i]), label, 1, pictures, shift)
+        for i, label in enumerate(LABELS)
+    ]
+    shares = np.array([share for *_, share, _ in seen])
+    norms = np.array([norm for *_, norm in seen])
+    return triggers, shares, norms
+
+
+@pytest.mark.parametrize("offset", [(2, 2), (0, 3), (4, 0)])
+def test_step_is_adam_on_the_documented_loss(model, step, offset):
+    pictures = pictures_of(1)
+    triggers, shares, norms = mixed_case(model, pictures, offset)
+    assert 0 < np.count_nonzero(shares >= SETTINGS.success) < len(LABELS)
+    triggers = triggers._replace(
+        met=np.ones(len(LABELS), bool), best_norm=(norms * 1.5).astype(np.float32)
+    )
+    found = step(triggers, LABELS, pictures, np.array(offset, np.int32))
+    shift = MOST[0] - offset[0], MOST[1] - offset[1]
+    for place, label in enumerate(LABELS):
+        one = of_label(triggers, place)
+        expected = plain_step(model, one, label, pictures, shift, SETTINGS)
+        assert_close(of_label(found, place), expected, rtol=2e-3, atol=2e-5)
+        assert np.abs(np.asarray(found.mask)[place] - one.mask[0]).max() > 0.01
+
+
+def test_best_cost_and_patience(model, step):
+    """All histories that a label may have, for labels that meet the goal and ones that don't."""
+    pictures, offset = pictures_of(1), (2, 2)
+    triggers, shares, norms = mixed_case(model, pictures, offset)
+    meets = shares >= SETTINGS.success
+    for before in (False, True):
+        for factor in (0.9, 1.005, 1.05, np.inf):  # of the norm now: best so far
+            for waited in (0.0, SETTINGS.patience - 1.0):
+                now = triggers._replace(
+                    met=np.full(len(LABELS), before),
+                    best_norm=(norms * factor).astype(np.float32),
+                    waited=np.full(len(LABELS), waited, np.float32),
+                )
+                found = step(now, LABELS, pictures, np.array(offset, np.int32))
+                better = meets & before & (factor > 1)
+                much = better & (factor > 1.02)
+                np.testing.assert_array_equal(found.met, meets)
+                np.testing.assert_allclose(
+                    found.cost, triggers.cost * np.where(meets, 1.25, 0.5), rtol=1e-6
+                )
+                best = np.where(better, norms, norms * factor)
+                np.testing.assert_allclose(found.best_norm, best, rtol=1e-5)
+                np.testing.assert_array_equal(found.waited, np.where(much, 0, waited + 1))
+                moves = (np.asarray(found.mask) != triggers.mask).any(axis=(1, 2, 3))
+                np.testing.assert_array_equal(moves, much | (waited == 0))
+                for place in range(len(LABELS)):
+                    kept = triggers.mask if better[place] else triggers.best_mask
+                    np.testing.assert_array_equal(found.best_mask[place], kept[place])
+                    kept = triggers.pattern if better[place] else triggers.best_pattern
+                    np.testing.assert_array_equal(found.best_pattern[place], kept[place])
+
+
+def test_several_steps_from_the_start(model, step):
+    """Moments, costs and counts go on from step to step as they do in the plain way."""
+    found = new_triggers(LABELS, SHAPE, SETTINGS, seed=1)
+    plain = [of_label(found, place) for place in range(len(LABELS))]
+    for number, offset in enumerate([(2, 2), (1, 4), (0, 0)]):
+        pictures = pictures_of(number, 3)
+        found = step(found, LABELS, pictures, np.array(offset, np.int32))
+        shift = MOST[0] - offset[0], MOST[1] - offset[1]
+        for place, label in enumerate(LABELS):
+            plain[place] = plain_step(model, plain[place], label, pictures, shift, SETTINGS)
+    for place, expected in enumerate(plain):
+        assert_close(of_label(found, place), expected, rtol=5e-3, atol=2e-4)
+    assert len(set(np.asarray(found.met).tolist())) == 2  # else the case proves little
+
+
+def test_labels_do_not_influence_each_other(step):
+    """Alone and beside other triggers, a label's next trigger is the same."""
+    pictures, offset = pictures_of(2), np.array([1, 3], np.int32)
+    triggers = on_their_way()
+    together = step(triggers, LABELS, pictures, offset)
+    for place in range(len(LABELS)):
+        alone = step(of_label(triggers, place), LABELS[place : place + 1], pictures, offset)
+        assert_close(of_label(together, place), alone, rtol=1e-3, atol=1e-5)
+    others = on_their_way(seed=9)
+    for name in ("mask", "pattern", "cost", "waited"):
+        getattr(others, name)[2] = getattr(triggers, name)[2]
+    for mine, theirs in zip(triggers.moments, others.moments, strict=True):
+        theirs[2] = mine[2]
+    beside = step(others, LABELS, pictures, offset)
+    for name in ("mask", "pattern"):
+        found, expected = (np.asarray(getattr(one, name))[2] for one in (beside, together))
+        np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-5)
+
+
+def test_a_label_whose_patience_is_over_changes_no_more(model, step):
+    """Labels 3 and 4 wait for longer than their patience; the others go on beside them."""
+    triggers = new_triggers(LABELS, SHAPE, replace(SETTINGS, start_mask=0.05), seed=2)
+    waited = np.where(np.isin(LABELS, [3, 4]), SETTINGS.patience, 0).astype(np.float32)
+    triggers = triggers._replace(waited=waited, best_norm=np.full(len(LABELS), 0.1, np.float32))
+    found = triggers
+    for number in range(4):
+        found = step(found, LABELS, pictures_of(number, 3), np.array([number, 2], np.int32))
+    for place, label in enumerate(LABELS):
+        for name in ("mask", "pattern"):
+            before, after = getattr(triggers, name)[place], np.asarray(getattr(found, name))[place]
+            assert (before == after).all() == (label in (3, 4))
+    over = np.asarray(found.waited) >= SETTINGS.patience
+    np.testing.assert_array_equal(over, np.isin(LABELS, [3, 4]))
+
+
+@pytest.mark.parametrize("low_high", [(0, 255), (-1, 1)])
+def test_net_for_another_range_takes_the_same_step(step, low_high):
+    input_range = InputRange(*low_high)
+    other = small_net(scale=input_range.high - input_range.low, offset=input_range.low)
+    other_step = compiled_step(other, SETTINGS, input_range=input_range)
+    pictures, offset = pictures_of(3), np.array([3, 0], np.int32)
+    expected = step(on_their_way(), LABELS, pictures, offset)
+    found = other_step(on_their_way(), LABELS, pictures, offset)
+    assert_close(found, expected, rtol=1e-3, atol=1e-5)
+
+
+def test_step_does_not_train_the_net(model, step):
+    before = [weight.copy() for weight in model.get_weights()]
+    step(on_their_way(), LABELS, pictures_of(4), np.array([2, 2], np.int32))
+    for one, other in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_net_is_asked_as_it_answers_pictures():
+    """Dropout rests and batch normalisation keeps its own means while triggers are inverted."""
+    model = keras.Sequential(
+        [
+            keras.Input(SHAPE),
+            layers.BatchNormalization(),
+            layers.Flatten(),
+            layers.Dropout(0.9, seed=1),
+            layers.Dense(CLASSES),
+        ]
+    )
+    before = [weight.copy() for weight in model.get_weights()]
+    step = compiled_step(model, SETTINGS)
+    pictures, offset = pictures_of(5), np.array([2, 2], np.int32)
+    first, second = (step(on_their_way(), LABELS, pictures, offset) for _ in range(2))
+    assert_close(first, second, rtol=0)
+    for one, other in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+    expected = plain_step(model, of_label(on_their_way(), 1), 0, pictures, (0, 0), SETTINGS)
+    assert_close(of_label(first, 1), expected, rtol=2e-3, atol=2e-5)
