@@ -122,3 +122,19 @@ def test_index_is_finite(rule, norms):
 @pytest.mark.parametrize("rule", RULES)
 def test_one_or_two_labels_cannot_stand_out(rule):
     assert rule([0.1]).flagged == () and rule([0.1, 90]).flagged == ()
+
+
+def test_median_and_deviation_come_from_the_sample():
+    """Of 10, 12, 14, 16, 18: median 14, deviations 4 2 0 2 4; the rest plays no part."""
+    norms = np.array([10, 90, 12, 91, 14, 92, 16, 93, 18, 2.0])
+    found = mad_outliers(norms, sample=[0, 2, 4, 6, 8])
+    assert (found.median, found.mad) == (14, pytest.approx(1.4826 * 2))
+    assert found.index[9] == pytest.approx(12 / (1.4826 * 2))
+    assert found.flagged == (9,)
+
+
+def test_a_small_sample_has_a_wider_limit():
+    norms = np.exp(np.random.default_rng(0).normal(4, 0.3, 1283))
+    narrow = log_outliers(norms, sample=np.arange(32))
+    assert narrow.limit > log_outliers(norms, sample=np.arange(200)).limit
+    assert narrow.limit > log_outliers(norms).limit

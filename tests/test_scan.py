@@ -217,7 +217,8 @@ def halved(spec, pictures):
 
 def test_large_triggers_stop_early(halved, found):
     stopping, references = halved
-    assert stopping.flagged() == [TARGET]
+    assert stopping.labels[stopping.norms.argmin()] == TARGET
+    assert stopping.flagged() == []  # two references can't tell what is usual
     finished = set(stopping.finished.tolist())
     assert len(finished) == 4 and {TARGET} | references <= finished
     np.testing.assert_array_equal(stopping.stopped, [one not in finished for one in range(CLASSES)])

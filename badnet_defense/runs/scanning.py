@@ -158,7 +158,9 @@ def figures(found):
         ],
         "median": found.mad.median,
         "mad": found.mad.mad,
-        "mad_flagged": [int(found.labels[one]) for one in found.mad.flagged],
+        "mad_flagged": [
+            int(found.labels[one]) for one in found.mad.flagged if not found.stopped[one]
+        ],
         "limit": found.outliers.limit,
         "labels": len(found.labels),
         "all": [

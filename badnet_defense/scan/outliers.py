@@ -34,16 +34,19 @@ class Outliers:
     flagged: tuple[int, ...]
 
 
-def mad_outliers(norms):
+def mad_outliers(norms, sample=slice(None)):
     """Neural Cleanse's rule: more than 2 deviations (MAD x 1.4826) below the median.
 
     Args:
         norms: (L,) positive L1 norms.
+        sample: positions of the norms whose median and MAD are taken, drawn at random; default:
+            all. Labels that stopped early have no norm of the same effort, so their bounds stay
+            out of it: bounds lie closer together than norms, and would make every index too large.
     """
-    return _outliers(np.asarray(norms, np.float64), MAD_LIMIT)
+    return _outliers(np.asarray(norms, np.float64), sample, MAD_LIMIT)
 
 
-def log_outliers(norms):
+def log_outliers(norms, sample=slice(None)):
     """The same on the logarithms, with a limit for the number of labels.
 
     The norms of clean labels spread by factors, so that on their logarithms a trigger a tenth of
@@ -53,32 +56,37 @@ def log_outliers(norms):
     labels the deviation itself is uncertain.
 
     Args:
-        norms: (L,) positive L1 norms.
+        norms, sample: as for `mad_outliers`.
     """
-    return _outliers(np.log(np.asarray(norms, np.float64)), simulated_limit(len(norms)))
+    values = np.log(np.asarray(norms, np.float64))
+    return _outliers(values, sample, simulated_limit(len(values), len(values[sample])))
 
 
 @cache
-def simulated_limit(labels):
+def simulated_limit(labels, sample):
     """The index that the smallest of so many normal numbers passes in `FALSE_ALARMS` of all nets.
 
-    Fewer than three numbers have no outlier: a limit that nothing passes.
+    The median and the deviation are those of the first `sample` numbers. Fewer than three have no
+    outlier: a limit that nothing passes.
     """
-    if labels < 3:
+    if sample < 3:
         return NEVER
     rng = np.random.default_rng(0)
     largest = []
     for _ in range(_SIMULATED):
         values = rng.standard_normal(labels)
-        median = np.median(values)
-        deviation = CONSISTENCY * np.median(np.abs(values - median))
+        median, deviation = _median_and_mad(values[:sample])
         largest.append((median - values.min()) / deviation)
     return float(np.quantile(largest, 1 - FALSE_ALARMS))
 
 
-def _outliers(values, limit):
+def _median_and_mad(values):
     median = np.median(values)
-    mad = CONSISTENCY * np.median(np.abs(values - median))
+    return median, CONSISTENCY * np.median(np.abs(values - median))
+
+
+def _outliers(values, sample, limit):
+    median, mad = _median_and_mad(values[sample])
     # Where more than half are equal the deviation is 0, and whatever lies below is an outlier.
     index = (median - values) / max(mad, 1e-9 * (1 + abs(median)))
     order = np.argsort(values, kind="stable")
