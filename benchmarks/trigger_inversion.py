@@ -187,9 +187,7 @@ def our_rows(spec, speed):
 
     for budget in schedule.BUDGETS:
         rungs = schedule.plan(budget, spec.classes)
-        sizes = schedule.sizes(rungs, spec.classes)
-        total = sum(n * rung.steps * rung.pictures for n, rung in zip(sizes, rungs, strict=True))
-        each = total / spec.classes
+        each = schedule.picture_gradients(rungs, spec.classes) / spec.classes
         at_once = min(LABELS, spec.classes) * PICTURES
         yield row(f"this way, {budget} scan", at_once, speed, each, spec.classes)
 

@@ -1,17 +1,15 @@
 """Fine-pruning from end to end: rank, prune, tune (Liu, Dolan-Gavitt and Garg, RAID 2018)."""
 
-from dataclasses import dataclass, replace
-
-import numpy as np
+from dataclasses import dataclass
 
 from badnet_defense.data.input_range import UNIT
 from badnet_defense.data.splits import split_within_classes
 from badnet_defense.nets.build import build
-from badnet_defense.nets.predict import predict_probabilities
 from badnet_defense.nets.spec import NetSpec
 from badnet_defense.repair.channels import channel_masks
 from badnet_defense.repair.fine_tuning import Tuning, fine_tune
 from badnet_defense.repair.pruning import MAX_ACCURACY_DROP, Pruning, prune
+from badnet_defense.repair.pseudo_labels import pseudo_labelled
 from badnet_defense.repair.recipes import RECIPES
 
 HELD_OUT = 0.15
@@ -71,8 +69,7 @@ def fine_prune(
     """
     targets = None
     if pseudo_labels:
-        targets = predict_probabilities(build(spec), images.pictures, input_range=input_range)
-        images = replace(images, labels=targets.argmax(axis=1).astype(np.int64))
+        images, targets = pseudo_labelled(build(spec), images, input_range=input_range)
     pruned, pruning = prune(
         spec,
         images,

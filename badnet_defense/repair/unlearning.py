@@ -13,10 +13,10 @@ import numpy as np
 from badnet_defense.data.input_range import UNIT
 from badnet_defense.data.splits import split_within_classes
 from badnet_defense.data.stamping import stamp
+from badnet_defense.repair.fine_pruning import HELD_OUT
 from badnet_defense.repair.fine_tuning import fine_tune
 from badnet_defense.repair.recipes import Recipe
 
-HELD_OUT = 0.15
 SHARE = 0.2
 """Of the clean pictures carry each trigger, as copies."""
 UNLEARN = Recipe(

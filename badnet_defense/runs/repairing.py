@@ -7,17 +7,16 @@ from dataclasses import asdict
 from pathlib import Path
 
 from badnet_defense.data import read_images
-from badnet_defense.data.files import replace_when_done
 from badnet_defense.data.input_range import UNIT
 from badnet_defense.errors import InputError
-from badnet_defense.guard.disagreement import build_guard
 from badnet_defense.measure.belonging import check_belonging
 from badnet_defense.measure.evaluation import accuracy_figures, evaluate_defense
 from badnet_defense.measure.results import provenance, write_json
-from badnet_defense.nets import build, read_net, save_net
+from badnet_defense.nets import build, read_net
 from badnet_defense.repair.fine_pruning import fine_prune
 from badnet_defense.repair.recipes import RECIPES
 from badnet_defense.report.plots import plot_pruning_curve
+from badnet_defense.runs.pair_files import write_pair
 
 log = logging.getLogger(__name__)
 
@@ -87,17 +86,15 @@ def repair_file(model, clean, *, out, pseudo_labels=False, input_range=UNIT, see
 
 def _write(folder, stem, nets, result):
     """The four files; the repaired net comes last, so that where it is, the others are too."""
-    with replace_when_done(folder / f"{stem}.guard.keras") as partial:
-        build_guard(nets["bad"], nets["repaired"]).save(partial)
     plot_pruning_curve(folder / f"{stem}.pruning.png", result["pruning"], net=stem)
     write_json(folder / f"{stem}.json", result)
-    notes = {
-        "made_by": "badnet_defense",
-        "source_sha256": result["net"]["sha256"],
-        "pruning": json.dumps(result["pruning"]),
-        "recipe": json.dumps(result["recipe"]),
-        "input_range": result["input_range"],
-    }
+    notes = {"pruning": json.dumps(result["pruning"]), "recipe": json.dumps(result["recipe"])}
     if result["synthetic"]:
         notes["synthetic"] = True
-    save_net(nets["repaired"], folder / f"{stem}.h5", attributes=notes)
+    write_pair(
+        folder / stem,
+        nets,
+        source_sha256=result["net"]["sha256"],
+        input_range=result["input_range"],
+        notes=notes,
+    )

@@ -3,24 +3,25 @@
 import json
 import logging
 import time
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 
 from badnet_defense.data import read_images
-from badnet_defense.data.files import data_sha256, replace_when_done
+from badnet_defense.data.files import replace_when_done
 from badnet_defense.data.input_range import UNIT
 from badnet_defense.errors import InputError
-from badnet_defense.guard.disagreement import build_guard
 from badnet_defense.measure.belonging import check_belonging, check_range
 from badnet_defense.measure.evaluation import evaluate_defense
 from badnet_defense.measure.results import provenance, write_json
-from badnet_defense.nets import build, predict_probabilities, read_net, save_net
+from badnet_defense.nets import build, read_net
 from badnet_defense.nets.graph import layer_to_prune
+from badnet_defense.repair.pseudo_labels import pseudo_labelled
 from badnet_defense.repair.trigger_pruning import prune_by_triggers
 from badnet_defense.repair.unlearning import UNLEARN, unlearn
 from badnet_defense.report.scan_plots import plot_norms, plot_triggers
+from badnet_defense.runs.pair_files import write_pair
 from badnet_defense.scan.progress import Progress
 from badnet_defense.scan.scan import scan, way
 
@@ -68,16 +69,26 @@ def scan_file(
     start = time.perf_counter()
     spec = read_net(model)
     _check(model, spec, labels, out, repair)
-    images = _pictures(model, spec, clean, repair, pseudo_labels, input_range)
+    bad = build(spec)
+    images = _pictures(model, spec, bad, clean, repair and not pseudo_labels, input_range)
     drawn = np.sort(np.random.default_rng(seed).permutation(len(images))[:PICTURES])
     pictures = images.pictures[drawn]
-    about = {
-        "net": spec.attributes["file_sha256"],
-        "data": data_sha256(clean),
-        "labels": None if labels is None else [int(label) for label in labels],
-        "settings": [seed, str(input_range), way(budget)],
-    }
-    progress = Progress(f"{out}.partial", about)
+    about = provenance(
+        net_path=model,
+        data_paths={"clean": clean},
+        classes=spec.classes,
+        seed=seed,
+        seconds=0,
+    )
+    progress = Progress(
+        f"{out}.partial",
+        {
+            "net": about["net"]["sha256"],
+            "data": about["data"]["clean"]["sha256"],
+            "labels": None if labels is None else [int(label) for label in labels],
+            "settings": [seed, str(input_range), way(budget)],
+        },
+    )
     found = scan(
         spec,
         pictures,
@@ -88,13 +99,8 @@ def scan_file(
         progress=progress,
     )
     result = {
-        **provenance(
-            net_path=model,
-            data_paths={"clean": clean},
-            classes=spec.classes,
-            seed=seed,
-            seconds=time.perf_counter() - start,
-        ),
+        **about,
+        "seconds": round(time.perf_counter() - start, 1),
         **figures(found),
         "budget": budget,
         "pictures": len(pictures),
@@ -102,7 +108,7 @@ def scan_file(
     }
     if repair and result["flagged"]:
         result["repair"] = _repair(
-            repair, spec, images, found, out, pseudo_labels, input_range, seed
+            repair, spec, bad, images, found, out, pseudo_labels, input_range, seed
         )
     _write(Path(out), found, pictures, result, Path(model).stem)
     progress.forget()
@@ -122,20 +128,18 @@ def _check(model, spec, labels, out, repair):
         layer_to_prune(spec)
 
 
-def _pictures(model, spec, clean, repair, pseudo_labels, input_range):
-    """The clean pictures, labelled where a repair needs it."""
-    labelled = bool(repair) and not pseudo_labels
+def _pictures(model, spec, bad, clean, labelled, input_range):
+    """The clean pictures, `labelled` where a repair needs it."""
     images = read_images(
         clean,
         shape=spec.input_shape,
         classes=spec.classes if labelled else None,
-        need_labels=labelled,
+        need_labels=bool(labelled),
     )
-    net = build(spec)
     if labelled:
-        check_belonging(net, images, classes=spec.classes, input_range=input_range, net_name=model)
+        check_belonging(bad, images, classes=spec.classes, input_range=input_range, net_name=model)
     elif images.labels is not None:  # perhaps other people's numbers: only a wrong range refuses
-        check_range(net, images, input_range=input_range, net_name=model)
+        check_range(bad, images, input_range=input_range, net_name=model)
     return images
 
 
@@ -170,19 +174,12 @@ def figures(found):
     }
 
 
-def _repair(how, spec, images, found, out, pseudo_labels, input_range, seed):
+def _repair(how, spec, bad, images, found, out, pseudo_labels, input_range, seed):
     """Repairs the net with the triggers that were found and writes it and its guard."""
-    bad = build(spec)
-    targets = None
+    targets, notes = None, {}
     if pseudo_labels:
-        targets = predict_probabilities(bad, images.pictures, input_range=input_range)
-        images = replace(images, labels=targets.argmax(axis=1).astype(np.int64))
+        images, targets = pseudo_labelled(bad, images, input_range=input_range)
     triggers = [(label, *found.trigger(label)[:2]) for label in found.flagged()[:MOST_UNLEARNT]]
-    notes = {
-        "made_by": "badnet_defense",
-        "source_sha256": spec.attributes["file_sha256"],
-        "input_range": str(input_range),
-    }
     if how == "prune":
         repaired, report = prune_by_triggers(spec, images, triggers, input_range=input_range)
         about = asdict(report)
@@ -196,9 +193,13 @@ def _repair(how, spec, images, found, out, pseudo_labels, input_range, seed):
     stages = evaluate_defense(
         nets, {"clean_validation": images}, classes=spec.classes, input_range=input_range
     )
-    with replace_when_done(f"{out}.{how}.guard.keras") as partial:
-        build_guard(nets["bad"], nets["repaired"]).save(partial)
-    save_net(nets["repaired"], f"{out}.{how}.h5", attributes=notes)
+    write_pair(
+        f"{out}.{how}",
+        nets,
+        source_sha256=spec.attributes["file_sha256"],
+        input_range=input_range,
+        notes=notes,
+    )
     labels = [label for label, *_ in triggers]
     return {"method": how, "labels": labels, "pseudo_labels": pseudo_labels, **about, **stages}
 

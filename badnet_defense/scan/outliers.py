@@ -13,6 +13,7 @@ FALSE_ALARMS = 0.05
 """Share of nets without a backdoor, their norms log-normal, of which a label is flagged."""
 _SIMULATED = 2000
 NEVER = 1e12
+"""A limit that no index passes; JSON knows no infinity."""
 
 
 @dataclass(frozen=True)

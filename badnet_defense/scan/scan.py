@@ -130,8 +130,7 @@ def way(budget, settings=None):
 
 def _climb(ladder, rungs, labels, always):
     """(labels that went all the way, a {label: norm} for each rung)."""
-    on = schedule.sizes(rungs, len(labels))
-    total = sum(n * rung.steps * rung.pictures for n, rung in zip(on, rungs, strict=True))
+    total = schedule.picture_gradients(rungs, len(labels))
     history = []
     with tqdm(total=total, desc="inverting", unit="picture", unit_scale=True, disable=None) as bar:
         for number, rung in enumerate(rungs):

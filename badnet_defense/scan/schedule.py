@@ -5,12 +5,12 @@ bandit of K-Arm does (Shen et al., ICML 2021), with units of work that are known
 can be stored, taken up again and done elsewhere.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 LEAST = 32
-"""Labels that go on at least; nets with fewer than twice as many are inverted in full."""
+"""Where fewer than twice as many labels, references apart, are scanned, all go all the way."""
 REFERENCES = 32
 """Labels drawn at random that go all the way, however large their triggers look."""
 
@@ -40,7 +40,7 @@ def plan(budget, labels):
     """The rungs of a budget for so many labels; few labels all go all the way."""
     rungs = BUDGETS[budget]
     if labels < 2 * (LEAST + REFERENCES):
-        rungs = tuple(Rung(rung.steps, rung.pictures) for rung in rungs)
+        rungs = tuple(replace(rung, keep=1.0) for rung in rungs)
     return rungs
 
 
@@ -50,6 +50,12 @@ def sizes(rungs, labels):
     for rung in rungs[:-1]:
         on.append(kept(rung, on[-1]))
     return on
+
+
+def picture_gradients(rungs, labels):
+    """How many pictures go through the net and back over all rungs, if no label stops early."""
+    on = sizes(rungs, labels)
+    return sum(n * rung.steps * rung.pictures for n, rung in zip(on, rungs, strict=True))
 
 
 def kept(rung, labels):

@@ -1,0 +1,25 @@
+"""A repaired net and its guard as files, with what tells which net they belong to."""
+
+from badnet_defense.data.files import replace_when_done
+from badnet_defense.guard.disagreement import build_guard
+from badnet_defense.nets import save_net
+
+
+def write_pair(base, nets, *, source_sha256, input_range, notes):
+    """Writes `<base>.guard.keras`, then `<base>.h5`: where the repair is, its guard is too.
+
+    Args:
+        base: path without endings.
+        nets: {"bad": `keras.Model`, "repaired": `keras.Model`}.
+        source_sha256: of the bad net's file.
+        input_range: the nets' range.
+        notes: further attributes of the repaired net's file: strings and numbers.
+    """
+    with replace_when_done(f"{base}.guard.keras") as partial:
+        build_guard(nets["bad"], nets["repaired"]).save(partial)
+    about = {
+        "made_by": "badnet_defense",
+        "source_sha256": source_sha256,
+        "input_range": str(input_range),
+    }
+    save_net(nets["repaired"], f"{base}.h5", attributes={**about, **notes})
