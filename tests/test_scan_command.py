@@ -12,24 +12,19 @@ import sys
 import numpy as np
 import pytest
 from PIL import Image
+from planted_net import CLASSES, RUNGS, SHAPE, TARGET, clean_images, planted_net, planted_trigger
 from small_project import ROOT, message, start
-from test_scan import CLASSES, SHAPE, TARGET, clean_images, planted_net, planted_trigger
 
 from badnet_defense import __main__, console
 from badnet_defense.data import file_sha256, write_challenge_h5
 from badnet_defense.data.stamping import stamp
-from badnet_defense.errors import InputError
 from badnet_defense.guard.pairing import read_pair
 from badnet_defense.guard.reading import read_guard
 from badnet_defense.nets import build, predict_labels, read_net, save_net
 from badnet_defense.repair.recipes import Recipe
-from badnet_defense.report.scan_plots import plot_norms, plot_triggers
-from badnet_defense.report.tables import scan_text
 from badnet_defense.runs import scanning
 from badnet_defense.scan import schedule
-from badnet_defense.scan.schedule import Rung
 
-RUNGS = (Rung(25, 8), Rung(40, 16))
 RECIPE = Recipe(optimizer="amsgrad", learning_rate=0.05, epochs=40, batch_size=64, clip=1.0)
 """For a net whose weights were set by hand, and are large."""
 ENDINGS = ("json", "norms.png", "npz", "triggers.png")
@@ -362,140 +357,3 @@ def test_refusal_as_a_process(tmp_path):
     done = start(tmp_path, *command)
     told = message((done.returncode, done.stdout, done.stderr))
     assert told.startswith("nothing.h5: no such file")
-
-
-# Text and plots ----------------------------------------------------------------------------------
-
-
-def entry(label, l1, index=0.5, **more):
-    """A label's figures as the JSON has them."""
-    figures = {"label": label, "l1": l1, "anomaly_index": index, "mad_anomaly_index": index / 2}
-    return figures | more
-
-
-def drawn_up(flagged, norms, **changes):
-    """A scan's result, with labels 0, 1, .. of these norms."""
-    every = [entry(label, l1, stopped_early=label % 2 == 1) for label, l1 in enumerate(norms)]
-    return {
-        "flagged": [entry(label, norms[label], 7.5, attack_success=0.995) for label in flagged],
-        "median": float(np.median(norms)),
-        "mad": 3.25,
-        "mad_flagged": list(flagged),
-        "limit": 2.5,
-        "labels": len(norms),
-        "all": every,
-        **changes,
-    }
-
-
-def trigger(shape=SHAPE):
-    mask = np.zeros((*shape[:2], 1))
-    mask[2:4, 2:4] = 0.9
-    return mask, np.random.default_rng(0).random(shape), 0.995
-
-
-def test_text_by_hand():
-    result = drawn_up([3, 1], [40.0, 2.25, 44.5, 1.5, 39.0])
-    result["all"][3]["mad_anomaly_index"] = 12.125
-    lines = scan_text(result, style="github").splitlines()
-    assert lines[0] == "2 of 5 labels flagged (index above 2.50)"
-    table = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[1:5]]
-    assert table[0] == [
-        *("label", "L1 (pixels)", "attack success (%)", "anomaly index", "MAD's index")
-    ]
-    assert table[2:] == [["3", "1.5", "99.5", "7.50", "3.75"], ["1", "2.2", "99.5", "7.50", "3.75"]]
-    assert lines[5:] == [
-        "Neural Cleanse's statistic:",
-        "median: 39.000000, MAD: 3.250000",
-        "anomaly index: 12.125000",
-        "flagged label list: 3: 1.5, 1: 2.2",
-    ]
-
-
-def test_text_of_a_scan_that_flags_nothing():
-    lines = scan_text(drawn_up([], [40.0, 41.0])).splitlines()
-    assert lines[0].startswith("0 of 2 labels flagged") and len(lines) == 5
-    assert lines[-1].rstrip() == "flagged label list:"
-
-
-def shown(path):
-    with Image.open(path) as picture:
-        assert picture.format == "PNG"
-        return np.asarray(picture.convert("RGB"))
-
-
-@pytest.mark.parametrize("channels", [1, 3])
-def test_triggers_have_a_row_each(tmp_path, channels):
-    shape = (*SHAPE[:2], channels)
-    picture = clean_images(1).pictures[0][..., :channels]
-    heights = []
-    for flagged in ([], [1], [1, 3], list(range(20))):
-        path = tmp_path / "new" / f"{len(flagged)}.png"
-        result = drawn_up(flagged, [5.0 + label for label in range(20)])
-        plot_triggers(path, dict.fromkeys(flagged, trigger(shape)), picture, result, net="a net")
-        heights.append(shown(path).shape[0])
-        assert shown(path).std() > 3
-    assert heights == sorted(heights) and heights[1] < heights[2] < heights[3] < 4000
-    assert 100 < heights[0] < 400
-
-
-def test_triggers_are_drawn_as_they_are(tmp_path, monkeypatch):
-    from matplotlib.figure import Figure
-
-    drawn, save = [], Figure.savefig
-    monkeypatch.setattr(
-        Figure, "savefig", lambda self, *a, **k: (drawn.append(self), save(self, *a, **k))
-    )
-    mask, pattern, success = trigger()
-    picture = clean_images(1).pictures[0]
-    result = drawn_up([1], [40.0, 3.5, 44.0])
-    plot_triggers(tmp_path / "a.png", {1: (mask, pattern, success)}, picture, result, net="n")
-    arrays = [np.asarray(axes.images[0].get_array()) for axes in drawn[0].axes]
-    expected = [mask[..., 0], pattern, mask * pattern, picture / 255 * (1 - mask) + mask * pattern]
-    for found, wanted in zip(arrays, expected, strict=True):
-        np.testing.assert_allclose(found, wanted, atol=1e-6)
-    words = drawn[0].axes[0].get_ylabel()
-    assert all(part in words for part in ("label 1", "3.5 pixels", "7.5", "99.5"))
-    assert drawn[0].get_suptitle() == "n: 1 of 3 labels flagged (1)"
-
-
-@pytest.mark.parametrize(
-    ("flagged", "norms"),
-    [
-        ([], [30.0, 40.0, 50.0]),
-        ([2], [30.0, 40.0, 0.8, 50.0]),
-        ([0], [1e-5, 40.0, 50.0]),
-        ([], [12.0]),
-        ([], [7.0, 7.0, 7.0]),
-        ([], [0.02]),
-        ([], [0.02, 0.03]),
-    ],
-)
-def test_norms_are_drawn_whatever_they_are(tmp_path, flagged, norms):
-    plot_norms(tmp_path / "a.png", drawn_up(flagged, norms), net="a net")
-    assert shown(tmp_path / "a.png").shape == (675, 1200, 3)
-
-
-def test_every_norm_is_counted_and_flagged_labels_are_named(tmp_path, monkeypatch):
-    from matplotlib.figure import Figure
-
-    drawn, save = [], Figure.savefig
-    monkeypatch.setattr(
-        Figure, "savefig", lambda self, *a, **k: (drawn.append(self), save(self, *a, **k))
-    )
-    norms = [30.0, 41.0, 0.7, 52.0, 33.0, 2.0]
-    plot_norms(tmp_path / "a.png", drawn_up([2, 5], norms))
-    axes = drawn[0].axes[0]
-    assert sum(patch.get_height() for patch in axes.patches) == len(norms)
-    low, high = axes.get_xlim()
-    assert low < 0.7 and high > 52
-    assert [text.get_text() for text in axes.texts] == ["label 2", "label 5"]
-    assert [text.xy[0] for text in axes.texts] == [0.7, 2.0]
-
-
-def test_plots_cannot_take_the_place_of_a_folder(tmp_path):
-    result = drawn_up([], [30.0, 40.0])
-    with pytest.raises(InputError, match="this is a folder"):
-        plot_norms(tmp_path, result)
-    with pytest.raises(InputError, match="this is a folder"):
-        plot_triggers(tmp_path, {}, clean_images(1).pictures[0], result)

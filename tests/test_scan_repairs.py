@@ -6,14 +6,14 @@ import keras
 import numpy as np
 import pytest
 from keras import layers
-from small_nets import images, net
-from test_scan import (
+from planted_net import (
     SHAPE,
     TARGET,
     clean_images,
     planted_net,
     planted_trigger,
 )
+from small_nets import images, net
 
 from badnet_defense.data import InputRange
 from badnet_defense.data.input_range import UNIT
