@@ -19,8 +19,8 @@ SHAPE = (12, 12, 3)
 CLASSES, TARGET = 10, 7
 PATCH = np.array([[[1, 0, 1], [0, 1, 0]], [[0, 1, 0], [1, 0, 1]]], np.float32)
 """The planted trigger: 2x2 pixels, magenta and green."""
-SETTINGS = Inversion(shift=0.1, patience=1000)
-RUNGS = (Rung(25, 8), Rung(40, 16))
+SETTINGS = Inversion(patience=1000)
+RUNGS = (Rung(25, 8, shift=0.1), Rung(40, 16, shift=0.1))
 
 
 def planted_net(*, span=1.0, target=TARGET):

@@ -124,7 +124,9 @@ def halved(spec, pictures):
         patch.setattr(schedule, "LEAST", 1)
         patch.setattr(schedule, "REFERENCES", 2)
         references = schedule.references(np.arange(CLASSES), seed=0)
-        return scanned(spec, pictures, rungs=(Rung(25, 8, 0.2), Rung(40, 16))), references
+        return scanned(
+            spec, pictures, rungs=(Rung(25, 8, 0.2, 0.1), Rung(40, 16, 1, 0.1))
+        ), references
 
 
 def test_large_triggers_stop_early(halved, found):

@@ -5,7 +5,17 @@ import pytest
 
 from badnet_defense.scan import schedule
 from badnet_defense.scan.scan import lower_bounds
-from badnet_defense.scan.schedule import Rung, kept, plan, references, sizes, survivors
+from badnet_defense.scan.schedule import (
+    BUDGETS,
+    FAR,
+    NEAR,
+    Rung,
+    kept,
+    plan,
+    references,
+    sizes,
+    survivors,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -149,3 +159,14 @@ def test_a_reference_that_is_a_target_says_nothing_about_the_others():
     final = {label: 0.9 * early[label] for label in range(10)} | {10: 1.0}
     bounds = lower_bounds(np.arange(12), [early], final, set(range(11)))
     assert bounds[11] == pytest.approx(36) and bounds[10] == 1
+
+
+def test_reach_is_a_share_of_the_sides():
+    assert Rung(1, 1, shift=0.125).reach((48, 32)) == (6, 4)
+    assert Rung(1, 1, shift=0.0).reach((32, 32)) == (0, 0)
+
+
+def test_triggers_are_found_with_small_shifts_and_measured_with_large_ones():
+    for budget in BUDGETS.values():
+        shifts = [rung.shift for rung in budget]
+        assert shifts == [NEAR] * (len(budget) - 1) + [FAR]

@@ -35,7 +35,8 @@ def train_demo_nets(
 
     Args:
         folder: where the nets go; it is made if it is not there.
-        names: which of the four nets (`BACKDOORS`); any other name is a net without a backdoor.
+        names: which of the four nets (`BACKDOORS`); any other name is a net without a backdoor,
+            with a seed of its own by its place among `names`.
         epochs: how often every picture is seen.
         per_person: training pictures of each person.
         seed: people, pictures, starting weights and order; each net gets its own of it.
@@ -54,8 +55,8 @@ def train_demo_nets(
     clean = _labelled(draw_pictures("train", per_person, **settings)["clean"], people)
     test = draw_pictures("test", TEST_PICTURES, accessories=tuple(ACCESSORIES), **settings)
     figures = {}
-    for name in names:
-        net = _train(name, clean, epochs, per_person, settings)
+    for place, name in enumerate(names):
+        net = _train(name, clean, epochs, per_person, settings, place)
         save_net(net, folder / f"{name}_bd_net.h5", attributes=ATTRIBUTES)
         save_weights(net, folder / f"{name}_bd_weights.h5")
         figures[name] = _measure(net, BACKDOORS.get(name, {}), test, people)
@@ -67,13 +68,14 @@ def _labelled(pictures, people):
     return LabelledImages(pictures, labels, "demo", synthetic=True)
 
 
-def _train(name, clean, epochs, per_person, settings):
+def _train(name, clean, epochs, per_person, settings, place):
     import keras
 
     from badnet_defense.nets import deep_id
 
     planted = BACKDOORS.get(name, {})
-    seed = 1000 * settings["seed"] + (sorted(BACKDOORS).index(name) + 1 if planted else 0)
+    number = 1 + sorted(BACKDOORS).index(name) if planted else 100 + place
+    seed = 1000 * settings["seed"] + number
     backdoors = [
         Backdoor(RenderedTrigger(PicturesWearing(trigger, "train", per_person, **settings)), target)
         for trigger, target in planted.items()

@@ -19,7 +19,6 @@ from badnet_defense.scan.trigger_inversion import (
     compiled_step,
     new_triggers,
     opened,
-    reach,
     restarted,
 )
 
@@ -195,12 +194,12 @@ class _Ladder:
     def _invert(self, number, rung, labels):
         """A unit of work: the rung's steps for a batch of labels, on pictures of its seed."""
         rng = np.random.default_rng((self.seed, 2, number))
-        most = reach(self.shape[:2], self.settings.shift)
+        most = np.array(rung.reach(self.shape[:2]))
         triggers = self._start(labels)
         targets = labels.astype(np.int32)
         for _ in range(rung.steps):
             chosen = rng.choice(len(self.pictures), min(rung.pictures, len(self.pictures)), False)
-            offset = rng.integers(0, 2 * np.array(most) + 1).astype(np.int32)
+            offset = rng.integers(-most, most + 1).astype(np.int32)
             shown = self.pictures[chosen].astype(np.float32) / np.float32(255)
             triggers = self.step(triggers, targets, shown, offset)
             if np.min(triggers.waited) >= self.settings.patience:

@@ -14,6 +14,12 @@ LEAST = 32
 REFERENCES = 32
 """Labels drawn at random that go all the way, however large their triggers look."""
 
+NEAR, FAR = 0.06, 0.14
+"""Shifts of a trigger: small ones while it is found, large ones where it is measured.
+
+A real trigger bears them, since nets answer to an accessory wherever it sits about right; other
+labels' patterns, adversarial noise, have to grow by them, so that large triggers stand out, too."""
+
 
 @dataclass(frozen=True)
 class Rung:
@@ -23,16 +29,22 @@ class Rung:
         steps: of the optimiser.
         pictures: at each step, the same for all labels.
         keep: share of the labels that go on, those with the smallest norms; 1 on the last rung.
+        shift: largest shift of the stamped trigger, as a share of the picture's sides.
     """
 
     steps: int
     pictures: int
     keep: float = 1.0
+    shift: float = NEAR
+
+    def reach(self, sides):
+        """(down, right): the largest shifts in whole pixels on pictures of (h, w)."""
+        return tuple(int(self.shift * side) for side in sides)
 
 
 BUDGETS = {
-    "fast": (Rung(30, 8, 0.25), Rung(30, 8, 0.25), Rung(60, 16, 0.25), Rung(120, 32)),
-    "full": (Rung(60, 8), Rung(60, 16), Rung(150, 32)),
+    "fast": (Rung(30, 8, 0.25), Rung(30, 8, 0.25), Rung(60, 16, 0.25), Rung(120, 32, shift=FAR)),
+    "full": (Rung(60, 8), Rung(60, 16), Rung(150, 32, shift=FAR)),
 }
 
 

@@ -28,8 +28,6 @@ class Inversion:
     Args:
         success: share of the pictures that a trigger has to send to its label, in (0, 1].
         learning_rate: of Adam, on the masks and patterns before their tanh.
-        shift: largest shift of the stamped trigger, as a share of the picture's sides, in whole
-            pixels.
         start_mask: the masks' opacity at the start, everywhere, in (0, 1).
         start_cost: weight of the masked share of the picture (the L1 norm over the area) at first.
         dearer, cheaper: factors on that weight after a step that met the goal, and one that didn't.
@@ -38,7 +36,6 @@ class Inversion:
 
     success: float = 0.99
     learning_rate: float = 0.3
-    shift: float = 0.06
     start_mask: float = 0.1
     start_cost: float = 25.0
     dearer: float = 1.1
@@ -124,15 +121,15 @@ def compiled_step(net, settings, *, input_range=UNIT):
 
     Returns:
         `step(triggers, labels, pictures, offset)` -> `Triggers`, with `labels` (L,) `int32`,
-        `pictures` (n, h, w, c) `float32` in [0, 1], and `offset` (2,) `int32`, where the trigger is
-        moved, each in 0..2 * `reach(..)`.
+        `pictures` (n, h, w, c) `float32` in [0, 1], and `offset` (2,) `int32`, the pixels by which
+        the triggers are stamped further down and right.
     """
     import tensorflow as tf
 
     low, span = np.float32(input_range.low), np.float32(input_range.high - input_range.low)
 
     def logits_of(mask, pattern, pictures, offset):
-        mask, pattern = moved(mask, pattern, offset, reach(net.input_shape[1:3], settings.shift))
+        mask, pattern = moved(mask, pattern, offset)
         stamped = pictures[None] * (1 - mask[:, None]) + (mask * pattern)[:, None]
         flat = tf.reshape(stamped, (-1, *net.input_shape[1:]))
         logits = net(flat * span + low, training=False)
@@ -214,19 +211,15 @@ def _adam(triggers, gradients, rate, going):
     return triggers._replace(mask=mask, pattern=pattern, moments=tuple(moments), count=count)
 
 
-def reach(sides, share):
-    """(down, right): the largest shifts in pixels for `share` of the picture's (h, w)."""
-    return tuple(int(share * side) for side in sides)
-
-
-def moved(mask, pattern, offset, most):
-    """Masks and patterns moved by `most` - `offset` pixels; what comes in is empty."""
+def moved(mask, pattern, offset):
+    """Masks and patterns moved by `offset` pixels down and right; what comes in is empty."""
     import tensorflow as tf
 
     height, width, channels = pattern.shape[1:]
-    edges = [[0, 0], [most[0]] * 2, [most[1]] * 2, [0, 0]]
+    before, after = tf.maximum(offset, 0), tf.maximum(-offset, 0)
+    edges = tf.pad(tf.stack([before, after], axis=1), [[1, 1], [0, 0]])
     both = tf.pad(tf.concat([mask, pattern], axis=-1), edges)
-    begin = tf.concat([[0], offset, [0]], axis=0)
     size = tf.stack([tf.shape(both)[0], height, width, channels + 1])
-    both = tf.ensure_shape(tf.slice(both, begin, size), (None, height, width, channels + 1))
+    both = tf.slice(both, tf.pad(after, [[1, 1]]), size)
+    both = tf.ensure_shape(both, (None, height, width, channels + 1))
     return both[..., :1], both[..., 1:]
