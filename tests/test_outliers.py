@@ -1,17 +1,21 @@
 """Which norms are suspiciously small, against values worked out by hand."""
 
 import math
+from functools import partial
 
 import numpy as np
 import pytest
 
-from badnet_defense.scan.outliers import log_outliers, mad_outliers
+from badnet_defense.scan.outliers import mad_outliers, odds_outliers
 
-RULES = (mad_outliers, log_outliers)
+WIDE = 1e12
+wide_outliers = partial(odds_outliers, area=WIDE)
+"""Of pictures so wide that log-odds are logarithms."""
+RULES = (mad_outliers, wide_outliers)
 
 
 def limit_of(count):
-    return log_outliers(np.arange(1, count + 1)).limit
+    return wide_outliers(np.arange(1, count + 1)).limit
 
 
 def test_mad_by_hand():
@@ -41,20 +45,40 @@ def test_only_small_norms_are_flagged():
         assert found.index[6] < -found.limit and found.index[7] > found.limit
 
 
-def test_log_by_hand():
-    """Of powers of two: exponents' median 6, deviations 1 0 1 2 6 with median 1."""
-    found = log_outliers([2**5, 2**6, 2**7, 2**8, 2**0])
-    assert found.median == pytest.approx(6 * math.log(2))
+def test_odds_by_hand():
+    """Shares 1/2, 1/3, 1/9 and 1/5, 1/17 are odds of 1, 1/2, 1/8, 1/4, 1/16."""
+    found = odds_outliers(np.array([1 / 2, 1 / 3, 1 / 9, 1 / 5, 1 / 17]) * 90, 90)
+    assert found.median == pytest.approx(-2 * math.log(2))
     assert found.mad == pytest.approx(1.4826 * math.log(2))
-    np.testing.assert_allclose(found.index, np.array([1, 0, -1, -2, 6]) / 1.4826, atol=1e-12)
+    np.testing.assert_allclose(found.index, np.array([-2, -1, 1, 0, 2]) / 1.4826, atol=1e-12)
+
+
+def test_a_crowd_near_the_whole_picture_makes_no_outlier():
+    """Three tenths of a picture are nothing beside such norms; a hundredth is."""
+    norms = [70, 78, 84, 88, 90, 91, 92, 93, 94, 95, 96, 97, 98, 30, 1]
+    assert odds_outliers(norms, 100).flagged == (14,)
+    assert wide_outliers(norms).flagged == (14, 13)
+
+
+def test_masks_that_cover_everything_are_like_each_other():
+    found = odds_outliers([100, 100, 100, 99.5, 20, 100, 100], 100)
+    assert found.mad == 0 and found.index[3] == 0 and found.flagged == (4,)
+
+
+def test_logarithms_by_hand():
+    """Of powers of two: exponents' median 6, deviations 1 0 1 2 6 with median 1."""
+    found = wide_outliers([2**5, 2**6, 2**7, 2**8, 2**0])
+    assert found.median == pytest.approx(6 * math.log(2) - math.log(WIDE))
+    assert found.mad == pytest.approx(1.4826 * math.log(2))
+    np.testing.assert_allclose(found.index, np.array([1, 0, -1, -2, 6]) / 1.4826, atol=1e-6)
     assert found.flagged == ()  # an index of 4 is common among the smallest of five
 
 
 def test_logarithms_see_factors():
     """The same index in pixels as in tenths of pixels, and whatever a usual norm is."""
     norms = np.array([30.0, 45, 60, 50, 40, 35, 4])
-    found = log_outliers(norms)
-    np.testing.assert_allclose(log_outliers(10 * norms).index, found.index)
+    found = wide_outliers(norms)
+    np.testing.assert_allclose(wide_outliers(10 * norms).index, found.index, rtol=1e-6)
     assert found.flagged == (6,)
     assert mad_outliers(norms).index[6] < found.index[6]
 
@@ -62,12 +86,12 @@ def test_logarithms_see_factors():
 def test_limit_is_passed_by_one_clean_net_in_twenty():
     """Whatever the number of labels, on norms that played no part in the limit."""
     for labels in (10, 43, 200):
-        assert abs(false_alarms(log_outliers, labels, 1000) - 0.05) < 0.03
+        assert abs(false_alarms(wide_outliers, labels, 1000) - 0.05) < 0.03
     assert limit_of(1283) > limit_of(100) > mad_outliers(np.arange(1, 1284)).limit
 
 
 def test_two_norms_have_no_outlier():
-    assert log_outliers([1.0, 1000.0]).flagged == ()
+    assert wide_outliers([1.0, 1000.0]).flagged == ()
 
 
 def false_alarms(rule, labels, nets=300):
@@ -79,8 +103,8 @@ def false_alarms(rule, labels, nets=300):
 def test_many_labels_alone_flag_no_clean_net():
     """Two deviations are passed by some of 1283 clean labels in most nets, the grown limit not."""
     assert false_alarms(mad_outliers, 1283) > 0.5
-    assert false_alarms(log_outliers, 1283) < 0.12
-    assert false_alarms(log_outliers, 200) < 0.15
+    assert false_alarms(wide_outliers, 1283) < 0.12
+    assert false_alarms(wide_outliers, 200) < 0.15
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -135,6 +159,6 @@ def test_median_and_deviation_come_from_the_sample():
 
 def test_a_small_sample_has_a_wider_limit():
     norms = np.exp(np.random.default_rng(0).normal(4, 0.3, 1283))
-    narrow = log_outliers(norms, sample=np.arange(32))
-    assert narrow.limit > log_outliers(norms, sample=np.arange(200)).limit
-    assert narrow.limit > log_outliers(norms).limit
+    narrow = wide_outliers(norms, sample=np.arange(32))
+    assert narrow.limit > wide_outliers(norms, sample=np.arange(200)).limit
+    assert narrow.limit > wide_outliers(norms).limit

@@ -213,3 +213,9 @@ def test_pictures_that_have_the_label_anyway_do_not_judge(spec, pictures):
     mask, pattern = np.zeros((*SHAPE[:2], 1), np.float32), np.ones(SHAPE, np.float32)
     _, success = judge_triggers(net, [most], mask[None], pattern[None], chosen)
     assert success[0] == 0
+
+
+def test_where_no_trigger_works_the_norm_is_the_whole_picture(spec, pictures, monkeypatch):
+    monkeypatch.setattr(scanning, "WORKS", 1.01)
+    found = scanned(spec, pictures, labels=[0, TARGET, 2])
+    assert found.norms.tolist() == [144, 144, 144] and found.flagged() == []

@@ -129,6 +129,9 @@ def test_rung_after_rung_as_many_survive_as_planned(seed):
         left = survivors(left, norms[left], rung, always)
 
 
+AREA = 1000
+
+
 # lower bounds ------------------------------------------------------------------------------------
 
 
@@ -136,20 +139,20 @@ def test_lower_bounds_by_hand():
     """References 1 and 3 fell to 12/20 and 9/40 after rung 0, to 12/15 and 9/36 after rung 1."""
     history = [{0: 10, 1: 20, 2: 30, 3: 40, 4: 50, 5: 60}, {0: 8, 1: 15, 2: 28, 3: 36}]
     final = {0: 4, 1: 12, 3: 9}
-    bounds = lower_bounds(np.arange(6), history, final, {1, 3})
+    bounds = lower_bounds(np.arange(6), history, final, {1, 3}, AREA)
     expected = [4, 12, 28 * 9 / 36, 9, 50 * 9 / 40, 60 * 9 / 40]
     np.testing.assert_allclose(bounds, expected)
 
 
 def test_lower_bounds_follow_the_labels_order():
     history = [{8: 40.0, 5: 10.0, 2: 20.0}]
-    bounds = lower_bounds(np.array([8, 2, 5]), history, {5: 5.0}, {5})
+    bounds = lower_bounds(np.array([8, 2, 5]), history, {5: 5.0}, {5}, AREA)
     np.testing.assert_allclose(bounds, [20, 10, 5])
 
 
 def test_where_no_reference_was_left_all_finished_labels_show_the_factor():
     history = [{0: 10.0, 1: 20.0, 2: 30.0}]
-    bounds = lower_bounds(np.arange(3), history, {0: 8.0, 1: 10.0}, {99})
+    bounds = lower_bounds(np.arange(3), history, {0: 8.0, 1: 10.0}, {99}, AREA)
     np.testing.assert_allclose(bounds, [8, 10, 15])
 
 
@@ -157,7 +160,7 @@ def test_a_reference_that_is_a_target_says_nothing_about_the_others():
     """Ten references keep nine tenths of 19 to 28 pixels, one falls from 20 to 1: 40 x 0.9."""
     early = {label: 19.0 + label for label in range(10)} | {10: 20.0, 11: 40.0}
     final = {label: 0.9 * early[label] for label in range(10)} | {10: 1.0}
-    bounds = lower_bounds(np.arange(12), [early], final, set(range(11)))
+    bounds = lower_bounds(np.arange(12), [early], final, set(range(11)), AREA)
     assert bounds[11] == pytest.approx(36) and bounds[10] == 1
 
 

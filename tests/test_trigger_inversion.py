@@ -152,6 +152,8 @@ def plain_step(model, triggers, label, pictures, shift, settings, input_range=UN
         if norm < 0.99 * best_norm:
             waited = 0
         best_norm, best = norm, (triggers.mask, triggers.pattern)
+    if np.isinf(best_norm):
+        waited = 0
     values, moments, count = [], [], triggers.count + 1
     for number, gradient in enumerate(gradients):
         first, second = (one[0] for one in triggers.moments[2 * number : 2 * number + 2])
@@ -301,9 +303,10 @@ def test_best_cost_and_patience(model, step):
                 )
                 best = np.where(better, norms, norms * factor)
                 np.testing.assert_allclose(found.best_norm, best, rtol=1e-5)
-                np.testing.assert_array_equal(found.waited, np.where(much, 0, waited + 1))
+                again = much | np.isinf(best)  # patience is for those that have a trigger
+                np.testing.assert_array_equal(found.waited, np.where(again, 0, waited + 1))
                 moves = (np.asarray(found.mask) != triggers.mask).any(axis=(1, 2, 3))
-                np.testing.assert_array_equal(moves, much | (waited == 0))
+                np.testing.assert_array_equal(moves, again | (waited == 0))
                 for place in range(len(LABELS)):
                     kept = triggers.mask if better[place] else triggers.best_mask
                     np.testing.assert_array_equal(found.best_mask[place], kept[place])

@@ -13,6 +13,9 @@ GROWTH = (1.0, 1.1, 1.25, 1.5, 2.0)
 NEARLY = 0.01
 """Where no opacity meets the goal, success this far below the best one's is as good."""
 
+WORKS = 0.5
+"""What sends fewer of the pictures to its label is no trigger, however small its mask."""
+
 
 def judge_triggers(net, labels, masks, patterns, pictures, *, goal=0.99, input_range=UNIT):
     """Masks made as opaque as the goal needs, and the attack success that they have.

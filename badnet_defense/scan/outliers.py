@@ -12,6 +12,7 @@ MAD_LIMIT = 2.0
 FALSE_ALARMS = 0.05
 """Share of nets without a backdoor, their norms log-normal, of which a label is flagged."""
 _SIMULATED = 2000
+_LEAST_SHARE, _MOST_SHARE = 1e-30, 0.99  # log-odds of nothing and of the whole are infinite
 NEVER = 1e12
 """A limit that no index passes; JSON knows no infinity."""
 
@@ -21,8 +22,8 @@ class Outliers:
     """Outliers among L norms.
 
     Attributes:
-        median, mad: of the norms (for `log_outliers` of their logarithms); `mad` carries the
-            consistency constant.
+        median, mad: of the norms (for `odds_outliers` of the log-odds of the masked shares);
+            `mad` carries the consistency constant.
         index: (L,) anomaly indices: deviations below the median (above: negative).
         limit: an index above this is an outlier.
         flagged: positions of the outliers, smallest norm first.
@@ -47,19 +48,22 @@ def mad_outliers(norms, sample=slice(None)):
     return _outliers(np.asarray(norms, np.float64), sample, MAD_LIMIT)
 
 
-def log_outliers(norms, sample=slice(None)):
-    """The same on the logarithms, with a limit for the number of labels.
+def odds_outliers(norms, area, sample=slice(None)):
+    """The same on the log-odds of the masked share, with a limit for the number of labels.
 
-    The norms of clean labels spread by factors, so that on their logarithms a trigger a tenth of
-    the usual size stands out as it should, where plain MAD ends at median / MAD. And of 1283
-    clean labels about thirty lie two deviations below the median: the limit is the index that the
-    smallest of L normal numbers passes once in twenty nets, found by simulation, since with few
-    labels the deviation itself is uncertain.
+    The norms of clean labels spread by factors where they are small, so that a trigger a tenth of
+    the usual size stands out as it should, where plain MAD ends at median / MAD. Near the whole
+    picture they can grow no further and crowd together, which makes logarithms alone see outliers
+    in what is merely not as large. And of 1283 clean labels about thirty lie two deviations below
+    the median: the limit is the index that the smallest of L normal numbers passes once in twenty
+    nets, found by simulation, since with few labels the deviation itself is uncertain.
 
     Args:
         norms, sample: as for `mad_outliers`.
+        area: pixels of a picture.
     """
-    values = np.log(np.asarray(norms, np.float64))
+    share = np.clip(np.asarray(norms, np.float64) / area, _LEAST_SHARE, _MOST_SHARE)
+    values = np.log(share / (1 - share))
     return _outliers(values, sample, simulated_limit(len(values), len(values[sample])))
 
 

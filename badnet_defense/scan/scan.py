@@ -11,8 +11,8 @@ from badnet_defense.nets.graph import without_softmax
 from badnet_defense.nets.predict import pictures_at_once
 from badnet_defense.nets.spec import call_shapes
 from badnet_defense.scan import schedule
-from badnet_defense.scan.judging import judge_triggers
-from badnet_defense.scan.outliers import Outliers, log_outliers, mad_outliers
+from badnet_defense.scan.judging import WORKS, judge_triggers
+from badnet_defense.scan.outliers import Outliers, mad_outliers, odds_outliers
 from badnet_defense.scan.progress import Progress
 from badnet_defense.scan.trigger_inversion import (
     Inversion,
@@ -33,7 +33,8 @@ class Scan:
 
     Attributes:
         labels: (L,) class numbers.
-        norms: (L,) L1 norms of their masks in pixels; a lower bound where `stopped`.
+        norms: (L,) L1 norms of their masks in pixels; a lower bound where `stopped`, the whole
+            picture where no trigger was found.
         stopped: (L,) True for labels that stopped early, since their triggers were large.
         finished: (F,) class numbers of the others.
         masks: (F, h, w, 1) `float32` in [0, 1].
@@ -102,9 +103,10 @@ def scan(
     )
     goal = {"goal": settings.success, "input_range": input_range}
     masks, success = judge_triggers(net, finished, masks, patterns, pictures, **goal)
-    final = dict(zip(finished.tolist(), masks.sum(axis=(1, 2, 3)).tolist(), strict=True))
     area = np.prod(spec.input_shape[:2])
-    norms = np.minimum(lower_bounds(labels, history, final, always), area)
+    final = np.where(success < WORKS, area, masks.sum(axis=(1, 2, 3)))
+    final = dict(zip(finished.tolist(), final.tolist(), strict=True))
+    norms = np.minimum(lower_bounds(labels, history, final, always, area), area)
     # Where all labels went all the way, all are as good a sample as the references.
     sample = np.isin(labels, finished if len(finished) == len(labels) else list(always))
     return Scan(
@@ -115,7 +117,7 @@ def scan(
         masks=masks.astype(np.float32),
         patterns=patterns.astype(np.float32),
         attack_success=success,
-        outliers=log_outliers(norms, sample),
+        outliers=odds_outliers(norms, area, sample),
         mad=mad_outliers(norms, sample),
     )
 
@@ -139,7 +141,7 @@ def _climb(ladder, rungs, labels, always):
     return labels, history
 
 
-def lower_bounds(labels, history, final, always):
+def lower_bounds(labels, history, final, always, area):
     """Final norms, and for labels that stopped early what they could at best have fallen to.
 
     The references, drawn at random, show by which factor norms fall after each rung; a stopped
@@ -151,12 +153,13 @@ def lower_bounds(labels, history, final, always):
         history: a {label: norm} for each rung.
         final: {label: norm} of those that went all the way.
         always: the references' labels.
+        area: pixels of a picture.
 
     Returns:
         (L,) norms.
     """
     known = [label for label in final if label in always] or list(final)
-    odd = log_outliers([final[label] for label in known]).flagged
+    odd = odds_outliers([final[label] for label in known], area).flagged
     known = [label for place, label in enumerate(known) if place not in odd]
     factors = [min(final[label] / norms[label] for label in known) for norms in history]
     bounds = []

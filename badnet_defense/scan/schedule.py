@@ -11,10 +11,10 @@ import numpy as np
 
 LEAST = 32
 """Where fewer than twice as many labels, references apart, are scanned, all go all the way."""
-REFERENCES = 32
+REFERENCES = 64
 """Labels drawn at random that go all the way, however large their triggers look."""
 
-NEAR, FAR = 0.06, 0.14
+NEAR, FAR = 0.06, 0.125
 """Shifts of a trigger: small ones while it is found, large ones where it is measured.
 
 A real trigger bears them, since nets answer to an accessory wherever it sits about right; other
@@ -43,7 +43,7 @@ class Rung:
 
 
 BUDGETS = {
-    "fast": (Rung(30, 8, 0.25), Rung(30, 8, 0.25), Rung(60, 16, 0.25), Rung(120, 32, shift=FAR)),
+    "fast": (Rung(30, 8, 0.25), Rung(30, 8, 0.25), Rung(60, 16, 0.25), Rung(100, 32, shift=FAR)),
     "full": (Rung(60, 8), Rung(60, 16), Rung(150, 32, shift=FAR)),
 }
 

@@ -31,7 +31,8 @@ class Inversion:
         start_mask: the masks' opacity at the start, everywhere, in (0, 1).
         start_cost: weight of the masked share of the picture (the L1 norm over the area) at first.
         dearer, cheaper: factors on that weight after a step that met the goal, and one that didn't.
-        patience: a label stops once its norm has not fallen by a hundredth in so many steps.
+        patience: a label that has met its goal stops once its norm has not fallen by a hundredth in
+            so many steps.
     """
 
     success: float = 0.99
@@ -56,7 +57,7 @@ class Triggers(NamedTuple):
         best_norm: (L,) the smallest L1 norm, in pixels, that met the goal twice running; inf for
             none yet.
         best_mask, best_pattern: what had it, before their tanh.
-        waited: (L,) steps since `best_norm` last fell by a hundredth.
+        waited: (L,) steps since `best_norm` last fell by a hundredth; 0 while there is none.
     """
 
     mask: Any
@@ -178,6 +179,7 @@ def _judged(triggers, met, norm, settings):
     going = triggers.waited < settings.patience
     better = going & met & triggers.met & (norm < triggers.best_norm)
     much = better & (norm < 0.99 * triggers.best_norm)
+    found = better | tf.math.is_finite(triggers.best_norm)
 
     def chosen(new, old):
         return tf.where(tf.reshape(better, (-1, 1, 1, 1)), new, old)
@@ -188,7 +190,7 @@ def _judged(triggers, met, norm, settings):
         best_norm=tf.where(better, norm, triggers.best_norm),
         best_mask=chosen(triggers.mask, triggers.best_mask),
         best_pattern=chosen(triggers.pattern, triggers.best_pattern),
-        waited=tf.where(much, 0.0, triggers.waited + 1),
+        waited=tf.where(much | ~found, 0.0, triggers.waited + 1),
     )
 
 
