@@ -173,3 +173,9 @@ def test_triggers_are_found_with_small_shifts_and_measured_with_large_ones():
     for budget in BUDGETS.values():
         shifts = [rung.shift for rung in budget]
         assert shifts == [NEAR] * (len(budget) - 1) + [FAR]
+
+
+def test_pictures_are_shared_out_among_places():
+    assert Rung(1, 32).groups(1000) == (4, 8)
+    assert Rung(1, 32).groups(30) == (4, 7)
+    assert Rung(1, 32).groups(3) == (3, 1)

@@ -51,8 +51,9 @@ def small_net(scale=1.0, offset=0.0):
     return model
 
 
-def pictures_of(seed, count=6):
-    return np.random.default_rng(seed).random((count, *SHAPE), dtype=np.float32)
+def pictures_of(seed, each=3):
+    """Two groups of pictures."""
+    return np.random.default_rng(seed).random((2, each, *SHAPE), dtype=np.float32)
 
 
 def on_their_way(seed=0):
@@ -107,43 +108,46 @@ def plain_shift(array, down, right):
     return result
 
 
-def plain_gradients(model, x, label, cost, pictures, shift, input_range=UNIT):
+def plain_gradients(model, x, label, cost, groups, shifts, input_range=UNIT):
     """(gradient of the mask and of the pattern before their tanh, hits, norm), for one label.
 
-    The loss is the mean cross-entropy over the pictures plus cost x norm / area.
+    The loss is the mean cross-entropy over the pictures of all groups, each group with the trigger
+    at a place of its own, plus cost x norm / area.
     """
     mask, pattern = ((np.tanh(one.astype(np.float64)) + 1) / 2 for one in x)
-    moved_mask, moved_pattern = (plain_shift(one, *shift) for one in (mask, pattern))
     span = input_range.high - input_range.low
     to_mask, to_pattern, hits = np.zeros_like(mask), np.zeros_like(pattern), 0
-    for picture in pictures:
+    count = sum(len(pictures) for pictures in groups)
+    shown = [(s, one) for s, many in zip(shifts, groups, strict=True) for one in many]
+    for shift, picture in shown:
+        moved_mask, moved_pattern = (plain_shift(one, *shift) for one in (mask, pattern))
         stamped = picture * (1 - moved_mask) + moved_mask * moved_pattern
         shown = tf.constant((stamped * span + input_range.low)[None], tf.float32)
         with tf.GradientTape() as tape:
             tape.watch(shown)
             logits = model(shown)[0]
             loss = tf.reduce_logsumexp(logits) - logits[label]
-        slope = tape.gradient(loss, shown)[0].numpy().astype(np.float64) * span / len(pictures)
-        to_mask += (slope * (moved_pattern - picture)).sum(axis=-1, keepdims=True)
-        to_pattern += slope * moved_mask
+        slope = tape.gradient(loss, shown)[0].numpy().astype(np.float64) * span / count
+        back = [-shift[0], -shift[1]]
+        there = (slope * (moved_pattern - picture)).sum(axis=-1, keepdims=True)
+        to_mask += plain_shift(there, *back)
+        to_pattern += plain_shift(slope * moved_mask, *back)
         hits += int(np.argmax(logits)) == label
-    back = [-shift[0], -shift[1]]
-    to_mask = plain_shift(to_mask, *back) + cost / AREA
-    to_pattern = plain_shift(to_pattern, *back)
+    to_mask += cost / AREA
     # opened(x) = (tanh(x) + 1) / 2 has the slope 2 o (1 - o), o = opened(x).
     return (
         to_mask * 2 * mask * (1 - mask),
         to_pattern * 2 * pattern * (1 - pattern),
-        hits / len(pictures),
+        hits / count,
         mask.sum(),
     )
 
 
-def plain_step(model, triggers, label, pictures, shift, settings, input_range=UNIT):
+def plain_step(model, triggers, label, groups, shifts, settings, input_range=UNIT):
     """The next `Triggers` of one label, written down as the docstrings have it."""
     x = triggers.mask[0], triggers.pattern[0]
     *gradients, share, norm = plain_gradients(
-        model, x, label, triggers.cost[0], pictures, shift, input_range
+        model, x, label, triggers.cost[0], groups, shifts, input_range
     )
     met = share >= settings.success
     best_norm, waited = triggers.best_norm[0], triggers.waited[0] + 1
@@ -253,11 +257,11 @@ def step(model):
     return compiled_step(model, SETTINGS)
 
 
-def mixed_case(model, pictures, offset):
+def mixed_case(model, pictures, offsets):
     """(triggers, shares of pictures that they send to their labels, norms), the plain way."""
     triggers = on_their_way()
     seen = [
-        plain_gradients(model, (triggers.mask[i], triggers.pattern[i]), label, 1, pictures, offset)
+        plain_gradients(model, (triggers.mask[i], triggers.pattern[i]), label, 1, pictures, offsets)
         for i, label in enumerate(LABELS)
     ]
     shares = np.array([share for *_, share, _ in seen])
@@ -265,26 +269,26 @@ def mixed_case(model, pictures, offset):
     return triggers, shares, norms
 
 
-@pytest.mark.parametrize("offset", [(0, 0), (-2, 1), (2, -2)])
-def test_step_is_adam_on_the_documented_loss(model, step, offset):
+@pytest.mark.parametrize("offsets", [[(0, 0), (0, 0)], [(-2, 1), (0, 2)], [(2, -2), (-1, 0)]])
+def test_step_is_adam_on_the_documented_loss(model, step, offsets):
     pictures = pictures_of(1)
-    triggers, shares, norms = mixed_case(model, pictures, offset)
+    triggers, shares, norms = mixed_case(model, pictures, offsets)
     assert 0 < np.count_nonzero(shares >= SETTINGS.success) < len(LABELS)
     triggers = triggers._replace(
         met=np.ones(len(LABELS), bool), best_norm=(norms * 1.5).astype(np.float32)
     )
-    found = step(triggers, LABELS, pictures, np.array(offset, np.int32))
+    found = step(triggers, LABELS, pictures, np.array(offsets, np.int32))
     for place, label in enumerate(LABELS):
         one = of_label(triggers, place)
-        expected = plain_step(model, one, label, pictures, offset, SETTINGS)
+        expected = plain_step(model, one, label, pictures, offsets, SETTINGS)
         assert_close(of_label(found, place), expected, rtol=2e-3, atol=2e-5)
         assert np.abs(np.asarray(found.mask)[place] - one.mask[0]).max() > 0.01
 
 
 def test_best_cost_and_patience(model, step):
     """All histories that a label may have, for labels that meet the goal and ones that don't."""
-    pictures, offset = pictures_of(1), (0, 0)
-    triggers, shares, norms = mixed_case(model, pictures, offset)
+    pictures, offsets = pictures_of(1), [(0, 0), (1, -1)]
+    triggers, shares, norms = mixed_case(model, pictures, offsets)
     meets = shares >= SETTINGS.success
     for before in (False, True):
         for factor in (0.9, 1.005, 1.05, np.inf):  # of the norm now: best so far
@@ -294,7 +298,7 @@ def test_best_cost_and_patience(model, step):
                     best_norm=(norms * factor).astype(np.float32),
                     waited=np.full(len(LABELS), waited, np.float32),
                 )
-                found = step(now, LABELS, pictures, np.array(offset, np.int32))
+                found = step(now, LABELS, pictures, np.array(offsets, np.int32))
                 better = meets & before & (factor > 1)
                 much = better & (factor > 1.02)
                 np.testing.assert_array_equal(found.met, meets)
@@ -318,11 +322,12 @@ def test_several_steps_from_the_start(model, step):
     """Moments, costs and counts go on from step to step as they do in the plain way."""
     found = new_triggers(LABELS, SHAPE, SETTINGS, seed=1)
     plain = [of_label(found, place) for place in range(len(LABELS))]
-    for number, offset in enumerate([(0, 0), (-1, 2), (-2, -2)]):
-        pictures = pictures_of(number, 3)
-        found = step(found, LABELS, pictures, np.array(offset, np.int32))
+    cases = [[(0, 0), (1, 1)], [(-1, 2), (0, 0)], [(-2, -2), (2, 0)]]
+    for number, offsets in enumerate(cases):
+        pictures = pictures_of(number, 2)
+        found = step(found, LABELS, pictures, np.array(offsets, np.int32))
         for place, label in enumerate(LABELS):
-            plain[place] = plain_step(model, plain[place], label, pictures, offset, SETTINGS)
+            plain[place] = plain_step(model, plain[place], label, pictures, offsets, SETTINGS)
     for place, expected in enumerate(plain):
         assert_close(of_label(found, place), expected, rtol=5e-3, atol=2e-4)
     assert len(set(np.asarray(found.met).tolist())) == 2  # else the case proves little
@@ -330,18 +335,18 @@ def test_several_steps_from_the_start(model, step):
 
 def test_labels_do_not_influence_each_other(step):
     """Alone and beside other triggers, a label's next trigger is the same."""
-    pictures, offset = pictures_of(2), np.array([1, 3], np.int32)
+    pictures, offsets = pictures_of(2), np.array([[1, 3], [0, -2]], np.int32)
     triggers = on_their_way()
-    together = step(triggers, LABELS, pictures, offset)
+    together = step(triggers, LABELS, pictures, offsets)
     for place in range(len(LABELS)):
-        alone = step(of_label(triggers, place), LABELS[place : place + 1], pictures, offset)
+        alone = step(of_label(triggers, place), LABELS[place : place + 1], pictures, offsets)
         assert_close(of_label(together, place), alone, rtol=1e-3, atol=1e-5)
     others = on_their_way(seed=9)
     for name in ("mask", "pattern", "cost", "waited"):
         getattr(others, name)[2] = getattr(triggers, name)[2]
     for mine, theirs in zip(triggers.moments, others.moments, strict=True):
         theirs[2] = mine[2]
-    beside = step(others, LABELS, pictures, offset)
+    beside = step(others, LABELS, pictures, offsets)
     for name in ("mask", "pattern"):
         found, expected = (np.asarray(getattr(one, name))[2] for one in (beside, together))
         np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-5)
@@ -354,7 +359,7 @@ def test_a_label_whose_patience_is_over_changes_no_more(model, step):
     triggers = triggers._replace(waited=waited, best_norm=np.full(len(LABELS), 0.1, np.float32))
     found = triggers
     for number in range(4):
-        found = step(found, LABELS, pictures_of(number, 3), np.array([number, 2], np.int32))
+        found = step(found, LABELS, pictures_of(number), np.array([[number, 2]] * 2, np.int32))
     for place, label in enumerate(LABELS):
         for name in ("mask", "pattern"):
             before, after = getattr(triggers, name)[place], np.asarray(getattr(found, name))[place]
@@ -368,15 +373,15 @@ def test_net_for_another_range_takes_the_same_step(step, low_high):
     input_range = InputRange(*low_high)
     other = small_net(scale=input_range.high - input_range.low, offset=input_range.low)
     other_step = compiled_step(other, SETTINGS, input_range=input_range)
-    pictures, offset = pictures_of(3), np.array([3, 0], np.int32)
-    expected = step(on_their_way(), LABELS, pictures, offset)
-    found = other_step(on_their_way(), LABELS, pictures, offset)
+    pictures, offsets = pictures_of(3), np.array([[3, 0], [-1, 0]], np.int32)
+    expected = step(on_their_way(), LABELS, pictures, offsets)
+    found = other_step(on_their_way(), LABELS, pictures, offsets)
     assert_close(found, expected, rtol=1e-3, atol=1e-5)
 
 
 def test_step_does_not_train_the_net(model, step):
     before = [weight.copy() for weight in model.get_weights()]
-    step(on_their_way(), LABELS, pictures_of(4), np.zeros(2, np.int32))
+    step(on_their_way(), LABELS, pictures_of(4), np.zeros((2, 2), np.int32))
     for one, other in zip(before, model.get_weights(), strict=True):
         np.testing.assert_array_equal(one, other)
 
@@ -394,10 +399,10 @@ def test_net_is_asked_as_it_answers_pictures():
     )
     before = [weight.copy() for weight in model.get_weights()]
     step = compiled_step(model, SETTINGS)
-    pictures, offset = pictures_of(5), np.zeros(2, np.int32)
-    first, second = (step(on_their_way(), LABELS, pictures, offset) for _ in range(2))
+    pictures, offsets = pictures_of(5), np.zeros((2, 2), np.int32)
+    first, second = (step(on_their_way(), LABELS, pictures, offsets) for _ in range(2))
     assert_close(first, second, rtol=0)
     for one, other in zip(before, model.get_weights(), strict=True):
         np.testing.assert_array_equal(one, other)
-    expected = plain_step(model, of_label(on_their_way(), 1), 0, pictures, (0, 0), SETTINGS)
+    expected = plain_step(model, of_label(on_their_way(), 1), 0, pictures, offsets, SETTINGS)
     assert_close(of_label(first, 1), expected, rtol=2e-3, atol=2e-5)

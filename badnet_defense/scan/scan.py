@@ -198,13 +198,14 @@ class _Ladder:
         """A unit of work: the rung's steps for a batch of labels, on pictures of its seed."""
         rng = np.random.default_rng((self.seed, 2, number))
         most = np.array(rung.reach(self.shape[:2]))
+        places, each = rung.groups(len(self.pictures))
         triggers = self._start(labels)
         targets = labels.astype(np.int32)
         for _ in range(rung.steps):
-            chosen = rng.choice(len(self.pictures), min(rung.pictures, len(self.pictures)), False)
-            offset = rng.integers(-most, most + 1).astype(np.int32)
+            chosen = rng.choice(len(self.pictures), (places, each), False)
+            offsets = rng.integers(-most, most + 1, (places, 2)).astype(np.int32)
             shown = self.pictures[chosen].astype(np.float32) / np.float32(255)
-            triggers = self.step(triggers, targets, shown, offset)
+            triggers = self.step(triggers, targets, shown, offsets)
             if np.min(triggers.waited) >= self.settings.patience:
                 break
         found = np.isfinite(triggers.best_norm)[:, None, None, None]

@@ -20,6 +20,9 @@ NEAR, FAR = 0.06, 0.125
 A real trigger bears them, since nets answer to an accessory wherever it sits about right; other
 labels' patterns, adversarial noise, have to grow by them, so that large triggers stand out, too."""
 
+PLACES = 4
+"""Where triggers are stamped at a step. With one place a lucky one passes for success."""
+
 
 @dataclass(frozen=True)
 class Rung:
@@ -40,6 +43,12 @@ class Rung:
     def reach(self, sides):
         """(down, right): the largest shifts in whole pixels on pictures of (h, w)."""
         return tuple(int(self.shift * side) for side in sides)
+
+    def groups(self, there):
+        """(places, pictures at each) at every step, where so many pictures are there."""
+        at_once = min(self.pictures, there)
+        places = min(PLACES, at_once)
+        return places, at_once // places
 
 
 BUDGETS = {

@@ -4,9 +4,10 @@ Wang et al., "Neural Cleanse: Identifying and Mitigating Backdoor Attacks in Neu
 S&P 2019. Departures from it, each for speed or for sharper scores:
 
 - Many labels at once in one compiled step, on the same pictures.
-- At each step the trigger is stamped a few pixels off (expectation over transformations, Athalye et
-  al., ICML 2018). A real trigger still works there, since it was trained on faces that are never
-  quite in place; a pattern of adversarial noise does not, and has to grow.
+- At each step the trigger is stamped a few pixels off, at several places, each on a group of the
+  pictures (expectation over transformations, Athalye et al., ICML 2018). A real trigger still works
+  there, since it was trained on faces that are never quite in place; a pattern of adversarial noise
+  does not, and has to grow.
 - The weight of the mask's norm changes a little at every step, up where the goal is met and down
   where it is not, instead of by half after some epochs.
 """
@@ -121,28 +122,34 @@ def compiled_step(net, settings, *, input_range=UNIT):
         input_range: the net's range.
 
     Returns:
-        `step(triggers, labels, pictures, offset)` -> `Triggers`, with `labels` (L,) `int32`,
-        `pictures` (n, h, w, c) `float32` in [0, 1], and `offset` (2,) `int32`, the pixels by which
-        the triggers are stamped further down and right.
+        `step(triggers, labels, pictures, offsets)` -> `Triggers`, with `labels` (L,) `int32`,
+        `pictures` (g, n, h, w, c) `float32` in [0, 1], g groups of n, and `offsets` (g, 2) `int32`,
+        the pixels by which the triggers are stamped further down and right on each group.
     """
     import tensorflow as tf
 
     low, span = np.float32(input_range.low), np.float32(input_range.high - input_range.low)
 
-    def logits_of(mask, pattern, pictures, offset):
-        mask, pattern = moved(mask, pattern, offset)
-        stamped = pictures[None] * (1 - mask[:, None]) + (mask * pattern)[:, None]
+    def logits_of(mask, pattern, pictures, offsets):
+        there = (tf.float32, tf.float32)
+        mask, pattern = tf.map_fn(
+            lambda offset: moved(mask, pattern, offset), offsets, fn_output_signature=there
+        )
+        mask, pattern = mask[:, :, None], pattern[:, :, None]
+        stamped = pictures[:, None] * (1 - mask) + mask * pattern
         flat = tf.reshape(stamped, (-1, *net.input_shape[1:]))
         logits = net(flat * span + low, training=False)
-        return tf.reshape(logits, (tf.shape(mask)[0], -1, logits.shape[-1]))
+        by_place = tf.reshape(logits, (*tf.unstack(tf.shape(stamped)[:3]), logits.shape[-1]))
+        by_label = tf.transpose(by_place, (1, 0, 2, 3))
+        return tf.reshape(by_label, (tf.shape(by_label)[0], -1, logits.shape[-1]))
 
     @tf.function(input_signature=_signature(net))
-    def step(triggers, labels, pictures, offset):
-        targets = tf.repeat(labels[:, None], tf.shape(pictures)[0], axis=1)
+    def step(triggers, labels, pictures, offsets):
+        targets = tf.repeat(labels[:, None], tf.reduce_prod(tf.shape(pictures)[:2]), axis=1)
         with tf.GradientTape() as tape:
             tape.watch([triggers.mask, triggers.pattern])
             mask, pattern = (tf.tanh(triggers[index]) / 2 + 0.5 for index in (0, 1))
-            logits = logits_of(mask, pattern, pictures, offset)
+            logits = logits_of(mask, pattern, pictures, offsets)
             losses = tf.nn.sparse_softmax_cross_entropy_with_logits(targets, logits)
             norm = tf.reduce_sum(mask, axis=(1, 2, 3))
             area = np.float32(np.prod(net.input_shape[1:3]))
@@ -168,7 +175,8 @@ def _signature(net):
     triggers = Triggers(
         masks, pictures, moments, tf.TensorSpec(()), each, flag, each, masks, pictures, each
     )
-    return triggers, tf.TensorSpec((None,), tf.int32), pictures, tf.TensorSpec((2,), tf.int32)
+    groups, offsets = tf.TensorSpec((None, *pictures.shape)), tf.TensorSpec((None, 2), tf.int32)
+    return triggers, tf.TensorSpec((None,), tf.int32), groups, offsets
 
 
 def _judged(triggers, met, norm, settings):
