@@ -219,3 +219,28 @@ def test_where_no_trigger_works_the_norm_is_the_whole_picture(spec, pictures, mo
     monkeypatch.setattr(scanning, "WORKS", 1.01)
     found = scanned(spec, pictures, labels=[0, TARGET, 2])
     assert found.norms.tolist() == [144, 144, 144] and found.flagged() == []
+
+
+def test_a_label_is_flagged_by_either_look_and_shown_at_its_clearest(found):
+    """Far 3, 1 and 4 of ten have indices of 6, 9 and 7, near 1 and 2 of 10 and 5; 4 was stopped."""
+
+    def look(indices, near=None):
+        index = np.zeros(CLASSES)
+        for label, value in indices.items():
+            index[label] = value
+        flagged = tuple(np.flatnonzero(index > 4).tolist())
+        outliers = replace(found.outliers, index=index, limit=4.0, flagged=flagged)
+        return replace(found, outliers=outliers, stopped=np.arange(CLASSES) == 4, near=near)
+
+    small = replace(look({1: 10, 2: 5, 3: 2}), masks=found.masks / 2)
+    both = look({3: 6, 1: 9, 4: 7, 2: 3}, near=small)
+    assert both.flagged() == [1, 3, 2]
+    assert [both.clearest(label) is small for label in (1, 3, 2)] == [True, False, True]
+    np.testing.assert_array_equal(both.trigger(3)[0], found.masks[3])
+    np.testing.assert_array_equal(both.trigger(2)[0], found.masks[2] / 2)
+
+
+def test_the_nearer_look_comes_before_the_last_rung(found):
+    assert found.near.near is None and found.near.shift == found.shift == 0.1
+    assert found.near.flagged() == [TARGET]
+    assert (found.near.masks != found.masks).any()

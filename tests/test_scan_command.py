@@ -141,15 +141,18 @@ def test_arrays_are_the_triggers(unlearnt, result, folder):
 def test_what_is_printed(unlearnt, result):
     _, printed = unlearnt
     assert f"1 of {CLASSES} labels flagged" in printed
-    median, mad = map(float, re.search(r"^median: (\S+), MAD: (\S+)$", printed, re.M).groups())
-    assert median == pytest.approx(result["median"], abs=1e-5)
-    assert mad == pytest.approx(result["mad"], abs=1e-5)
-    (index,) = re.findall(r"^anomaly index: (\S+)$", printed, re.M)
-    norms = [entry["l1"] for entry in result["all"]]
-    assert float(index) == pytest.approx((median - min(norms)) / mad, abs=1e-3)
-    (flagged,) = re.findall(r"^flagged label list: (.*)$", printed, re.M)
-    expected = [f"{label}: {norms[label]:.1f}" for label in result["mad_flagged"]]
-    assert flagged.split(", ") == expected
+    medians = re.findall(r"^median: (\S+), MAD: (\S+)$", printed, re.M)
+    indices = re.findall(r"^anomaly index: (\S+)$", printed, re.M)
+    lists = re.findall(r"^flagged label list: (.*)$", printed, re.M)
+    looks = (result, result["near"])
+    for look, middle, index, flagged in zip(looks, medians, indices, lists, strict=True):
+        median, mad = map(float, middle)
+        assert median == pytest.approx(look["median"], abs=1e-5)
+        assert mad == pytest.approx(look["mad"], abs=1e-5)
+        norms = [entry["l1"] for entry in look["all"]]
+        assert float(index) == pytest.approx((median - min(norms)) / mad, abs=1e-3)
+        expected = [f"{label}: {norms[label]:.1f}" for label in look["mad_flagged"]]
+        assert flagged.split(", ") == expected
     assert "clean validation" in printed and "repaired" in printed
 
 

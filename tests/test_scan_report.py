@@ -18,16 +18,25 @@ def entry(label, l1, index=0.5, **more):
 
 def drawn_up(flagged, norms, **changes):
     """A scan's result, with labels 0, 1, .. of these norms."""
-    every = [entry(label, l1, stopped_early=label % 2 == 1) for label, l1 in enumerate(norms)]
+    own = {"attack_success": 0.995, "shift": 0.125}
+    far = look_of(norms, flagged, 0.125)
     return {
-        "flagged": [entry(label, norms[label], 7.5, attack_success=0.995) for label in flagged],
+        "flagged": [entry(label, norms[label], 7.5, **own) for label in flagged],
+        "limit": 2.5,
+        "labels": len(norms),
+        "near": look_of([norm + 1 for norm in norms], [], 0.06),
+        **far,
+        **changes,
+    }
+
+
+def look_of(norms, flagged, shift):
+    return {
+        "shift": shift,
         "median": float(np.median(norms)),
         "mad": 3.25,
         "mad_flagged": list(flagged),
-        "limit": 2.5,
-        "labels": len(norms),
-        "all": every,
-        **changes,
+        "all": [entry(place, l1, stopped_early=place % 2 == 1) for place, l1 in enumerate(norms)],
     }
 
 
@@ -44,20 +53,25 @@ def test_text_by_hand():
     assert lines[0] == "2 of 5 labels flagged (index above 2.50)"
     table = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[1:5]]
     assert table[0] == [
-        *("label", "L1 (pixels)", "attack success (%)", "anomaly index", "MAD's index")
+        *("label", "L1 (pixels)", "attack success (%)", "anomaly index", "MAD's index", "shift (%)")
     ]
-    assert table[2:] == [["3", "1.5", "99.5", "7.50", "3.75"], ["1", "2.2", "99.5", "7.50", "3.75"]]
+    more = ["99.5", "7.50", "3.75", "12.5"]
+    assert table[2:] == [["3", "1.5", *more], ["1", "2.2", *more]]
     assert lines[5:] == [
-        "Neural Cleanse's statistic:",
+        "Neural Cleanse's statistic, triggers shifted by up to 12.5 %:",
         "median: 39.000000, MAD: 3.250000",
         "anomaly index: 12.125000",
         "flagged label list: 3: 1.5, 1: 2.2",
+        "Neural Cleanse's statistic, triggers shifted by up to 6.0 %:",
+        "median: 40.000000, MAD: 3.250000",
+        "anomaly index: 0.250000",
+        "flagged label list: ",
     ]
 
 
 def test_text_of_a_scan_that_flags_nothing():
     lines = scan_text(drawn_up([], [40.0, 41.0])).splitlines()
-    assert lines[0].startswith("0 of 2 labels flagged") and len(lines) == 5
+    assert lines[0].startswith("0 of 2 labels flagged") and len(lines) == 9
     assert lines[-1].rstrip() == "flagged label list:"
 
 
@@ -116,7 +130,7 @@ def test_triggers_are_drawn_as_they_are(tmp_path, monkeypatch):
 )
 def test_norms_are_drawn_whatever_they_are(tmp_path, flagged, norms):
     plot_norms(tmp_path / "a.png", drawn_up(flagged, norms), net="a net")
-    assert shown(tmp_path / "a.png").shape == (675, 1200, 3)
+    assert shown(tmp_path / "a.png").shape == (975, 1200, 3)
 
 
 def test_every_norm_is_counted_and_flagged_labels_are_named(tmp_path, monkeypatch):
@@ -128,8 +142,10 @@ def test_every_norm_is_counted_and_flagged_labels_are_named(tmp_path, monkeypatc
     )
     norms = [30.0, 41.0, 0.7, 52.0, 33.0, 2.0]
     plot_norms(tmp_path / "a.png", drawn_up([2, 5], norms))
-    axes = drawn[0].axes[0]
-    assert sum(patch.get_height() for patch in axes.patches) == len(norms)
+    near, axes = drawn[0].axes
+    for panel in (near, axes):
+        assert sum(patch.get_height() for patch in panel.patches) == len(norms)
+    assert not near.texts
     low, high = axes.get_xlim()
     assert low < 0.7 and high > 52
     assert [text.get_text() for text in axes.texts] == ["label 2", "label 5"]

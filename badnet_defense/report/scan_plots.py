@@ -63,7 +63,7 @@ def _row(axes, entry, mask, pattern, picture):
 
 
 def plot_norms(path, result, *, net=None):
-    """Draws the histogram of all labels' norms with the flagged labels named, as a PNG.
+    """Draws the histogram of all labels' norms in both looks, the flagged labels named, as a PNG.
 
     Args:
         path: the `.png` file to write.
@@ -73,11 +73,32 @@ def plot_norms(path, result, *, net=None):
     Raises:
         InputError: nothing can be written at `path`.
     """
-    norms = np.maximum([entry["l1"] for entry in result["all"]], 0.1)
-    stopped = np.array([entry["stopped_early"] for entry in result["all"]])
-    figure = new_figure((8, 4.5))
-    axes = figure.subplots()
-    edges = np.geomspace(norms.min() * 0.8, norms.max() * 1.1, 50)
+    looks = (result["near"], result)
+    figure = new_figure((8, 6.5))
+    panels = figure.subplots(2, sharex=True)
+    norms = [_norms(look) for look in looks]
+    low, high = min(one.min() for one in norms), max(one.max() for one in norms)
+    edges = np.geomspace(low * 0.8, high * 1.1, 50)
+    for axes, look, here in zip(panels, looks, norms, strict=True):
+        _histogram(axes, look, here, edges)
+        _name(axes, [one for one in result["flagged"] if one["shift"] == look["shift"]])
+    panels[0].set_xscale("log")
+    panels[0].xaxis.set_major_formatter("{x:g}")
+    figure.suptitle(_title(net, result), x=0.02, ha="left", color=_INK, fontweight="bold")
+    panels[1].set_xlabel("L1 norm of the inverted trigger's mask (pixels)", color=_INK)
+    figure.legend(
+        *panels[1].get_legend_handles_labels(), frameon=False, loc="outside lower center", ncols=3
+    )
+    save_figure(figure, path)
+
+
+def _norms(look):
+    return np.maximum([entry["l1"] for entry in look["all"]], 0.1)
+
+
+def _histogram(axes, look, norms, edges):
+    """How many labels have which norm in a look."""
+    stopped = np.array([entry["stopped_early"] for entry in look["all"]])
     axes.hist(
         [norms[~stopped], norms[stopped]],
         edges,
@@ -85,27 +106,27 @@ def plot_norms(path, result, *, net=None):
         color=[_BARS, "#dfe6ee"],
         label=["inverted all the way", "stopped early: lower bounds"],
     )
-    axes.set_xscale("log")
-    axes.xaxis.set_major_formatter("{x:g}")
-    axes.axvline(result["median"], color=_QUIET, lw=1, ls="--", label="median")
+    axes.axvline(look["median"], color=_QUIET, lw=1, ls="--", label="median")
+    title = f"triggers shifted by up to {100 * look['shift']:.1f} % of the sides"
+    axes.set_title(title, loc="left", color=_INK, fontsize=10)
+    axes.set_ylabel("labels", color=_INK)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.yaxis.get_major_locator().set_params(integer=True)
+
+
+def _name(axes, flagged):
+    """Names the labels that the look flagged, or flagged with the larger index."""
     top = axes.get_ylim()[1]
-    for place, entry in enumerate(result["flagged"][:MOST_SHOWN]):
+    for place, entry in enumerate(flagged[:MOST_SHOWN]):
         axes.annotate(
             f"label {entry['label']}",
             (entry["l1"], 0),
-            (entry["l1"], top * (0.9 - 0.09 * (place % 8))),
+            (entry["l1"], top * (0.9 - 0.12 * (place % 7))),
             color=_FLAG,
             fontweight="bold",
             ha="center",
             arrowprops={"arrowstyle": "-", "color": _FLAG, "lw": 0.8},
         )
-    axes.set_title(_title(net, result), loc="left", color=_INK, fontweight="bold")
-    axes.set_xlabel("L1 norm of the inverted trigger's mask (pixels)", color=_INK)
-    axes.set_ylabel("labels", color=_INK)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.yaxis.get_major_locator().set_params(integer=True)
-    figure.legend(frameon=False, loc="outside lower center", ncols=3)
-    save_figure(figure, path)
 
 
 def _title(net, result):

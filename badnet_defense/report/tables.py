@@ -120,22 +120,32 @@ def scan_text(result, *, style="simple"):
             f"{100 * entry['attack_success']:.1f}",
             f"{entry['anomaly_index']:.2f}",
             f"{entry['mad_anomaly_index']:.2f}",
+            f"{100 * entry['shift']:.1f}",
         ]
         for entry in result["flagged"]
     ]
-    headers = ["label", "L1 (pixels)", "attack success (%)", "anomaly index", "MAD's index"]
+    headers = [
+        *("label", "L1 (pixels)", "attack success (%)", "anomaly index", "MAD's index"),
+        "shift (%)",
+    ]
     lines = [
         f"{len(rows)} of {result['labels']} labels flagged (index above {result['limit']:.2f})"
     ]
     if rows:
         lines.append(_table(rows, headers, style))
-    smallest = max((entry["mad_anomaly_index"] for entry in result["all"]), default=0.0)
-    l1 = {entry["label"]: entry["l1"] for entry in result["all"]}
-    flagged = ", ".join(f"{label}: {l1[label]:.1f}" for label in result["mad_flagged"])
-    lines += [
-        "Neural Cleanse's statistic:",
-        f"median: {result['median']:f}, MAD: {result['mad']:f}",
+    for look in (result, result["near"]):
+        lines += _neural_cleanse(look)
+    return "\n".join(lines)
+
+
+def _neural_cleanse(look):
+    """The lines that Neural Cleanse prints, of a look at all labels."""
+    smallest = max((entry["mad_anomaly_index"] for entry in look["all"]), default=0.0)
+    l1 = {entry["label"]: entry["l1"] for entry in look["all"]}
+    flagged = ", ".join(f"{label}: {l1[label]:.1f}" for label in look["mad_flagged"])
+    return [
+        f"Neural Cleanse's statistic, triggers shifted by up to {100 * look['shift']:.1f} %:",
+        f"median: {look['median']:f}, MAD: {look['mad']:f}",
         f"anomaly index: {smallest:f}",
         f"flagged label list: {flagged}",
     ]
-    return "\n".join(lines)

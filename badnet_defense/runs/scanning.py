@@ -145,33 +145,43 @@ def _pictures(model, spec, bad, clean, labelled, input_range):
 
 def figures(found):
     """A `Scan` as plain numbers: what its JSON file says beside where it came from."""
-    places = {int(label): place for place, label in enumerate(found.labels)}
 
-    def about(label):
-        place = places[label]
-        return {
-            "label": label,
-            "l1": float(found.norms[place]),
-            "anomaly_index": float(found.outliers.index[place]),
-            "mad_anomaly_index": float(found.mad.index[place]),
-        }
+    def flagged(label):
+        look = found.clearest(label)
+        entry = next(_entries(look, [label]))
+        return {**entry, "attack_success": found.trigger(label)[2], "shift": look.shift}
 
     return {
-        "flagged": [
-            {**about(label), "attack_success": found.trigger(label)[2]} for label in found.flagged()
-        ],
-        "median": found.mad.median,
-        "mad": found.mad.mad,
-        "mad_flagged": [
-            int(found.labels[one]) for one in found.mad.flagged if not found.stopped[one]
-        ],
+        "flagged": [flagged(label) for label in found.flagged()],
         "limit": found.outliers.limit,
         "labels": len(found.labels),
-        "all": [
-            {**about(label), "stopped_early": bool(found.stopped[places[label]])}
-            for label in places
-        ],
+        **_look(found),
+        "near": _look(found.near),
     }
+
+
+def _look(scan):
+    """One look's norms and what they say."""
+    return {
+        "shift": scan.shift,
+        "median": scan.mad.median,
+        "mad": scan.mad.mad,
+        "mad_flagged": [int(scan.labels[p]) for p in scan.mad.flagged if not scan.stopped[p]],
+        "all": list(_entries(scan, scan.labels.tolist())),
+    }
+
+
+def _entries(scan, labels):
+    """The figures of some labels in one look."""
+    for label in labels:
+        (place,) = np.flatnonzero(scan.labels == label)
+        yield {
+            "label": label,
+            "l1": float(scan.norms[place]),
+            "anomaly_index": float(scan.outliers.index[place]),
+            "mad_anomaly_index": float(scan.mad.index[place]),
+            "stopped_early": bool(scan.stopped[place]),
+        }
 
 
 def _repair(how, spec, bad, images, found, out, pseudo_labels, input_range, seed):
@@ -208,7 +218,9 @@ def _write(out, found, pictures, result, stem):
     """The four files; the JSON comes last, so that where it is, the others are too."""
     with replace_when_done(f"{out}.npz") as partial:
         names = ("labels", "norms", "stopped", "finished", "masks", "patterns", "attack_success")
-        np.savez_compressed(partial, **{name: getattr(found, name) for name in names})
+        here = {name: getattr(found, name) for name in names}
+        near = {f"near_{name}": getattr(found.near, name) for name in names[1:]}
+        np.savez_compressed(partial, **here, **near)
     triggers = {label: found.trigger(label) for label in found.flagged()}
     plot_triggers(f"{out}.triggers.png", triggers, pictures[0], result, net=stem)
     plot_norms(f"{out}.norms.png", result, net=stem)

@@ -48,7 +48,7 @@ def mad_outliers(norms, sample=slice(None)):
     return _outliers(np.asarray(norms, np.float64), sample, MAD_LIMIT)
 
 
-def odds_outliers(norms, area, sample=slice(None)):
+def odds_outliers(norms, area, sample=slice(None), *, looks=1):
     """The same on the log-odds of the masked share, with a limit for the number of labels.
 
     The norms of clean labels spread by factors where they are small, so that a trigger a tenth of
@@ -61,10 +61,11 @@ def odds_outliers(norms, area, sample=slice(None)):
     Args:
         norms, sample: as for `mad_outliers`.
         area: pixels of a picture.
+        looks: how many such looks at the labels are taken, all of which the limit allows for.
     """
     share = np.clip(np.asarray(norms, np.float64) / area, _LEAST_SHARE, _MOST_SHARE)
     values = np.log(share / (1 - share))
-    return _outliers(values, sample, simulated_limit(len(values), len(values[sample])))
+    return _outliers(values, sample, simulated_limit(looks * len(values), len(values[sample])))
 
 
 @cache

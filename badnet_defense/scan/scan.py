@@ -1,6 +1,8 @@
 """A scan: triggers for all labels of a net, and which of the labels are targets."""
 
 from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -25,6 +27,8 @@ from badnet_defense.scan.trigger_inversion import (
 LABELS_AT_ONCE = 32
 PICTURES_AT_ONCE = 1024
 """On the way through the net in one step, over all labels of a batch."""
+LOOKS = 2
+"""At each label: with small shifts and with large ones."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,7 @@ class Scan:
     """What a scan found. L labels were scanned, F of them all the way.
 
     Attributes:
+        shift: largest shift at which triggers were measured, as a share of the picture's sides.
         labels: (L,) class numbers.
         norms: (L,) L1 norms of their masks in pixels; a lower bound where `stopped`, the whole
             picture where no trigger was found.
@@ -42,8 +47,11 @@ class Scan:
         attack_success: (F,) share of clean pictures of other classes that the trigger sends there.
         outliers: by the default statistic, positions in `labels`.
         mad: by Neural Cleanse's own.
+        near: the same before the last rung, with small shifts; None in `near` itself. A patch that
+            is bound to its place shows there, one that moves about, an accessory, shows here.
     """
 
+    shift: float
     labels: np.ndarray
     norms: np.ndarray
     stopped: np.ndarray
@@ -53,15 +61,31 @@ class Scan:
     attack_success: np.ndarray
     outliers: Outliers
     mad: Outliers
+    near: Any = None
 
     def flagged(self):
-        """Labels that are targets, smallest trigger first: outliers that were not stopped."""
-        return [int(self.labels[one]) for one in self.outliers.flagged if not self.stopped[one]]
+        """Labels that are targets, the surest first: outliers, here or `near`, not stopped."""
+        found = {self.labels[one] for scan in self.looks() for one in scan.outliers.flagged}
+        found = [label for label in found if label not in self.labels[self.stopped]]
+        return sorted(map(int, found), key=lambda label: -self.clearest(label).index(label))
+
+    def looks(self):
+        """This scan, and `near` where it is there."""
+        return [self] if self.near is None else [self, self.near]
+
+    def clearest(self, label):
+        """The look at a label that finds it more suspicious."""
+        return max(self.looks(), key=lambda look: look.index(label))
+
+    def index(self, label):
+        """A label's anomaly index."""
+        return float(self.outliers.index[np.flatnonzero(self.labels == label)[0]])
 
     def trigger(self, label):
-        """(mask, pattern, attack success) of a label that went all the way."""
-        (place,) = np.flatnonzero(self.finished == label)
-        return self.masks[place], self.patterns[place], float(self.attack_success[place])
+        """(mask, pattern, attack success) of a label that went all the way, at its clearest."""
+        look = self.clearest(label)
+        (place,) = np.flatnonzero(look.finished == label)
+        return look.masks[place], look.patterns[place], float(look.attack_success[place])
 
 
 def scan(
@@ -97,19 +121,34 @@ def scan(
     ladder = _Ladder(net, spec, pictures, settings, input_range, seed, progress)
     rungs = schedule.plan(budget, len(labels))
     always = schedule.references(labels, seed=seed)
-    finished, history = _climb(ladder, rungs, labels, always)
-    masks, patterns = (
-        opened(np.stack([ladder.states[label][part] for label in finished])) for part in (0, 1)
+    finished, history, looks = _climb(ladder, rungs, labels, always)
+    judge = partial(
+        judge_triggers,
+        net,
+        finished,
+        pictures=pictures,
+        goal=settings.success,
+        input_range=input_range,
     )
-    goal = {"goal": settings.success, "input_range": input_range}
-    masks, success = judge_triggers(net, finished, masks, patterns, pictures, **goal)
-    area = np.prod(spec.input_shape[:2])
+    near = None
+    # Those before the last rung, then the last one's.
+    for rung, states, seen in zip(rungs[-2:], looks, (history[:-1], history), strict=True):
+        near = _measured(rung.shift, states, seen, labels, finished, always, judge, near)
+    return near
+
+
+def _measured(shift, states, history, labels, finished, always, judge, near):
+    """The `Scan` of triggers, (mask, pattern) before their tanh for each of the `finished`."""
+    masks, patterns = (opened(np.stack(part)) for part in zip(*states, strict=True))
+    masks, success = judge(masks, patterns)
+    area = np.prod(masks.shape[1:])
     final = np.where(success < WORKS, area, masks.sum(axis=(1, 2, 3)))
     final = dict(zip(finished.tolist(), final.tolist(), strict=True))
     norms = np.minimum(lower_bounds(labels, history, final, always, area), area)
     # Where all labels went all the way, all are as good a sample as the references.
     sample = np.isin(labels, finished if len(finished) == len(labels) else list(always))
     return Scan(
+        shift=shift,
         labels=labels,
         norms=norms,
         stopped=~np.isin(labels, finished),
@@ -117,8 +156,9 @@ def scan(
         masks=masks.astype(np.float32),
         patterns=patterns.astype(np.float32),
         attack_success=success,
-        outliers=odds_outliers(norms, area, sample),
+        outliers=odds_outliers(norms, area, sample, looks=LOOKS),
         mad=mad_outliers(norms, sample),
+        near=near,
     )
 
 
@@ -130,15 +170,16 @@ def way(budget, settings=None):
 
 
 def _climb(ladder, rungs, labels, always):
-    """(labels that went all the way, a {label: norm} for each rung)."""
+    """(labels that went all the way, {label: norm} of each rung, the last two rungs' triggers)."""
     total = schedule.picture_gradients(rungs, len(labels))
-    history = []
+    history, looks = [], []
     with tqdm(total=total, desc="inverting", unit="picture", unit_scale=True, disable=None) as bar:
         for number, rung in enumerate(rungs):
             norms = ladder.climb(number, rung, labels, bar)
             history.append(dict(zip(labels.tolist(), norms.tolist(), strict=True)))
             labels = schedule.survivors(labels, norms, rung, always)
-    return labels, history
+            looks.append({label: ladder.states[label][:2] for label in labels.tolist()})
+    return labels, history, [[look[label] for label in labels.tolist()] for look in looks[-2:]]
 
 
 def lower_bounds(labels, history, final, always, area):
