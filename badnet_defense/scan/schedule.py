@@ -52,8 +52,14 @@ class Rung:
 
 
 BUDGETS = {
-    "fast": (Rung(30, 8, 0.25), Rung(30, 8, 0.25), Rung(60, 16, 0.25), Rung(100, 32, shift=FAR)),
-    "full": (Rung(60, 8), Rung(60, 16), Rung(150, 32, shift=FAR)),
+    "fast": (
+        Rung(30, 8, 0.25),
+        Rung(30, 8, 0.25),
+        Rung(60, 16, 0.25),
+        Rung(60, 32),
+        Rung(60, 32, shift=FAR),
+    ),
+    "full": (Rung(60, 8), Rung(60, 16), Rung(120, 32), Rung(120, 32, shift=FAR)),
 }
 
 
