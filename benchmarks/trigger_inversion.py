@@ -54,21 +54,19 @@ def fastest(rounds):
 def ours(spec, pictures):
     """Picture-gradients a second of a scan's step, 32 labels x 16 pictures, drawn as scans do."""
     from badnet_defense.nets.graph import without_softmax
-    from badnet_defense.scan.schedule import BUDGETS
+    from badnet_defense.scan.schedule import Rung
     from badnet_defense.scan.trigger_inversion import Inversion, compiled_step, new_triggers
 
     settings = Inversion()
     step = compiled_step(build(without_softmax(spec)), settings)
-    most = np.array(BUDGETS["fast"][-1].reach(spec.input_shape[:2]))
+    rung = Rung(BATCHES, PICTURES)
     labels = np.arange(min(LABELS, spec.classes), dtype=np.int32)
     rng = np.random.default_rng(0)
 
     def steps():
         triggers = new_triggers(labels, spec.input_shape, settings)
-        for _ in range(BATCHES):
-            shown = pictures[rng.choice(len(pictures), PICTURES, False)].astype(np.float32) / 255
-            offset = rng.integers(-most, most + 1).astype(np.int32)
-            triggers = step(triggers, labels, shown, offset)
+        for _ in range(rung.steps):
+            triggers = step(triggers, labels, *rung.batch(pictures, rng))
             np.min(triggers.waited)
 
     return len(labels) * PICTURES * BATCHES / fastest([steps] * (1 + ROUNDS))

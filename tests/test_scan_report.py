@@ -33,6 +33,7 @@ def drawn_up(flagged, norms, **changes):
 def look_of(norms, flagged, shift):
     return {
         "shift": shift,
+        "blur": 0.05 if shift > 0.1 else 0.0,
         "median": float(np.median(norms)),
         "mad": 3.25,
         "mad_flagged": list(flagged),
@@ -58,11 +59,11 @@ def test_text_by_hand():
     more = ["99.5", "7.50", "3.75", "12.5"]
     assert table[2:] == [["3", "1.5", *more], ["1", "2.2", *more]]
     assert lines[5:] == [
-        "Neural Cleanse's statistic, triggers shifted by up to 12.5 %:",
+        "Neural Cleanse's statistic, smooth triggers shifted by up to 12.5 % of the sides:",
         "median: 39.000000, MAD: 3.250000",
         "anomaly index: 12.125000",
         "flagged label list: 3: 1.5, 1: 2.2",
-        "Neural Cleanse's statistic, triggers shifted by up to 6.0 %:",
+        "Neural Cleanse's statistic, sharp triggers shifted by up to 6.0 % of the sides:",
         "median: 40.000000, MAD: 3.250000",
         "anomaly index: 0.250000",
         "flagged label list: ",

@@ -6,11 +6,13 @@ import pytest
 from badnet_defense.scan import schedule
 from badnet_defense.scan.scan import lower_bounds
 from badnet_defense.scan.schedule import (
+    BLUR,
     BUDGETS,
     FAR,
     NEAR,
     Rung,
     kept,
+    pixels,
     plan,
     references,
     sizes,
@@ -164,20 +166,32 @@ def test_a_reference_that_is_a_target_says_nothing_about_the_others():
     assert bounds[11] == pytest.approx(36) and bounds[10] == 1
 
 
-def test_reach_is_a_share_of_the_sides():
-    assert Rung(1, 1, shift=0.125).reach((48, 32)) == (6, 4)
-    assert Rung(1, 1, shift=0.0).reach((32, 32)) == (0, 0)
+def test_pixels_are_a_share_of_the_sides():
+    assert pixels(0.125, (48, 32)) == (6, 4)
+    assert pixels(0.0, (32, 32)) == (0, 0)
 
 
-def test_the_last_two_rungs_look_alike_but_for_their_shifts():
-    """So that all labels that go all the way are seen with small and with large shifts."""
+def test_the_last_two_rungs_look_alike_but_for_shifts_and_smoothness():
+    """So that all labels that go all the way are seen in both ways."""
     for budget in BUDGETS.values():
         assert [rung.shift for rung in budget] == [NEAR] * (len(budget) - 1) + [FAR]
+        assert [rung.blur for rung in budget] == [0] * (len(budget) - 1) + [BLUR]
         near, far = budget[-2:]
         assert near.keep == 1 and (near.steps, near.pictures) == (far.steps, far.pictures)
 
 
-def test_pictures_are_shared_out_among_places():
-    assert Rung(1, 32).groups(1000) == (4, 8)
-    assert Rung(1, 32).groups(30) == (4, 7)
-    assert Rung(1, 32).groups(3) == (3, 1)
+@pytest.mark.parametrize(("there", "groups"), [(100, (4, 8)), (30, (4, 7)), (3, (3, 1))])
+def test_pictures_are_shared_out_among_places(there, groups):
+    pictures = np.arange(there, dtype=np.uint8)[:, None, None, None] * np.ones((1, 16, 8, 1), int)
+    shown, offsets = Rung(1, 32, shift=0.25).batch(pictures, np.random.default_rng(0))
+    assert shown.shape == (*groups, 16, 8, 1) and shown.dtype == np.float32
+    drawn = np.rint(shown[..., 0, 0, 0] * 255).ravel()
+    assert len(set(drawn)) == len(drawn) and (drawn < there).all()
+    assert offsets.shape == (groups[0], 2) and offsets.dtype == np.int32
+
+
+def test_all_offsets_within_reach_are_drawn():
+    rng, pictures = np.random.default_rng(0), np.zeros((4, 16, 8, 1), np.uint8)
+    offsets = np.concatenate([Rung(1, 4, shift=0.25).batch(pictures, rng)[1] for _ in range(500)])
+    places = {(down, right) for down in range(-4, 5) for right in range(-2, 3)}
+    assert {tuple(one) for one in offsets.tolist()} == places

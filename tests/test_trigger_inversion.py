@@ -406,3 +406,52 @@ def test_net_is_asked_as_it_answers_pictures():
         np.testing.assert_array_equal(one, other)
     expected = plain_step(model, of_label(on_their_way(), 1), 0, pictures, offsets, SETTINGS)
     assert_close(of_label(first, 1), expected, rtol=2e-3, atol=2e-5)
+
+
+def plain_mean(array, down, right):
+    """(h, w, c), each pixel the mean of those at most so far away that are there."""
+    result = np.zeros_like(array)
+    for row in range(array.shape[0]):
+        for column in range(array.shape[1]):
+            rows = slice(max(row - down, 0), row + down + 1)
+            columns = slice(max(column - right, 0), column + right + 1)
+            result[row, column] = array[rows, columns].mean(axis=(0, 1))
+    return result
+
+
+def test_smooth_triggers_are_means_of_what_is_around():
+    array = np.random.default_rng(0).normal(size=(2, *SHAPE)).astype(np.float32)
+    found = opened(array, (1, 2))
+    for place in range(2):
+        expected = plain_mean((np.tanh(array[place]) + 1) / 2, 1, 2)
+        np.testing.assert_allclose(found[place], expected, rtol=1e-5)
+    np.testing.assert_array_equal(opened(np.full_like(array, 50.0), (1, 2)), np.ones_like(array))
+
+
+def test_a_step_judges_smooth_triggers_as_they_are_stamped(model):
+    """Norms and hits are those of the smoothed triggers, and a step makes their loss smaller."""
+    smooth = compiled_step(model, SETTINGS, blur=(2, 1))
+    pictures, offsets = pictures_of(1), np.zeros((2, 2), np.int32)
+    triggers = on_their_way()._replace(
+        met=np.ones(len(LABELS), bool),
+        best_norm=np.full(len(LABELS), 1e4, np.float32),
+        waited=np.zeros(len(LABELS), np.float32),
+        cost=np.zeros(len(LABELS), np.float32),
+    )
+    found = smooth(triggers, LABELS, pictures, offsets)
+
+    def losses(state):
+        masks, patterns = opened(state.mask, (2, 1)), opened(state.pattern, (2, 1))
+        shown = pictures.reshape(-1, *SHAPE)
+        stamped = [shown * (1 - m) + m * p for m, p in zip(masks, patterns, strict=True)]
+        logits = np.stack([model(one).numpy() for one in stamped])
+        hits = (logits.argmax(axis=-1) == LABELS[:, None]).mean(axis=1)
+        own = np.take_along_axis(logits, LABELS[:, None, None], axis=2)[..., 0]
+        return (tf.reduce_logsumexp(logits, axis=-1).numpy() - own).mean(axis=1), hits, masks
+
+    before, hits, masks = losses(triggers)
+    np.testing.assert_array_equal(found.met, hits >= SETTINGS.success)
+    norms = np.where(found.met, masks.sum(axis=(1, 2, 3)), 1e4)
+    np.testing.assert_allclose(found.best_norm, norms, rtol=1e-5)
+    assert found.met.numpy().any()
+    assert (losses(found)[0] < before)[before > 0.1].all()

@@ -3,6 +3,7 @@
 import numpy as np
 
 from badnet_defense.report.figures import new_figure, save_figure
+from badnet_defense.report.tables import look_name
 
 _INK, _BARS, _FLAG, _QUIET = "#222222", "#9bb7d4", "#c1440e", "#777777"
 MOST_SHOWN = 12
@@ -107,8 +108,7 @@ def _histogram(axes, look, norms, edges):
         label=["inverted all the way", "stopped early: lower bounds"],
     )
     axes.axvline(look["median"], color=_QUIET, lw=1, ls="--", label="median")
-    title = f"triggers shifted by up to {100 * look['shift']:.1f} % of the sides"
-    axes.set_title(title, loc="left", color=_INK, fontsize=10)
+    axes.set_title(look_name(look), loc="left", color=_INK, fontsize=10)
     axes.set_ylabel("labels", color=_INK)
     axes.spines[["top", "right"]].set_visible(False)
     axes.yaxis.get_major_locator().set_params(integer=True)

@@ -138,13 +138,19 @@ def scan_text(result, *, style="simple"):
     return "\n".join(lines)
 
 
+def look_name(look):
+    """How a look of a scan's result measured its triggers."""
+    kind = "smooth" if look["blur"] else "sharp"
+    return f"{kind} triggers shifted by up to {100 * look['shift']:.1f} % of the sides"
+
+
 def _neural_cleanse(look):
     """The lines that Neural Cleanse prints, of a look at all labels."""
     smallest = max((entry["mad_anomaly_index"] for entry in look["all"]), default=0.0)
     l1 = {entry["label"]: entry["l1"] for entry in look["all"]}
     flagged = ", ".join(f"{label}: {l1[label]:.1f}" for label in look["mad_flagged"])
     return [
-        f"Neural Cleanse's statistic, triggers shifted by up to {100 * look['shift']:.1f} %:",
+        f"Neural Cleanse's statistic, {look_name(look)}:",
         f"median: {look['median']:f}, MAD: {look['mad']:f}",
         f"anomaly index: {smallest:f}",
         f"flagged label list: {flagged}",

@@ -164,6 +164,7 @@ def _look(scan):
     """One look's norms and what they say."""
     return {
         "shift": scan.shift,
+        "blur": scan.blur,
         "median": scan.mad.median,
         "mad": scan.mad.mad,
         "mad_flagged": [int(scan.labels[p]) for p in scan.mad.flagged if not scan.stopped[p]],

@@ -1,7 +1,7 @@
 """A scan: triggers for all labels of a net, and which of the labels are targets."""
 
 from dataclasses import asdict, dataclass
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -36,7 +36,7 @@ class Scan:
     """What a scan found. L labels were scanned, F of them all the way.
 
     Attributes:
-        shift: largest shift at which triggers were measured, as a share of the picture's sides.
+        shift, blur: how triggers were measured (`schedule.Rung`).
         labels: (L,) class numbers.
         norms: (L,) L1 norms of their masks in pixels; a lower bound where `stopped`, the whole
             picture where no trigger was found.
@@ -47,11 +47,12 @@ class Scan:
         attack_success: (F,) share of clean pictures of other classes that the trigger sends there.
         outliers: by the default statistic, positions in `labels`.
         mad: by Neural Cleanse's own.
-        near: the same before the last rung, with small shifts; None in `near` itself. A patch that
-            is bound to its place shows there, one that moves about, an accessory, shows here.
+        near: the same before the last rung, with small shifts and sharp triggers; None in `near`
+            itself.
     """
 
     shift: float
+    blur: float
     labels: np.ndarray
     norms: np.ndarray
     stopped: np.ndarray
@@ -133,13 +134,14 @@ def scan(
     near = None
     # Those before the last rung, then the last one's.
     for rung, states, seen in zip(rungs[-2:], looks, (history[:-1], history), strict=True):
-        near = _measured(rung.shift, states, seen, labels, finished, always, judge, near)
+        near = _measured(rung, states, seen, labels, finished, always, judge, near)
     return near
 
 
-def _measured(shift, states, history, labels, finished, always, judge, near):
+def _measured(rung, states, history, labels, finished, always, judge, near):
     """The `Scan` of triggers, (mask, pattern) before their tanh for each of the `finished`."""
-    masks, patterns = (opened(np.stack(part)) for part in zip(*states, strict=True))
+    blur = schedule.pixels(rung.blur, states[0][0].shape[:2])
+    masks, patterns = (opened(np.stack(part), blur) for part in zip(*states, strict=True))
     masks, success = judge(masks, patterns)
     area = np.prod(masks.shape[1:])
     final = np.where(success < WORKS, area, masks.sum(axis=(1, 2, 3)))
@@ -148,7 +150,8 @@ def _measured(shift, states, history, labels, finished, always, judge, near):
     # Where all labels went all the way, all are as good a sample as the references.
     sample = np.isin(labels, finished if len(finished) == len(labels) else list(always))
     return Scan(
-        shift=shift,
+        shift=rung.shift,
+        blur=rung.blur,
         labels=labels,
         norms=norms,
         stopped=~np.isin(labels, finished),
@@ -214,7 +217,7 @@ class _Ladder:
     """Carries the labels' triggers from rung to rung, batch by batch."""
 
     def __init__(self, net, spec, pictures, settings, input_range, seed, progress):
-        self.step = compiled_step(net, settings, input_range=input_range)
+        self.compiled = cache(partial(compiled_step, net, settings, input_range=input_range))
         self.shape, self.pictures, self.settings = spec.input_shape, pictures, settings
         self.seed, self.progress = seed, progress
         self.most = pictures_at_once(call_shapes(spec), PICTURES_AT_ONCE)
@@ -238,27 +241,27 @@ class _Ladder:
     def _invert(self, number, rung, labels):
         """A unit of work: the rung's steps for a batch of labels, on pictures of its seed."""
         rng = np.random.default_rng((self.seed, 2, number))
-        most = np.array(rung.reach(self.shape[:2]))
-        places, each = rung.groups(len(self.pictures))
         triggers = self._start(labels)
         targets = labels.astype(np.int32)
+        step = self.compiled(blur=schedule.pixels(rung.blur, self.shape[:2]))
         for _ in range(rung.steps):
-            chosen = rng.choice(len(self.pictures), (places, each), False)
-            offsets = rng.integers(-most, most + 1, (places, 2)).astype(np.int32)
-            shown = self.pictures[chosen].astype(np.float32) / np.float32(255)
-            triggers = self.step(triggers, targets, shown, offsets)
+            triggers = step(triggers, targets, *rung.batch(self.pictures, rng))
             if np.min(triggers.waited) >= self.settings.patience:
                 break
-        found = np.isfinite(triggers.best_norm)[:, None, None, None]
-        mask = np.where(found, triggers.best_mask, triggers.mask)
-        # Where no trigger was found yet, the norm so far still says who comes first.
-        missing = np.where(found[:, 0, 0, 0], 0, np.prod(self.shape[:2]))
-        return {
-            "mask": mask,
-            "pattern": np.where(found, triggers.best_pattern, triggers.pattern),
-            "cost": np.asarray(triggers.cost),
-            "norm": opened(mask).sum(axis=(1, 2, 3)) + missing,
+        norm, area = np.asarray(triggers.best_norm), np.prod(self.shape[:2])
+        found = np.isfinite(norm)
+        parts = {
+            name: np.where(
+                found[:, None, None, None],
+                getattr(triggers, f"best_{name}"),
+                getattr(triggers, name),
+            )
+            for name in ("mask", "pattern")
         }
+        # Where no trigger was found yet, the norm so far still says who comes first.
+        so_far = area + opened(parts["mask"]).sum(axis=(1, 2, 3))
+        norm = np.where(found, norm, so_far)
+        return {**parts, "cost": np.asarray(triggers.cost), "norm": norm}
 
     def _start(self, labels):
         if labels[0] not in self.states:

@@ -14,12 +14,13 @@ LEAST = 32
 REFERENCES = 64
 """Labels drawn at random that go all the way, however large their triggers look."""
 
-NEAR, FAR = 0.06, 0.125
-"""Shifts of a trigger: small ones while it is found, large ones where it is measured.
+NEAR, FAR, BLUR = 0.06, 0.125, 0.05
+"""Shifts of a trigger: small ones while it is found and first measured, then large ones, under which
+it is smooth as well, each pixel the mean of those within `BLUR` of the sides.
 
-A real trigger bears them, since nets answer to an accessory wherever it sits about right; other
-labels' patterns, adversarial noise, have to grow by them, so that large triggers stand out, too."""
-
+A patch shows in the first look. An accessory bears both, since nets answer to it wherever it sits
+about right, and since it is of one piece; other labels' patterns, adversarial noise, have to grow,
+so that large triggers stand out, too."""
 PLACES = 4
 """Where triggers are stamped at a step. With one place a lucky one passes for success."""
 
@@ -33,22 +34,36 @@ class Rung:
         pictures: at each step, the same for all labels.
         keep: share of the labels that go on, those with the smallest norms; 1 on the last rung.
         shift: largest shift of the stamped trigger, as a share of the picture's sides.
+        blur: how far to each side it is smoothed, as a share of them.
     """
 
     steps: int
     pictures: int
     keep: float = 1.0
     shift: float = NEAR
+    blur: float = 0.0
 
-    def reach(self, sides):
-        """(down, right): the largest shifts in whole pixels on pictures of (h, w)."""
-        return tuple(int(self.shift * side) for side in sides)
+    def batch(self, pictures, rng):
+        """What a step is taken on: pictures in groups, and where each group is stamped.
 
-    def groups(self, there):
-        """(places, pictures at each) at every step, where so many pictures are there."""
-        at_once = min(self.pictures, there)
+        Args:
+            pictures: (m, h, w, c) to draw from, pixels 0-255.
+            rng: NumPy generator.
+
+        Returns:
+            (`float32` (g, n, h, w, c) in [0, 1], offsets `int32` (g, 2)).
+        """
+        at_once = min(self.pictures, len(pictures))
         places = min(PLACES, at_once)
-        return places, at_once // places
+        chosen = rng.choice(len(pictures), (places, at_once // places), False)
+        most = np.array(pixels(self.shift, pictures.shape[1:3]))
+        offsets = rng.integers(-most, most + 1, (places, 2)).astype(np.int32)
+        return pictures[chosen].astype(np.float32) / np.float32(255), offsets
+
+
+def pixels(share, sides):
+    """(down, right): a share of the sides (h, w) in whole pixels."""
+    return tuple(int(share * side) for side in sides)
 
 
 BUDGETS = {
@@ -57,9 +72,9 @@ BUDGETS = {
         Rung(30, 8, 0.25),
         Rung(60, 16, 0.25),
         Rung(60, 32),
-        Rung(60, 32, shift=FAR),
+        Rung(60, 32, shift=FAR, blur=BLUR),
     ),
-    "full": (Rung(60, 8), Rung(60, 16), Rung(120, 32), Rung(120, 32, shift=FAR)),
+    "full": (Rung(60, 8), Rung(60, 16), Rung(120, 32), Rung(120, 32, shift=FAR, blur=BLUR)),
 }
 
 

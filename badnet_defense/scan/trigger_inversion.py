@@ -8,6 +8,8 @@ S&P 2019. Departures from it, each for speed or for sharper scores:
   pictures (expectation over transformations, Athalye et al., ICML 2018). A real trigger still works
   there, since it was trained on faces that are never quite in place; a pattern of adversarial noise
   does not, and has to grow.
+- Masks and patterns may be smoothed before they are stamped, as worn things are and adversarial
+  noise is not (what TABOR, Guo et al. 2019, asks of its masks by a penalty).
 - The weight of the mask's norm changes a little at every step, up where the goal is met and down
   where it is not, instead of by half after some epochs.
 """
@@ -107,18 +109,32 @@ def restarted(mask, pattern, cost):
     )
 
 
-def opened(array):
-    """Masks or patterns as they are stamped, in [0, 1], from those before their tanh."""
-    return (np.tanh(array) + 1) / 2
+def opened(array, blur=(0, 0)):
+    """Masks or patterns as they are stamped, in [0, 1], from those before their tanh.
+
+    Args:
+        array: (L, h, w, c).
+        blur: as for `compiled_step`.
+    """
+    return np.asarray(_smoothed((np.tanh(array) + 1) / 2, blur))
 
 
-def compiled_step(net, settings, *, input_range=UNIT):
+def _smoothed(array, blur):
+    """(L, h, w, c) with each pixel the mean of those around it that are there."""
+    import tensorflow as tf
+
+    size = [2 * pixels + 1 for pixels in blur]
+    return array if size == [1, 1] else tf.nn.avg_pool2d(array, size, 1, "SAME")
+
+
+def compiled_step(net, settings, *, blur=(0, 0), input_range=UNIT):
     """One step of Adam for many labels at once, as a compiled function.
 
     Args:
         net: `keras.Model`, pictures (n, h, w, c) in `input_range` -> logits (n, classes). Logits,
             not probabilities: a sure net's softmax has no gradient left.
         settings: an `Inversion`.
+        blur: (down, right), pixels to each side that masks and patterns are smoothed over.
         input_range: the net's range.
 
     Returns:
@@ -148,7 +164,9 @@ def compiled_step(net, settings, *, input_range=UNIT):
         targets = tf.repeat(labels[:, None], tf.reduce_prod(tf.shape(pictures)[:2]), axis=1)
         with tf.GradientTape() as tape:
             tape.watch([triggers.mask, triggers.pattern])
-            mask, pattern = (tf.tanh(triggers[index]) / 2 + 0.5 for index in (0, 1))
+            mask, pattern = (
+                _smoothed(tf.tanh(triggers[index]) / 2 + 0.5, blur) for index in (0, 1)
+            )
             logits = logits_of(mask, pattern, pictures, offsets)
             losses = tf.nn.sparse_softmax_cross_entropy_with_logits(targets, logits)
             norm = tf.reduce_sum(mask, axis=(1, 2, 3))

@@ -1,0 +1,141 @@
+"""Repairs scanned nets with the triggers that their scans found, and judges both ways.
+
+Run as `python3 benchmarks/scan_repairs.py demo`, `.. signs` or `.. real SHARED_DATA`, after scans
+that wrote `results/scan/<kind>_<net>.json` and `.npz` (docs/results.md). Only clean pictures are
+used to repair: the demo's and the signs' validation data, and for the real nets other people's
+faces with the nets' own answers as labels. Clean test and triggered pictures only judge.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+from real_nets import TARGETS, pictures_by_trigger
+from tabulate import tabulate
+
+from badnet_defense import console
+
+SIGNS = {
+    "square": {"square_square": 33},
+    "two": {"two_yellow": 7, "two_checks": 25},
+}
+
+
+def demo():
+    """(net's name, its file, clean pictures' file, {name: (pictures, labels or target)})."""
+    from badnet_defense.demo import POISONED_FILES
+
+    test = _read("data/clean_test_data.h5")
+    for name, targets in TARGETS.items():
+        judged = {"clean": (test.pictures, test.labels)}
+        for file, (trigger, target) in POISONED_FILES.items():
+            if targets.get(trigger) == target:
+                judged[trigger] = (_read(f"data/{file}").pictures, target)
+        yield name, f"models/{name}_bd_net.h5", "data/clean_validation_data.h5", judged
+
+
+def signs():
+    """The same for the traffic signs' nets."""
+    folder = Path("results/signs")
+    test = _read(folder / "clean_test_data.h5")
+    for name, triggers in SIGNS.items():
+        judged = {"clean": (test.pictures, test.labels)}
+        for trigger, target in triggers.items():
+            file = folder / f"signs_{trigger}_poisoned_data.h5"
+            judged[trigger] = (_read(file).pictures, target)
+        model = folder / f"signs_{name}_bd_net.h5"
+        yield name, model, folder / "clean_validation_data.h5", judged
+
+
+def real(data):
+    """The same for the challenge's nets, judged on the real pictures in the shared data."""
+    pictures = pictures_by_trigger(data / "csaw_pictures", (55, 47, 3))
+    shown, labels = pictures["clean"]
+    for name, targets in TARGETS.items():
+        judged = {"clean": (shown[labels >= 0], labels[labels >= 0])}
+        judged |= {trigger: (pictures[trigger][0], target) for trigger, target in targets.items()}
+        yield name, data / f"csaw_nets/{name}_bd_net.h5", data / "faces/public_faces.h5", judged
+
+
+def _read(path):
+    from badnet_defense.data import read_images
+
+    return read_images(path)
+
+
+def repairs(kind, name, model, clean):
+    """(bad net, {way: repaired net}, flagged labels) by what the scan of the net found."""
+    from badnet_defense.nets import build, read_net
+    from badnet_defense.repair.pseudo_labels import pseudo_labelled
+    from badnet_defense.repair.trigger_pruning import prune_by_triggers
+    from badnet_defense.repair.unlearning import unlearn
+
+    spec, images, targets = read_net(model), _read(clean), None
+    bad = build(spec)
+    if kind == "real":
+        images, targets = pseudo_labelled(bad, images)
+    triggers = found_triggers(Path(f"results/scan/{kind}_{name}"))
+    if not triggers:
+        return bad, {}, []
+    pruned, report = prune_by_triggers(spec, images, triggers)
+    unlearnt, _ = unlearn(spec, images, triggers, targets=targets)
+    ways = {f"prune ({report.removed} channels)": pruned, "unlearn": unlearnt}
+    ways = {way: build(net) for way, net in ways.items()}
+    return bad, ways, [label for label, *_ in triggers]
+
+
+def found_triggers(stem):
+    """[(label, mask, pattern)] of the labels that a scan flagged."""
+    entries = json.loads(stem.with_suffix(".json").read_text("utf-8"))
+    near = entries["near"]["shift"]
+    with np.load(stem.with_suffix(".npz")) as arrays:
+        found = []
+        for entry in entries["flagged"]:
+            look = "near_" if entry["shift"] == near else ""
+            place = np.flatnonzero(arrays[f"{look}finished"] == entry["label"])[0]
+            parts = (arrays[f"{look}{part}"][place] for part in ("masks", "patterns"))
+            found.append((entry["label"], *parts))
+        return found
+
+
+def rows(name, bad, ways, flagged, judged):
+    """Lines of the table: the bad net, and each way alone and with the guard."""
+    from badnet_defense.nets import predict_labels
+
+    before = {part: predict_labels(bad, pictures) for part, (pictures, _) in judged.items()}
+    stages = {"bad net": before}
+    for way, net in ways.items():
+        after = {part: predict_labels(net, pictures) for part, (pictures, _) in judged.items()}
+        stages[way] = after
+        stages[f"{way}, guard"] = {
+            part: np.where(before[part] == after[part], after[part], -1) for part in judged
+        }
+    for stage, answers in stages.items():
+        rates = {part: np.mean(answers[part] == judged[part][1]) for part in judged}
+        triggers = ", ".join(f"{t} {100 * r:.1f}" for t, r in rates.items() if t != "clean")
+        yield [name, flagged, stage, f"{100 * rates['clean']:.1f}", triggers or "none published"]
+
+
+def main():
+    """Prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("kind", choices=("demo", "signs", "real"))
+    parser.add_argument("data", type=Path, nargs="?", help="the shared data, for `real`")
+    parser.add_argument("--nets", nargs="+", help="only these")
+    arguments = parser.parse_args()
+    if (arguments.kind == "real") != (arguments.data is not None):
+        parser.error("SHARED_DATA belongs to `real`")
+    console.load_tensorflow()
+    cases = {"demo": demo, "signs": signs}.get(arguments.kind, lambda: real(arguments.data))()
+    lines = []
+    for name, model, clean, judged in cases:
+        if arguments.nets is None or name in arguments.nets:
+            bad, ways, flagged = repairs(arguments.kind, name, model, clean)
+            lines += rows(name, bad, ways, flagged, judged)
+    headers = ["net", "flagged", "stage", "clean accuracy (%)", "attack success (%)"]
+    print(tabulate(lines, headers, tablefmt="github"))
+
+
+if __name__ == "__main__":
+    console.run(main)
