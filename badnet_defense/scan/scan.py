@@ -16,6 +16,7 @@ from badnet_defense.scan import schedule
 from badnet_defense.scan.judging import WORKS, judge_triggers
 from badnet_defense.scan.outliers import Outliers, mad_outliers, odds_outliers
 from badnet_defense.scan.progress import Progress
+from badnet_defense.scan.quick_gradient import quicken
 from badnet_defense.scan.trigger_inversion import (
     Inversion,
     compiled_step,
@@ -117,7 +118,7 @@ def scan(
     """
     settings = settings or Inversion()
     labels = np.arange(spec.classes) if labels is None else np.asarray(labels)
-    net = build(without_softmax(spec))
+    net = quicken(build(without_softmax(spec)))
     progress = progress or Progress(None, {})
     ladder = _Ladder(net, spec, pictures, settings, input_range, seed, progress)
     rungs = schedule.plan(budget, len(labels))

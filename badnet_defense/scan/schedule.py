@@ -15,8 +15,8 @@ REFERENCES = 64
 """Labels drawn at random that go all the way, however large their triggers look."""
 
 NEAR, FAR, BLUR = 0.06, 0.125, 0.05
-"""Shifts of a trigger: small ones while it is found and first measured, then large ones, under which
-it is smooth as well, each pixel the mean of those within `BLUR` of the sides.
+"""Shifts of a trigger: small while it is found and first measured, then large; and how smooth it is
+then, each pixel the mean of those within `BLUR` of the sides.
 
 A patch shows in the first look. An accessory bears both, since nets answer to it wherever it sits
 about right, and since it is of one piece; other labels' patterns, adversarial noise, have to grow,

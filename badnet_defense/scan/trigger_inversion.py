@@ -152,9 +152,10 @@ def compiled_step(net, settings, *, blur=(0, 0), input_range=UNIT):
             lambda offset: moved(mask, pattern, offset), offsets, fn_output_signature=there
         )
         mask, pattern = mask[:, :, None], pattern[:, :, None]
+        # Brought into the net's range while they are few; it is the same afterwards.
+        pictures, pattern = (one * span + low for one in (pictures, pattern))
         stamped = pictures[:, None] * (1 - mask) + mask * pattern
-        flat = tf.reshape(stamped, (-1, *net.input_shape[1:]))
-        logits = net(flat * span + low, training=False)
+        logits = net(tf.reshape(stamped, (-1, *net.input_shape[1:])), training=False)
         by_place = tf.reshape(logits, (*tf.unstack(tf.shape(stamped)[:3]), logits.shape[-1]))
         by_label = tf.transpose(by_place, (1, 0, 2, 3))
         return tf.reshape(by_label, (tf.shape(by_label)[0], -1, logits.shape[-1]))
