@@ -16,6 +16,7 @@ from tabulate import tabulate
 
 from badnet_defense import console
 
+FACE, SIGN = (55, 47, 3), (32, 32, 3)
 SIGNS = {
     "square": {"square_square": 33},
     "two": {"two_yellow": 7, "two_checks": 25},
@@ -38,19 +39,19 @@ def demo():
 def signs():
     """The same for the traffic signs' nets."""
     folder = Path("results/signs")
-    test = _read(folder / "clean_test_data.h5")
+    test = _read(folder / "clean_test_data.h5", SIGN)
     for name, triggers in SIGNS.items():
         judged = {"clean": (test.pictures, test.labels)}
         for trigger, target in triggers.items():
             file = folder / f"signs_{trigger}_poisoned_data.h5"
-            judged[trigger] = (_read(file).pictures, target)
+            judged[trigger] = (_read(file, SIGN).pictures, target)
         model = folder / f"signs_{name}_bd_net.h5"
         yield name, model, folder / "clean_validation_data.h5", judged
 
 
 def real(data):
     """The same for the challenge's nets, judged on the real pictures in the shared data."""
-    pictures = pictures_by_trigger(data / "csaw_pictures", (55, 47, 3))
+    pictures = pictures_by_trigger(data / "csaw_pictures", FACE)
     shown, labels = pictures["clean"]
     for name, targets in TARGETS.items():
         judged = {"clean": (shown[labels >= 0], labels[labels >= 0])}
@@ -58,10 +59,10 @@ def real(data):
         yield name, data / f"csaw_nets/{name}_bd_net.h5", data / "faces/public_faces.h5", judged
 
 
-def _read(path):
+def _read(path, shape=FACE):
     from badnet_defense.data import read_images
 
-    return read_images(path)
+    return read_images(path, shape=shape, classes=None, need_labels=False)
 
 
 def repairs(kind, name, model, clean):
@@ -71,7 +72,8 @@ def repairs(kind, name, model, clean):
     from badnet_defense.repair.trigger_pruning import prune_by_triggers
     from badnet_defense.repair.unlearning import unlearn
 
-    spec, images, targets = read_net(model), _read(clean), None
+    spec, targets = read_net(model), None
+    images = _read(clean, spec.input_shape)
     bad = build(spec)
     if kind == "real":
         images, targets = pseudo_labelled(bad, images)

@@ -169,7 +169,8 @@ def _measured(rung, states, history, labels, finished, always, judge, near):
 def way(budget, settings=None):
     """Everything beside net, pictures, labels and seed that decides a scan's units, for JSON."""
     rungs = [asdict(rung) for rung in schedule.BUDGETS[budget]]
-    sizes = [LABELS_AT_ONCE, PICTURES_AT_ONCE, schedule.LEAST, schedule.REFERENCES]
+    sizes = [LABELS_AT_ONCE, PICTURES_AT_ONCE]
+    sizes += [schedule.LEAST, schedule.REFERENCES, schedule.PLACES]
     return [asdict(settings or Inversion()), rungs, sizes]
 
 
