@@ -100,6 +100,6 @@ def assert_equal_scans(one, other):
         found, expected = getattr(one, name), getattr(other, name)
         np.testing.assert_array_equal(found.index, expected.index)
         assert found.flagged == expected.flagged
-    assert (one.near is None) == (other.near is None)
+    assert (one.near is None) == (other.near is None) == (one.joint is None)
     if one.near is not None:
         assert_equal_scans(one.near, other.near)

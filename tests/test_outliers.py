@@ -6,7 +6,7 @@ from functools import partial
 import numpy as np
 import pytest
 
-from badnet_defense.scan.outliers import mad_outliers, odds_outliers
+from badnet_defense.scan.outliers import joint_outliers, mad_outliers, odds_outliers
 
 WIDE = 1e12
 wide_outliers = partial(odds_outliers, area=WIDE)
@@ -162,3 +162,19 @@ def test_a_small_sample_has_a_wider_limit():
     narrow = wide_outliers(norms, sample=np.arange(32))
     assert narrow.limit > wide_outliers(norms, sample=np.arange(200)).limit
     assert narrow.limit > wide_outliers(norms).limit
+
+
+def test_joint_by_hand():
+    """Sums 1 2 3 4 14: median 3, deviations 2 1 0 1 11 with median 1."""
+    found = joint_outliers([[1, 1, 1, 1, 7], [0, 1, 2, 3, 7]])
+    np.testing.assert_allclose(found.index, np.array([-2, -1, 0, 1, 11]) / 1.4826)
+    assert found.limit == limit_of(5)
+    assert (4 in found.flagged) == (found.index[4] > found.limit)
+
+
+def test_what_stands_out_in_one_look_alone_is_less_than_what_does_in_both():
+    rng = np.random.default_rng(0)
+    near, far = rng.standard_normal((2, 200))
+    near[3], far[3], near[5], far[5] = 6, 6, 6, 0
+    found = joint_outliers([near, far])
+    assert found.flagged[0] == 3 and found.index[5] < 6 < found.index[3]

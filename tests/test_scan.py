@@ -221,26 +221,28 @@ def test_where_no_trigger_works_the_norm_is_the_whole_picture(spec, pictures, mo
     assert found.norms.tolist() == [144, 144, 144] and found.flagged() == []
 
 
-def test_a_label_is_flagged_by_either_look_and_shown_at_its_clearest(found):
-    """Far 3, 1 and 4 of ten have indices of 6, 9 and 7, near 1 and 2 of 10 and 5; 4 was stopped."""
+def test_flagged_labels_are_those_of_both_looks_and_shown_at_their_clearest(found):
+    """Label 3 has indices of 2 and 6, label 2 of 5 and 3; label 4 was stopped."""
 
-    def look(indices, near=None):
+    def look(indices, **more):
         index = np.zeros(CLASSES)
         for label, value in indices.items():
             index[label] = value
-        flagged = tuple(np.flatnonzero(index > 4).tolist())
-        outliers = replace(found.outliers, index=index, limit=4.0, flagged=flagged)
-        return replace(found, outliers=outliers, stopped=np.arange(CLASSES) == 4, near=near)
+        return replace(found, outliers=replace(found.outliers, index=index), **more)
 
-    small = replace(look({1: 10, 2: 5, 3: 2}), masks=found.masks / 2)
-    both = look({3: 6, 1: 9, 4: 7, 2: 3}, near=small)
-    assert both.flagged() == [1, 3, 2]
-    assert [both.clearest(label) is small for label in (1, 3, 2)] == [True, False, True]
+    small = look({3: 2, 2: 5}, masks=found.masks / 2)
+    joint = replace(found.joint, flagged=(4, 2, 3))
+    both = look({3: 6, 2: 3}, near=small, joint=joint, stopped=np.arange(CLASSES) == 4)
+    assert both.flagged() == [2, 3]
+    assert both.clearest(2) is small and both.clearest(3) is both
     np.testing.assert_array_equal(both.trigger(3)[0], found.masks[3])
     np.testing.assert_array_equal(both.trigger(2)[0], found.masks[2] / 2)
 
 
 def test_the_nearer_look_comes_before_the_last_rung(found):
     assert found.near.near is None and found.near.shift == found.shift == 0.1
-    assert found.near.flagged() == [TARGET]
+    sums = found.near.outliers.index + found.outliers.index
+    middle = np.median(sums)
+    expected = (sums - middle) / (1.4826 * np.median(np.abs(sums - middle)))
+    np.testing.assert_allclose(found.joint.index, expected)
     assert (found.near.masks != found.masks).any()

@@ -115,7 +115,7 @@ def _histogram(axes, look, norms, edges):
 
 
 def _name(axes, flagged):
-    """Names the labels that the look flagged, or flagged with the larger index."""
+    """Names the flagged labels that stand out most in this look."""
     top = axes.get_ylim()[1]
     for place, entry in enumerate(flagged[:MOST_SHOWN]):
         axes.annotate(

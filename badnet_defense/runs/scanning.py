@@ -148,12 +148,18 @@ def figures(found):
 
     def flagged(label):
         look = found.clearest(label)
-        entry = next(_entries(look, [label]))
-        return {**entry, "attack_success": found.trigger(label)[2], "shift": look.shift}
+        (place,) = np.flatnonzero(found.labels == label)
+        return {
+            **next(_entries(look, [label])),
+            "anomaly_index": float(found.joint.index[place]),
+            "attack_success": found.trigger(label)[2],
+            "shift": look.shift,
+        }
 
     return {
         "flagged": [flagged(label) for label in found.flagged()],
-        "limit": found.outliers.limit,
+        "limit": found.joint.limit,
+        "anomaly_indices": found.joint.index.tolist(),
         "labels": len(found.labels),
         **_look(found),
         "near": _look(found.near),

@@ -22,8 +22,8 @@ class Outliers:
     """Outliers among L norms.
 
     Attributes:
-        median, mad: of the norms (for `odds_outliers` of the log-odds of the masked shares);
-            `mad` carries the consistency constant.
+        median, mad: of the norms (for `odds_outliers` of the log-odds of the masked shares, for
+            `joint_outliers` of minus the sums); `mad` carries the consistency constant.
         index: (L,) anomaly indices: deviations below the median (above: negative).
         limit: an index above this is an outlier.
         flagged: positions of the outliers, smallest norm first.
@@ -48,7 +48,7 @@ def mad_outliers(norms, sample=slice(None)):
     return _outliers(np.asarray(norms, np.float64), sample, MAD_LIMIT)
 
 
-def odds_outliers(norms, area, sample=slice(None), *, looks=1):
+def odds_outliers(norms, area, sample=slice(None)):
     """The same on the log-odds of the masked share, with a limit for the number of labels.
 
     The norms of clean labels spread by factors where they are small, so that a trigger a tenth of
@@ -61,11 +61,23 @@ def odds_outliers(norms, area, sample=slice(None), *, looks=1):
     Args:
         norms, sample: as for `mad_outliers`.
         area: pixels of a picture.
-        looks: how many such looks at the labels are taken, all of which the limit allows for.
     """
     share = np.clip(np.asarray(norms, np.float64) / area, _LEAST_SHARE, _MOST_SHARE)
     values = np.log(share / (1 - share))
-    return _outliers(values, sample, simulated_limit(looks * len(values), len(values[sample])))
+    return _outliers(values, sample, simulated_limit(len(values), len(values[sample])))
+
+
+def joint_outliers(looks, sample=slice(None)):
+    """Outliers by the sum of several looks' anomaly indices, on the scale that the sample gives it.
+
+    What one look finds small by chance, or because it is natural there, seldom is in the other.
+
+    Args:
+        looks: (looks, L) anomaly indices.
+        sample: as for `mad_outliers`.
+    """
+    values = -np.sum(looks, axis=0)
+    return _outliers(values, sample, simulated_limit(len(values), len(values[sample])))
 
 
 @cache

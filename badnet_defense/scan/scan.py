@@ -14,7 +14,7 @@ from badnet_defense.nets.predict import pictures_at_once
 from badnet_defense.nets.spec import call_shapes
 from badnet_defense.scan import schedule
 from badnet_defense.scan.judging import WORKS, judge_triggers
-from badnet_defense.scan.outliers import Outliers, mad_outliers, odds_outliers
+from badnet_defense.scan.outliers import Outliers, joint_outliers, mad_outliers, odds_outliers
 from badnet_defense.scan.progress import Progress
 from badnet_defense.scan.quick_gradient import quicken
 from badnet_defense.scan.trigger_inversion import (
@@ -28,8 +28,6 @@ from badnet_defense.scan.trigger_inversion import (
 LABELS_AT_ONCE = 32
 PICTURES_AT_ONCE = 1024
 """On the way through the net in one step, over all labels of a batch."""
-LOOKS = 2
-"""At each label: with small shifts and with large ones."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +48,7 @@ class Scan:
         mad: by Neural Cleanse's own.
         near: the same before the last rung, with small shifts and sharp triggers; None in `near`
             itself.
+        joint: outliers by the sum of both looks' indices; None in `near`.
     """
 
     shift: float
@@ -64,23 +63,18 @@ class Scan:
     outliers: Outliers
     mad: Outliers
     near: Any = None
+    joint: Outliers | None = None
 
     def flagged(self):
-        """Labels that are targets, the surest first: outliers, here or `near`, not stopped."""
-        found = {self.labels[one] for scan in self.looks() for one in scan.outliers.flagged}
-        found = [label for label in found if label not in self.labels[self.stopped]]
-        return sorted(map(int, found), key=lambda label: -self.clearest(label).index(label))
-
-    def looks(self):
-        """This scan, and `near` where it is there."""
-        return [self] if self.near is None else [self, self.near]
+        """Labels that are targets, the surest first: `joint` outliers that were not stopped."""
+        return [int(self.labels[one]) for one in self.joint.flagged if not self.stopped[one]]
 
     def clearest(self, label):
         """The look at a label that finds it more suspicious."""
-        return max(self.looks(), key=lambda look: look.index(label))
+        return max((self, self.near), key=lambda look: look.index(label))
 
     def index(self, label):
-        """A label's anomaly index."""
+        """A label's anomaly index in this look."""
         return float(self.outliers.index[np.flatnonzero(self.labels == label)[0]])
 
     def trigger(self, label):
@@ -150,6 +144,7 @@ def _measured(rung, states, history, labels, finished, always, judge, near):
     norms = np.minimum(lower_bounds(labels, history, final, always, area), area)
     # Where all labels went all the way, all are as good a sample as the references.
     sample = np.isin(labels, finished if len(finished) == len(labels) else list(always))
+    outliers = odds_outliers(norms, area, sample)
     return Scan(
         shift=rung.shift,
         blur=rung.blur,
@@ -160,9 +155,10 @@ def _measured(rung, states, history, labels, finished, always, judge, near):
         masks=masks.astype(np.float32),
         patterns=patterns.astype(np.float32),
         attack_success=success,
-        outliers=odds_outliers(norms, area, sample, looks=LOOKS),
+        outliers=outliers,
         mad=mad_outliers(norms, sample),
         near=near,
+        joint=near and joint_outliers([near.outliers.index, outliers.index], sample),
     )
 
 
