@@ -103,6 +103,7 @@ def found_triggers(stem):
 
 def rows(name, bad, ways, flagged, judged):
     """Lines of the table: the bad net, and each way alone and with the guard."""
+    from badnet_defense.measure.guard_answers import guard_answers
     from badnet_defense.nets import predict_labels
 
     before = {part: predict_labels(bad, pictures) for part, (pictures, _) in judged.items()}
@@ -111,7 +112,7 @@ def rows(name, bad, ways, flagged, judged):
         after = {part: predict_labels(net, pictures) for part, (pictures, _) in judged.items()}
         stages[way] = after
         stages[f"{way}, guard"] = {
-            part: np.where(before[part] == after[part], after[part], -1) for part in judged
+            part: guard_answers(before[part], after[part], bad.output_shape[-1]) for part in judged
         }
     for stage, answers in stages.items():
         rates = {part: np.mean(answers[part] == judged[part][1]) for part in judged}
@@ -124,17 +125,15 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("kind", choices=("demo", "signs", "real"))
     parser.add_argument("data", type=Path, nargs="?", help="the shared data, for `real`")
-    parser.add_argument("--nets", nargs="+", help="only these")
     arguments = parser.parse_args()
     if (arguments.kind == "real") != (arguments.data is not None):
         parser.error("SHARED_DATA belongs to `real`")
     console.load_tensorflow()
-    cases = {"demo": demo, "signs": signs}.get(arguments.kind, lambda: real(arguments.data))()
+    cases = {"demo": demo, "signs": signs, "real": lambda: real(arguments.data)}[arguments.kind]()
     lines = []
     for name, model, clean, judged in cases:
-        if arguments.nets is None or name in arguments.nets:
-            bad, ways, flagged = repairs(arguments.kind, name, model, clean)
-            lines += rows(name, bad, ways, flagged, judged)
+        bad, ways, flagged = repairs(arguments.kind, name, model, clean)
+        lines += rows(name, bad, ways, flagged, judged)
     headers = ["net", "flagged", "stage", "clean accuracy (%)", "attack success (%)"]
     print(tabulate(lines, headers, tablefmt="github"))
 

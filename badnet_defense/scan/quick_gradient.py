@@ -69,7 +69,7 @@ def _to_pictures(upstream, kernel, sides, before, shape):
         # Of the result of a "same" convolution some windows hang over the picture's edge.
         reached = shape[1 + axis] + before[axis]
         blocks = -(-reached // BLOCK)
-        short = BLOCK * (blocks - 1) + BLOCK + side - 1 - tf.shape(upstream)[1 + axis] - (side - 1)
+        short = BLOCK * blocks - tf.shape(upstream)[1 + axis]
         edges.append([side - 1, tf.maximum(short, 0)])
     padded = tf.pad(upstream, [*edges, [0, 0]])
     laid_out = tf.nn.depth_to_space(tf.nn.conv2d(padded, kernel, BLOCK, "VALID"), BLOCK)
