@@ -6,7 +6,13 @@ from functools import partial
 import numpy as np
 import pytest
 
-from badnet_defense.scan.outliers import joint_outliers, mad_outliers, odds_outliers
+from badnet_defense.scan.outliers import (
+    joint_outliers,
+    mad_outliers,
+    odds_outliers,
+    simulated_limit,
+    weight_outliers,
+)
 
 WIDE = 1e12
 wide_outliers = partial(odds_outliers, area=WIDE)
@@ -178,3 +184,38 @@ def test_what_stands_out_in_one_look_alone_is_less_than_what_does_in_both():
     near[3], far[3], near[5], far[5] = 6, 6, 6, 0
     found = joint_outliers([near, far])
     assert found.flagged[0] == 3 and found.index[5] < 6 < found.index[3]
+
+
+def test_weights_by_hand_on_the_large_side():
+    """Median 3, deviations 2 1 0 1 11 with median 1; large sums are odd, small ones are not."""
+    found = weight_outliers([1, 2, 3, 4, 14])
+    np.testing.assert_allclose(found.index, np.array([-2, -1, 0, 1, 11]) / 1.4826)
+    assert weight_outliers([-14, 2, 3, 4, 3, 2]).flagged == ()
+    assert weight_outliers([1, 2, 3, 4, 3, 2, 99, 3, 2, 4]).flagged == (6,)
+
+
+def test_joint_with_weights_by_hand():
+    """The looks' indices are -2 -1 0 1 3 over 1.4826; of both indices the larger counts."""
+    looks = [[1, 2, 3, 4, 6]]
+    # Sums -2 -1 0 1 5: median 0, deviations 2 1 0 1 5 with median 1.
+    found = joint_outliers(looks, np.array([0, 0, 0, 0, 2]) / 1.4826)
+    np.testing.assert_allclose(found.index, np.array([-2, -1, 0, 1, 5]) / 1.4826)
+    # Sums 1 -1 0 1 3: median 1, deviations 0 2 1 0 2 with median 1.
+    found = joint_outliers(looks, np.array([3, 0, 0, 0, 0]) / 1.4826)
+    np.testing.assert_allclose(found.index, np.array([0, -1, 0, 1, 3]) / 1.4826, atol=1e-9)
+
+
+def test_what_the_weights_say_nothing_about_needs_half_the_false_alarms():
+    rng = np.random.default_rng(1)
+    looks, weights = rng.standard_normal((2, 100)), rng.standard_normal(100)
+    alone, both = joint_outliers(looks), joint_outliers(looks, weights)
+    assert both.limit == simulated_limit(100, 100, 0.025) > alone.limit
+    assert (both.index >= alone.index).all() and (both.index > alone.index).any()
+
+
+def test_joint_with_weights_flags_few_clean_nets():
+    rng = np.random.default_rng(2)
+    nets = [
+        joint_outliers(rng.standard_normal((1, 43)), rng.standard_normal(43)) for _ in range(600)
+    ]
+    assert 0.01 < np.mean([bool(one.flagged) for one in nets]) < 0.08

@@ -22,7 +22,7 @@ from badnet_defense.nets import build, describe, predict_labels
 from badnet_defense.scan import judging, schedule
 from badnet_defense.scan import scan as scanning
 from badnet_defense.scan.judging import judge_triggers
-from badnet_defense.scan.outliers import mad_outliers
+from badnet_defense.scan.outliers import joint_outliers, mad_outliers
 from badnet_defense.scan.schedule import Rung
 
 
@@ -123,6 +123,7 @@ def halved(spec, pictures):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(schedule, "LEAST", 1)
         patch.setattr(schedule, "REFERENCES", 2)
+        patch.setattr(schedule, "SUSPECTS", 0)
         references = schedule.references(np.arange(CLASSES), seed=0)
         return scanned(
             spec, pictures, rungs=(Rung(25, 8, 0.2, 0.1), Rung(40, 16, 1, 0.1))
@@ -246,3 +247,31 @@ def test_the_nearer_look_comes_before_the_last_rung(found):
     expected = (sums - middle) / (1.4826 * np.median(np.abs(sums - middle)))
     np.testing.assert_allclose(found.joint.index, expected)
     assert (found.near.masks != found.masks).any()
+
+
+def test_weights_count_beside_the_masks_and_keep_a_label_from_stopping(
+    spec, pictures, found, monkeypatch
+):
+    """2, 9 and 0 are suspects; the planted net's own end has no weights to read."""
+    assert found.weights is None
+    sums = np.array([0.1, 0.3, 9, 0.2, -0.1, 7, -0.2, 0.15, 0.05, 8])
+    monkeypatch.setattr(scanning, "weight_sums", lambda spec: sums)
+    monkeypatch.setattr(schedule, "REFERENCES", 1)
+    monkeypatch.setattr(schedule, "LEAST", 2)
+    monkeypatch.setattr(schedule, "SUSPECTS", 3)
+    rungs = (Rung(10, 8, 0.1, shift=0.1), *[Rung(10, 8, shift=0.1)] * 2)
+    labels = np.array([0, 1, 2, 3, 4, 6, 7, 9])
+    with_weights = scanned(spec, pictures, labels=labels, rungs=rungs)
+    np.testing.assert_allclose(
+        with_weights.weights, (sums - 0.175)[labels] / (1.4826 * 0.2), rtol=1e-6
+    )
+    assert {2, 9} < set(with_weights.finished.tolist()) and len(with_weights.finished) == 5
+
+
+def test_the_larger_index_decides(spec, pictures, found, monkeypatch):
+    sums = np.arange(CLASSES, 0, -1.0)
+    monkeypatch.setattr(scanning, "weight_sums", lambda spec: sums)
+    both = scanned(spec, pictures)
+    expected = joint_outliers([found.near.outliers.index, found.outliers.index], both.weights)
+    np.testing.assert_array_equal(both.joint.index, expected.index)
+    assert both.joint.limit > found.joint.limit

@@ -18,7 +18,7 @@ def entry(label, l1, index=0.5, **more):
 
 def drawn_up(flagged, norms, **changes):
     """A scan's result, with labels 0, 1, .. of these norms."""
-    own = {"attack_success": 0.995, "shift": 0.125}
+    own = {"attack_success": 0.995, "shift": 0.125, "weight_index": None}
     far = look_of(norms, flagged, 0.125)
     return {
         "flagged": [entry(label, norms[label], 7.5, **own) for label in flagged],
@@ -50,14 +50,18 @@ def trigger(shape=SHAPE):
 def test_text_by_hand():
     result = drawn_up([3, 1], [40.0, 2.25, 44.5, 1.5, 39.0])
     result["all"][3]["mad_anomaly_index"] = 12.125
+    result["flagged"][1]["weight_index"] = 4.25
     lines = scan_text(result, style="github").splitlines()
     assert lines[0] == "2 of 5 labels flagged (index above 2.50)"
     table = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[1:5]]
     assert table[0] == [
-        *("label", "L1 (pixels)", "attack success (%)", "anomaly index", "MAD's index", "shift (%)")
+        *("label", "L1 (pixels)", "attack success (%)", "anomaly index", "of the weights"),
+        *("MAD's index", "shift (%)"),
     ]
-    more = ["99.5", "7.50", "3.75", "12.5"]
-    assert table[2:] == [["3", "1.5", *more], ["1", "2.2", *more]]
+    assert table[2:] == [
+        ["3", "1.5", "99.5", "7.50", "", "3.75", "12.5"],
+        ["1", "2.2", "99.5", "7.50", "4.25", "3.75", "12.5"],
+    ]
     assert lines[5:] == [
         "Neural Cleanse's statistic, smooth triggers shifted by up to 12.5 % of the sides:",
         "median: 39.000000, MAD: 3.250000",

@@ -170,6 +170,7 @@ def test_a_damaged_unit_costs_that_unit_alone(spec, pictures, tmp_path, three_at
 def test_a_stopped_scan_of_fewer_and_fewer_labels(spec, pictures, tmp_path, monkeypatch):
     monkeypatch.setattr(schedule, "LEAST", 1)
     monkeypatch.setattr(schedule, "REFERENCES", 2)
+    monkeypatch.setattr(schedule, "SUSPECTS", 0)
     rungs = (Rung(12, 8, 0.4), Rung(12, 8, 0.2), Rung(20, 16))
     first, second = Counted(tmp_path / "p", stop=3), Counted(tmp_path / "p")
     with pytest.raises(KeyboardInterrupt):

@@ -17,12 +17,14 @@ from badnet_defense.scan.schedule import (
     references,
     sizes,
     survivors,
+    suspects,
 )
 
 
 @pytest.fixture(autouse=True)
 def three_references(monkeypatch):
     monkeypatch.setattr(schedule, "REFERENCES", 3)
+    monkeypatch.setattr(schedule, "SUSPECTS", 0)
     monkeypatch.setattr(schedule, "LEAST", 2)
 
 
@@ -195,3 +197,10 @@ def test_all_offsets_within_reach_are_drawn():
     offsets = np.concatenate([Rung(1, 4, shift=0.25).batch(pictures, rng)[1] for _ in range(500)])
     places = {(down, right) for down in range(-4, 5) for right in range(-2, 3)}
     assert {tuple(one) for one in offsets.tolist()} == places
+
+
+def test_suspects_are_the_labels_that_the_weights_speak_against(monkeypatch):
+    monkeypatch.setattr(schedule, "SUSPECTS", 2)
+    assert suspects(np.array([10, 11, 12, 13]), np.array([0.5, 3, -4, 1])) == {11, 13}
+    assert suspects(LABELS, None) == set()
+    assert kept(Rung(1, 1, 0.25), 40) == 15  # 10, 3 references, 2 suspects

@@ -119,14 +119,15 @@ def scan_text(result, *, style="simple"):
             f"{entry['l1']:.1f}",
             f"{100 * entry['attack_success']:.1f}",
             f"{entry['anomaly_index']:.2f}",
+            "" if entry["weight_index"] is None else f"{entry['weight_index']:.2f}",
             f"{entry['mad_anomaly_index']:.2f}",
             f"{100 * entry['shift']:.1f}",
         ]
         for entry in result["flagged"]
     ]
     headers = [
-        *("label", "L1 (pixels)", "attack success (%)", "anomaly index", "MAD's index"),
-        "shift (%)",
+        *("label", "L1 (pixels)", "attack success (%)", "anomaly index", "of the weights"),
+        *("MAD's index", "shift (%)"),
     ]
     lines = [
         f"{len(rows)} of {result['labels']} labels flagged (index above {result['limit']:.2f})"

@@ -152,6 +152,7 @@ def figures(found):
         return {
             **next(_entries(look, [label])),
             "anomaly_index": float(found.joint.index[place]),
+            "weight_index": None if found.weights is None else float(found.weights[place]),
             "attack_success": found.trigger(label)[2],
             "shift": look.shift,
         }
@@ -160,6 +161,7 @@ def figures(found):
         "flagged": [flagged(label) for label in found.flagged()],
         "limit": found.joint.limit,
         "anomaly_indices": found.joint.index.tolist(),
+        "weight_indices": None if found.weights is None else found.weights.tolist(),
         "labels": len(found.labels),
         **_look(found),
         "near": _look(found.near),

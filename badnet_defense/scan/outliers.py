@@ -1,6 +1,6 @@
 """Which labels' triggers are suspiciously small: robust outliers on the small side."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import numpy as np
@@ -23,7 +23,7 @@ class Outliers:
 
     Attributes:
         median, mad: of the norms (for `odds_outliers` of the log-odds of the masked shares, for
-            `joint_outliers` of minus the sums); `mad` carries the consistency constant.
+            sums of indices and of weights of minus those); `mad` carries the consistency constant.
         index: (L,) anomaly indices: deviations below the median (above: negative).
         limit: an index above this is an outlier.
         flagged: positions of the outliers, smallest norm first.
@@ -67,22 +67,42 @@ def odds_outliers(norms, area, sample=slice(None)):
     return _outliers(values, sample, simulated_limit(len(values), len(values[sample])))
 
 
-def joint_outliers(looks, sample=slice(None)):
-    """Outliers by the sum of several looks' anomaly indices, on the scale that the sample gives it.
+def weight_outliers(sums):
+    """The same on (L,) sums of weights, as they stand, and on the large side."""
+    values = -np.asarray(sums, np.float64)
+    return _outliers(values, slice(None), simulated_limit(len(values), len(values)))
 
-    What one look finds small by chance, or because it is natural there, seldom is in the other.
+
+def joint_outliers(looks, weights=None, sample=slice(None)):
+    """Outliers by several looks' indices together, and with those of the weights.
+
+    What one look finds small by chance, or because it is natural there, seldom is in the other,
+    so their sum counts, on the scale that the sample gives it. What the weights say comes from
+    elsewhere: the sum of both, too, on its scale. Of the two indices the larger decides, each with
+    half of the false alarms: a backdoor need not show in the weights.
 
     Args:
         looks: (looks, L) anomaly indices.
+        weights: (L,) anomaly indices of the weights; None where there are none.
         sample: as for `mad_outliers`.
+
+    Returns:
+        `Outliers`, whose median and MAD are those of minus the looks' sums.
     """
     values = -np.sum(looks, axis=0)
-    return _outliers(values, sample, simulated_limit(len(values), len(values[sample])))
+    sizes = len(values), len(values[sample])
+    if weights is None:
+        return _outliers(values, sample, simulated_limit(*sizes))
+    limit = simulated_limit(*sizes, FALSE_ALARMS / 2)
+    masks = _outliers(values, sample, limit)
+    both = _outliers(-masks.index - weights, sample, limit)
+    index = np.maximum(masks.index, both.index)
+    return replace(masks, index=index, flagged=_above(index, limit))
 
 
 @cache
-def simulated_limit(labels, sample):
-    """The index that the smallest of so many normal numbers passes in `FALSE_ALARMS` of all nets.
+def simulated_limit(labels, sample, false_alarms=FALSE_ALARMS):
+    """The index that the smallest of so many normal numbers passes in a share of all nets.
 
     The median and the deviation are those of the first `sample` numbers. Fewer than three have no
     outlier: a limit that nothing passes.
@@ -95,7 +115,7 @@ def simulated_limit(labels, sample):
         values = rng.standard_normal(labels)
         median, deviation = _median_and_mad(values[:sample])
         largest.append((median - values.min()) / deviation)
-    return float(np.quantile(largest, 1 - FALSE_ALARMS))
+    return float(np.quantile(largest, 1 - false_alarms))
 
 
 def _median_and_mad(values):
@@ -107,6 +127,10 @@ def _outliers(values, sample, limit):
     median, mad = _median_and_mad(values[sample])
     # Where more than half are equal the deviation is 0, and whatever lies below is an outlier.
     index = (median - values) / max(mad, 1e-9 * (1 + abs(median)))
-    order = np.argsort(values, kind="stable")
-    flagged = tuple(int(one) for one in order if index[one] > limit)
-    return Outliers(float(median), float(mad), index, float(limit), flagged)
+    return Outliers(float(median), float(mad), index, float(limit), _above(index, limit))
+
+
+def _above(index, limit):
+    """Positions of the indices above the limit, the largest first."""
+    order = np.argsort(-index, kind="stable")
+    return tuple(int(one) for one in order if index[one] > limit)

@@ -1,6 +1,6 @@
 """A scan: triggers for all labels of a net, and which of the labels are targets."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache, partial
 from typing import Any
 
@@ -14,7 +14,13 @@ from badnet_defense.nets.predict import pictures_at_once
 from badnet_defense.nets.spec import call_shapes
 from badnet_defense.scan import schedule
 from badnet_defense.scan.judging import WORKS, judge_triggers
-from badnet_defense.scan.outliers import Outliers, joint_outliers, mad_outliers, odds_outliers
+from badnet_defense.scan.outliers import (
+    Outliers,
+    joint_outliers,
+    mad_outliers,
+    odds_outliers,
+    weight_outliers,
+)
 from badnet_defense.scan.progress import Progress
 from badnet_defense.scan.quick_gradient import quicken
 from badnet_defense.scan.trigger_inversion import (
@@ -24,6 +30,7 @@ from badnet_defense.scan.trigger_inversion import (
     opened,
     restarted,
 )
+from badnet_defense.scan.weight_signature import weight_sums
 
 LABELS_AT_ONCE = 32
 PICTURES_AT_ONCE = 1024
@@ -48,7 +55,9 @@ class Scan:
         mad: by Neural Cleanse's own.
         near: the same before the last rung, with small shifts and sharp triggers; None in `near`
             itself.
-        joint: outliers by the sum of both looks' indices; None in `near`.
+        weights: (L,) anomaly indices of the weights into each label; None in `near`, and where the
+            last layer has none.
+        joint: outliers by both looks' indices and the weights'; None in `near`.
     """
 
     shift: float
@@ -63,6 +72,7 @@ class Scan:
     outliers: Outliers
     mad: Outliers
     near: Any = None
+    weights: np.ndarray | None = None
     joint: Outliers | None = None
 
     def flagged(self):
@@ -116,8 +126,10 @@ def scan(
     progress = progress or Progress(None, {})
     ladder = _Ladder(net, spec, pictures, settings, input_range, seed, progress)
     rungs = schedule.plan(budget, len(labels))
-    always = schedule.references(labels, seed=seed)
-    finished, history, looks = _climb(ladder, rungs, labels, always)
+    weights = _weights(spec, labels)
+    references = schedule.references(labels, seed=seed)
+    always = references | schedule.suspects(labels, weights)
+    finished, history, (early, late) = _climb(ladder, rungs, labels, always)
     judge = partial(
         judge_triggers,
         net,
@@ -126,14 +138,23 @@ def scan(
         goal=settings.success,
         input_range=input_range,
     )
-    near = None
-    # Those before the last rung, then the last one's.
-    for rung, states, seen in zip(rungs[-2:], looks, (history[:-1], history), strict=True):
-        near = _measured(rung, states, seen, labels, finished, always, judge, near)
-    return near
+    # Where all labels went all the way, all are as good a sample as the references.
+    all_the_way = len(finished) == len(labels)
+    sample = np.isin(labels, finished if all_the_way else list(references))
+    measured = partial(_measured, labels=labels, finished=finished, sample=sample, judge=judge)
+    near = measured(rungs[-2], early, history[:-1])
+    far = measured(rungs[-1], late, history)
+    joint = joint_outliers([near.outliers.index, far.outliers.index], weights, sample)
+    return replace(far, near=near, weights=weights, joint=joint)
 
 
-def _measured(rung, states, history, labels, finished, always, judge, near):
+def _weights(spec, labels):
+    """(L,) anomaly indices of the weights into the labels, or None."""
+    sums = weight_sums(spec)
+    return None if sums is None else weight_outliers(sums).index[labels]
+
+
+def _measured(rung, states, history, labels, finished, sample, judge):
     """The `Scan` of triggers, (mask, pattern) before their tanh for each of the `finished`."""
     blur = schedule.pixels(rung.blur, states[0][0].shape[:2])
     masks, patterns = (opened(np.stack(part), blur) for part in zip(*states, strict=True))
@@ -141,10 +162,7 @@ def _measured(rung, states, history, labels, finished, always, judge, near):
     area = np.prod(masks.shape[1:])
     final = np.where(success < WORKS, area, masks.sum(axis=(1, 2, 3)))
     final = dict(zip(finished.tolist(), final.tolist(), strict=True))
-    norms = np.minimum(lower_bounds(labels, history, final, always, area), area)
-    # Where all labels went all the way, all are as good a sample as the references.
-    sample = np.isin(labels, finished if len(finished) == len(labels) else list(always))
-    outliers = odds_outliers(norms, area, sample)
+    norms = np.minimum(lower_bounds(labels, history, final, set(labels[sample]), area), area)
     return Scan(
         shift=rung.shift,
         blur=rung.blur,
@@ -155,10 +173,8 @@ def _measured(rung, states, history, labels, finished, always, judge, near):
         masks=masks.astype(np.float32),
         patterns=patterns.astype(np.float32),
         attack_success=success,
-        outliers=outliers,
+        outliers=odds_outliers(norms, area, sample),
         mad=mad_outliers(norms, sample),
-        near=near,
-        joint=near and joint_outliers([near.outliers.index, outliers.index], sample),
     )
 
 
@@ -166,7 +182,7 @@ def way(budget, settings=None):
     """Everything beside net, pictures, labels and seed that decides a scan's units, for JSON."""
     rungs = [asdict(rung) for rung in schedule.BUDGETS[budget]]
     sizes = [LABELS_AT_ONCE, PICTURES_AT_ONCE]
-    sizes += [schedule.LEAST, schedule.REFERENCES, schedule.PLACES]
+    sizes += [schedule.LEAST, schedule.REFERENCES, schedule.SUSPECTS, schedule.PLACES]
     return [asdict(settings or Inversion()), rungs, sizes]
 
 

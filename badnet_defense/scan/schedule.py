@@ -13,6 +13,8 @@ LEAST = 32
 """Where fewer than twice as many labels, references apart, are scanned, all go all the way."""
 REFERENCES = 64
 """Labels drawn at random that go all the way, however large their triggers look."""
+SUSPECTS = 8
+"""Labels that the net's weights speak against, which do so too."""
 
 NEAR, FAR, BLUR = 0.06, 0.125, 0.05
 """Shifts of a trigger: small while it is found and first measured, then large; and how smooth it is
@@ -101,14 +103,24 @@ def picture_gradients(rungs, labels):
 
 
 def kept(rung, labels):
-    """How many of the labels on a rung go on, references not counted twice."""
-    return labels if rung.keep == 1 else min(labels, round(rung.keep * labels) + REFERENCES)
+    """How many of the labels on a rung go on: the smallest, the references and the suspects."""
+    if rung.keep == 1:
+        return labels
+    return min(labels, round(rung.keep * labels) + REFERENCES + SUSPECTS)
 
 
 def references(labels, *, seed):
-    """The labels (a set) that go all the way."""
+    """The labels (a set) that go all the way, to be measured by."""
     drawn = np.random.default_rng((seed, 1)).permutation(labels)
     return set(drawn[:REFERENCES].tolist())
+
+
+def suspects(labels, weights):
+    """The labels (a set) that go all the way for their anomaly indices of the weights (L,)."""
+    if weights is None:
+        return set()
+    largest = np.argsort(-weights, kind="stable")[:SUSPECTS]
+    return set(np.asarray(labels)[largest].tolist())
 
 
 def survivors(labels, norms, rung, always):
