@@ -1,6 +1,6 @@
 """python3 -m badnet_defense COMMAND: what is not a script of its own."""
 
-from badnet_defense import commands, console
+from badnet_defense import commands, console, guard_commands
 
 
 def main():
@@ -12,6 +12,8 @@ def main():
     chosen = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     commands.add_demo(chosen)
     commands.add_scan(chosen)
+    guard_commands.add_guard(chosen)
+    guard_commands.add_strip(chosen)
     commands.add_summary(chosen)
     arguments = parser.parse_args()
     arguments.run(arguments)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from badnet_defense.console import add_input_range, labels, load_tensorflow, seed
 from badnet_defense.errors import InputError
+from badnet_defense.guard_commands import add_detector_options, expected_text
 
 log = logging.getLogger(__name__)
 
@@ -79,6 +80,8 @@ def add_defence_options(parser, root):
     add("--models", default=str(root / "fine_pruned_models"), help="folder of repaired nets")
     add("--seed", type=seed, default=0, help="of a repair, if one has to be made")
     add("--json", help="write the result here")
+    add("--plots", metavar="PREFIX", help="write a detector's ROC curve and histogram here")
+    add_detector_options(parser, default=None)
     parser.set_defaults(data=root / "data")
     add_input_range(parser)
 
@@ -96,11 +99,16 @@ def judge(arguments, *, poisoned=None, trigger_labels=None):
         folder=arguments.models,
         repaired=arguments.repaired,
         trigger_labels=trigger_labels,
+        detector=arguments.detector,
+        false_alarm_rate=arguments.false_alarms,
+        plots=arguments.plots,
         input_range=arguments.input_range,
         seed=arguments.seed,
     )
     if arguments.json:
         write_json(arguments.json, result)
+    if arguments.detector:
+        print(expected_text(result["detector"]))
     print(defense_table(result))
 
 

@@ -43,7 +43,9 @@ def test_guard_holds_the_bad_and_the_repaired_net(repaired):
     assert is_guard(folder / "sunglasses_bd_net.guard.keras")
     inputs = images(5).pictures / np.float32(255)
     files = (project / "models/sunglasses_bd_net.h5", folder / "sunglasses_bd_net.h5")
-    for spec, file in zip(read_guard(folder / "sunglasses_bd_net.guard.keras"), files, strict=True):
+    for spec, file in zip(
+        read_guard(folder / "sunglasses_bd_net.guard.keras").nets.values(), files, strict=True
+    ):
         np.testing.assert_allclose(spec.predict(inputs), read_net(file).predict(inputs), atol=1e-6)
 
 

@@ -144,7 +144,7 @@ def test_portable_guard_under_another_suffix(pair, tmp_path):
 @pytest.mark.parametrize("name", ["net.guard.keras", "portable.keras"])
 def test_saved_guard_is_read_as_its_two_nets(name, pair, files):
     assert is_guard(files / name)
-    for spec, model in zip(read_guard(files / name), pair, strict=True):
+    for spec, model in zip(read_guard(files / name).nets.values(), pair, strict=True):
         np.testing.assert_allclose(
             spec.predict(INPUTS), model.predict(INPUTS, verbose=0), atol=1e-5
         )
@@ -154,7 +154,7 @@ def test_saved_guard_is_read_as_its_two_nets(name, pair, files):
 def test_guard_of_any_net_is_read_back(name, tmp_path):
     both = two_nets(NETS[name])
     build_guard(*both).save(tmp_path / "guard.keras")
-    for spec, model in zip(read_guard(tmp_path / "guard.keras"), both, strict=True):
+    for spec, model in zip(read_guard(tmp_path / "guard.keras").nets.values(), both, strict=True):
         np.testing.assert_allclose(
             spec.predict(INPUTS), model.predict(INPUTS, verbose=0), atol=1e-5
         )

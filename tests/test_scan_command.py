@@ -208,7 +208,7 @@ def test_guard_holds_both_nets(unlearnt, folder):
     shown = clean_images(6).pictures / np.float32(255)
     files = folder / "net.h5", unlearnt[0] / "new/net.unlearn.h5"
     for spec, file in zip(
-        read_guard(unlearnt[0] / "new/net.unlearn.guard.keras"), files, strict=True
+        read_guard(unlearnt[0] / "new/net.unlearn.guard.keras").nets.values(), files, strict=True
     ):
         np.testing.assert_allclose(spec.predict(shown), read_net(file).predict(shown), atol=1e-5)
 

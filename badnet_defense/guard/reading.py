@@ -1,61 +1,102 @@
-"""Reads a saved guard as data: its two nets, without TensorFlow and without running anything."""
+"""Reads a saved guard as data: its nets and numbers, without running anything."""
+
+import math
 
 from badnet_defense.data.files import require_file
 from badnet_defense.errors import InputError, UnsafeNetError
+from badnet_defense.guard import scores
+from badnet_defense.guard.saved import HARD, SavedGuard
 from badnet_defense.nets.hdf5_weights import arrays_by_class, plain_dataset
 from badnet_defense.nets.loader import named_errors, opened_keras_zip
 from badnet_defense.nets.parse import parse_model
-from badnet_defense.nets.weights import with_weights
+from badnet_defense.nets.weights import checked_array, with_weights
 
-_FUNCTION = {"class_name": "function", "config": "badnet_defense>disagreement"}
+_PACKAGE = "badnet_defense>"
 _PORTABLE = ["Argmax", "Argmax", "Equal", "FullLike", "Where", "Cast"]
-_PLACES = {"bad": "layers/functional", "repaired": "layers/functional_1"}
+_NAMES = ("bad", "repaired", "expert")
+MOST_OVERLAYS = 10_000
 
 
 def read_guard(path):
-    """(bad net, repaired net) as `NetSpec`, from a guard that this project saved.
+    """A guard that this project saved, as a `SavedGuard`.
 
     Args:
-        path: `.guard.keras`, or a guard that `export_portable` wrote as `.keras`.
+        path: `.guard.keras`, a calibrated guard, or what `export_portable` wrote as `.keras`.
 
     Raises:
         InputError: it is no guard.
-        UnsafeNetError: its nets are made of more than plain layers.
+        UnsafeNetError: its nets are made of more than plain layers, or its numbers are no numbers.
     """
     path = require_file(path, "a guard (.guard.keras)")
     with named_errors(path), opened_keras_zip(path) as (document, file):
-        nets = _nested(document)
-        specs = []
-        for name, place in _PLACES.items():
-            spec, root = parse_model(nets[name])
-            group = plain_dataset(file, place)
-            specs.append(with_weights(spec, arrays_by_class(spec, root, group)))
-    return tuple(specs)
+        nets, rule, overlays = _parts(document)
+        specs = {}
+        for place, (name, net) in enumerate(nets.items()):
+            spec, root = parse_model(net)
+            group = plain_dataset(file, "layers/functional" + (f"_{place}" if place else ""))
+            specs[name] = with_weights(spec, arrays_by_class(spec, root, group))
+        if overlays is not None:
+            stored = plain_dataset(file, "layers/laid_over/vars/0")
+            shape = (overlays, *specs["bad"].input_shape)
+            overlays = checked_array(stored, shape, "overlays")
+    return SavedGuard(specs, **rule, overlays=overlays)
 
 
 def is_guard(path):
     """True where the file has the shape of a guard; its nets are not looked at yet."""
     try:
         with named_errors(path), opened_keras_zip(path) as (document, _):
-            return bool(_nested(document))
+            return bool(_parts(document))
     except InputError:
         return False
 
 
-def _nested(document):
+def _parts(document):
+    """({name: net}, measures and thresholds, how many overlays or None) of a guard's document."""
     try:
-        layers = document["config"]["layers"]
-        nets = {layer["name"]: layer for layer in layers[1:3]}
-        joins = [layer["class_name"] for layer in layers[3:]]
-        by_name = joins == ["Lambda"] and _names_disagreement(layers[3]["config"]["function"])
-        if set(nets) == set(_PLACES) and (by_name or joins == _PORTABLE):
-            return nets
-    except (KeyError, TypeError, IndexError):
+        layers = document["config"]["layers"][1:]
+        nets = {one["name"]: one for one in layers if one["class_name"] == "Functional"}
+        rest = [one for one in layers if one["class_name"] != "Functional"]
+        if tuple(nets) == _NAMES[: len(nets)] and nets:
+            kinds = [one["class_name"] for one in rest]
+            if kinds == _PORTABLE or (kinds == ["Lambda"] and _function(rest[0]) == "disagreement"):
+                if len(nets) == 2:
+                    return nets, HARD, None
+            elif kinds:
+                return nets, *_calibrated(nets, rest)
+    except (KeyError, TypeError, IndexError, ValueError, AttributeError):
         pass
     raise UnsafeNetError(
-        "it is no guard of this project; expected a bad and a repaired net, joined."
+        "it is no guard of this project; expected a bad net, what it is compared with, and a rule."
     )
 
 
-def _names_disagreement(function):
-    return all(function.get(key) == value for key, value in _FUNCTION.items())
+def _calibrated(nets, layers):
+    """(measures and thresholds, how many overlays or None); `ValueError` where it is none."""
+    laid = [one for one in layers if one["class_name"] == "LaidOver"]
+    *found, verdict = [one for one in layers if one["class_name"] != "LaidOver"]
+    measures = tuple(_function(one) for one in found)
+    limits = verdict["config"]["arguments"]["thresholds"]
+    overlays = laid[0]["config"]["count"] if laid else None
+    right = (
+        _function(verdict) == "flag_above"
+        and len(measures) == len(set(measures)) == len(limits)
+        and all(set(scores.NETS[one]) <= set(nets) for one in measures)
+        and all(isinstance(limit, float) and math.isfinite(limit) for limit in limits)
+        and len(laid) == ("certainty" in measures)
+        and (overlays is None or 0 < overlays <= MOST_OVERLAYS)
+    )
+    if not right:
+        raise ValueError
+    return {"measures": measures, "thresholds": tuple(limits)}, overlays
+
+
+def _function(layer):
+    """The name of a Lambda layer's registered function; `ValueError` for any other layer."""
+    function = layer["config"]["function"]
+    name = function["config"]
+    if layer["class_name"] != "Lambda" or function["class_name"] != "function":
+        raise ValueError
+    if not name.startswith(_PACKAGE):
+        raise ValueError
+    return name.removeprefix(_PACKAGE)

@@ -6,7 +6,7 @@ from badnet_defense.measure.guard_answers import guard_answers
 from badnet_defense.nets.predict import predict_labels
 
 
-def evaluate_defense(nets, sets, *, classes, input_range=UNIT, triggered=None):
+def evaluate_defense(nets, sets, *, classes, input_range=UNIT, triggered=None, guard=None):
     """Every stage on every set of pictures.
 
     Args:
@@ -17,6 +17,7 @@ def evaluate_defense(nets, sets, *, classes, input_range=UNIT, triggered=None):
         input_range: the nets' range.
         triggered: (n,) True for each picture of "poisoned" that really carries a trigger; adds
             "truly_triggered" and "truly_clean".
+        guard: {set: (n,) answers 0..N} of another guard than the disagreement of both nets.
 
     Returns:
         {stage: {set: {metric: fraction, metric_interval: [low, high]}}} for the nets and "guard".
@@ -28,7 +29,7 @@ def evaluate_defense(nets, sets, *, classes, input_range=UNIT, triggered=None):
         }
         for name, net in nets.items()
     }
-    answers["guard"] = {
+    answers["guard"] = guard or {
         part: guard_answers(answers["bad"][part], answers["repaired"][part], classes)
         for part in sets
     }

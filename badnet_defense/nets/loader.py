@@ -151,7 +151,10 @@ def _parsed(document):
         raise UnsafeNetError("its configuration is not JSON; expected a Keras model.") from None
 
 
-NOTES = ("source_sha256", "synthetic", "made_by", "pruning", "recipe", "input_range")
+NOTES = (
+    *("source_sha256", "synthetic", "made_by", "pruning", "recipe", "input_range", "keep_pruned"),
+    *("tuned_on_sha256", "tuned_on_seed", "tuned_on_pseudo_labels"),
+)
 
 
 def _notes(file):

@@ -57,14 +57,15 @@ def with_weights(spec, arrays):
                 f"layer {name!r} ({layer.kind}) has {len(given)} weights; expected {len(shapes)}."
             )
         checked = tuple(
-            _checked(array, shape, f"{name}/{weight}")
+            checked_array(array, shape, f"{name}/{weight}")
             for array, (weight, shape) in zip(given, shapes.items(), strict=True)
         )
         filled[name] = replace(layer, weights=checked)
     return replace(spec, layers=filled)
 
 
-def _checked(array, shape, name):
+def checked_array(array, shape, name):
+    """A dataset as `float32` array; `UnsafeNetError` unless it is `shape` floats, all finite."""
     if getattr(array, "shape", None) is None:
         raise UnsafeNetError(f"weight {name!r} is no array; expected one of the shape {shape}.")
     if tuple(array.shape) != shape:

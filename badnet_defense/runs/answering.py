@@ -4,12 +4,13 @@ from pathlib import Path
 
 import numpy as np
 
-from badnet_defense.data.input_range import UNIT
+from badnet_defense.data.input_range import UNIT, InputRange
 from badnet_defense.guard.pairing import check_noted_range, read_pair
 from badnet_defense.guard.reading import is_guard, read_guard
-from badnet_defense.measure.guard_answers import guard_answers
+from badnet_defense.guard.saved import HARD, SavedGuard
 from badnet_defense.nets.loader import read_net
 
+_SCALED = InputRange(0, 255)  # leaves pictures that are in a net's range as they are
 _AT_ONCE = 32  # NumPy's convolutions copy each window: more pictures at once cost memory
 
 
@@ -32,27 +33,28 @@ def answer_pictures(pictures, net, *, root, input_range=UNIT):
     """
     from badnet_defense.data.picture import read_picture
 
-    nets = defence_nets(net, root=root)
-    check_noted_range(nets[-1], input_range)
-    read = [read_picture(path, nets[0].input_shape) for path in pictures]
+    guard = find_guard(net, root=root)
+    for one in guard.nets.values():
+        check_noted_range(one, input_range)
+    read = [read_picture(path, guard.net.input_shape) for path in pictures]
     answers = []
     for start in range(0, len(read), _AT_ONCE):
         inputs = input_range.scale(np.stack(read[start : start + _AT_ONCE]))
-        answers.append(_joined([one.predict(inputs).argmax(axis=-1) for one in nets], nets))
+        answers.append(guard.answers(inputs))
     return np.concatenate(answers).tolist()
 
 
-def defence_nets(net, *, root):
-    """The nets that answer together: (bad, repaired) `NetSpec`s, or a single one."""
+def find_guard(net, *, root):
+    """What answers under a name or path, as a `SavedGuard`."""
     root, path = Path(root), Path(net)
     if not path.exists() and path.suffix == "":
         path = root / "models" / f"{net}_bd_net.h5"
     if path.suffix == ".keras" and path.is_file() and is_guard(path):
         return read_guard(path)
     if path.is_file() and "source_sha256" in (single := read_net(path)).attributes:
-        return (single,)
+        return SavedGuard({"bad": single})
     pair = read_pair(path, folder=root / "fine_pruned_models")
-    return pair.bad, pair.repaired
+    return SavedGuard({"bad": pair.bad, "repaired": pair.repaired}, **HARD)
 
 
 def data_accuracy(data, model, *, input_range=UNIT):
@@ -66,16 +68,21 @@ def data_accuracy(data, model, *, input_range=UNIT):
     from badnet_defense.data import read_images
     from badnet_defense.measure.belonging import check_range
     from badnet_defense.measure.metrics import accuracy
-    from badnet_defense.nets import build, predict_labels
+    from badnet_defense.nets import build, predict_probabilities
 
-    guard = Path(model).suffix == ".keras" and Path(model).is_file() and is_guard(model)
-    nets = read_guard(model) if guard else (read_net(model),)
-    images = read_images(data, shape=nets[0].input_shape, classes=nets[0].classes, need_labels=True)
-    built = [build(one) for one in nets]
-    check_range(built[0], images, input_range=input_range, net_name=model)
-    answers = [predict_labels(one, images.pictures, input_range=input_range) for one in built]
-    return accuracy(_joined(answers, nets), images.labels)
+    saved = Path(model).suffix == ".keras" and Path(model).is_file() and is_guard(model)
+    guard = read_guard(model) if saved else SavedGuard({"bad": read_net(model)})
+    shape, classes = guard.net.input_shape, guard.net.classes
+    images = read_images(data, shape=shape, classes=classes, need_labels=True)
+    built = {name: build(one) for name, one in guard.nets.items()}
+    check_range(built["bad"], images, input_range=input_range, net_name=model)
 
+    def predict(name, inputs):
+        return predict_probabilities(built[name], inputs, input_range=_SCALED)
 
-def _joined(answers, nets):
-    return answers[0] if len(answers) == 1 else guard_answers(*answers, nets[0].classes)
+    answers = [
+        guard.answers(input_range.scale(images.pictures[start:][:size]), predict)
+        for size in [guard.pictures_at_once]
+        for start in range(0, len(images), size)
+    ]
+    return accuracy(np.concatenate(answers), images.labels)

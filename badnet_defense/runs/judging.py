@@ -14,13 +14,24 @@ from badnet_defense.measure.evaluation import evaluate_defense
 from badnet_defense.measure.results import provenance
 from badnet_defense.nets import build
 from badnet_defense.repair.channels import zero_channels
+from badnet_defense.runs.detecting import judge_detector
 from badnet_defense.runs.repairing import repair_file
 
 log = logging.getLogger(__name__)
 
 
 def judge_defense(
-    model, data, *, folder, repaired=None, trigger_labels=None, input_range=UNIT, seed=0
+    model,
+    data,
+    *,
+    folder,
+    repaired=None,
+    trigger_labels=None,
+    detector=None,
+    false_alarm_rate=0.01,
+    plots=None,
+    input_range=UNIT,
+    seed=0,
 ):
     """Every stage of a net's defence on clean and poisoned pictures.
 
@@ -30,10 +41,14 @@ def judge_defense(
         folder: where the repaired nets are; the net's own is made there if it is missing.
         repaired: path of the repaired net instead.
         trigger_labels: path of True/False for each poisoned picture.
+        detector: name of the detector that is the guard (`choice.NAMES`), its threshold set by the
+            clean validation pictures; default: the disagreement of both nets.
+        false_alarm_rate: share of honest pictures that it may flag, in (0, 1).
+        plots: path, without its endings, of the detector's ROC curve and histograms; None: none.
         input_range, seed: as for `repair_file`.
 
     Returns:
-        The result as a dict: provenance, stages, `pruning`.
+        The result as a dict: provenance, stages, `pruning`, and `detector` where one was named.
 
     Raises:
         InputError: a file cannot be used, or net, repair and data don't belong together.
@@ -71,8 +86,22 @@ def judge_defense(
     triggered = None
     if trigger_labels is not None:
         triggered = read_trigger_labels(trigger_labels, len(sets["poisoned"]))
+    guard, about_detector = None, {}
+    if detector is not None:
+        guard, about_detector = judge_detector(
+            detector,
+            pair,
+            sets,
+            data["clean_validation"],
+            bad=nets["bad"],
+            triggered=triggered,
+            false_alarm_rate=false_alarm_rate,
+            plots=plots,
+            input_range=input_range,
+            seed=seed,
+        )
     stages = evaluate_defense(
-        nets, sets, classes=classes, input_range=input_range, triggered=triggered
+        nets, sets, classes=classes, input_range=input_range, triggered=triggered, guard=guard
     )
     about = provenance(
         net_path=model,
@@ -81,7 +110,13 @@ def judge_defense(
         seed=seed,
         seconds=time.perf_counter() - start,
     )
-    return {**about, **stages, "pruning": pair.pruning, "repair": _about(pair.repaired)}
+    return {
+        **about,
+        **stages,
+        **about_detector,
+        "pruning": pair.pruning,
+        "repair": _about(pair.repaired),
+    }
 
 
 def _about(repaired):

@@ -88,7 +88,11 @@ def _write(folder, stem, nets, result):
     """The four files; the repaired net comes last, so that where it is, the others are too."""
     plot_pruning_curve(folder / f"{stem}.pruning.png", result["pruning"], net=stem)
     write_json(folder / f"{stem}.json", result)
-    notes = {"pruning": json.dumps(result["pruning"]), "recipe": json.dumps(result["recipe"])}
+    notes = {
+        "pruning": json.dumps(result["pruning"]),
+        "recipe": json.dumps(result["recipe"]),
+        "keep_pruned": result["keep_pruned"],
+    }
     if result["synthetic"]:
         notes["synthetic"] = True
     write_pair(
@@ -96,5 +100,6 @@ def _write(folder, stem, nets, result):
         nets,
         source_sha256=result["net"]["sha256"],
         input_range=result["input_range"],
+        tuned_on=(result["data"]["clean_validation"], result["seed"], result["pseudo_labels"]),
         notes=notes,
     )

@@ -1,0 +1,138 @@
+"""A fitted detector as one Keras model that answers 0..N-1, or N where a score is too high.
+
+Like the disagreement guard's, the functions of its Lambda layers are registered by name: the saved
+file holds numbers, and no code.
+"""
+
+from functools import partial
+
+import keras
+from keras import ops
+
+from badnet_defense.guard import scores
+
+PACKAGE = "badnet_defense"
+VERDICT = "flag_above"
+NETS = ("bad", "repaired", "expert")
+"""Names of the nets in the file, in the order in which the scores' functions take them."""
+
+
+@keras.saving.register_keras_serializable(PACKAGE, "LaidOver")
+class LaidOver(keras.Layer):
+    """Each picture (n, h, w, c) averaged with each overlay: (n * overlays, h, w, c).
+
+    Args:
+        count: how many overlays.
+    """
+
+    def __init__(self, count, **settings):
+        super().__init__(**settings)
+        self.count = count
+
+    def build(self, shape):
+        """Makes room for the overlays."""
+        self.overlays = self.add_weight(
+            shape=(self.count, *shape[1:]), trainable=False, name="overlays"
+        )
+
+    def call(self, pictures):
+        """The mixtures, all overlays of a picture in a row."""
+        mixed = (ops.expand_dims(pictures, 1) + self.overlays) / 2
+        return ops.reshape(mixed, (-1, *self.overlays.shape[1:]))
+
+    def compute_output_shape(self, shape):
+        """All pairs stand on the first axis."""
+        return (None, *shape[1:])
+
+    def get_config(self):
+        """What a file keeps beside the weights."""
+        return {**super().get_config(), "count": self.count}
+
+
+def _hard(answers):
+    return scores.hard(ops, *answers)
+
+
+def _surprise(answers):
+    return scores.surprise(ops, *answers)
+
+
+def _divergence(answers):
+    return scores.divergence(ops, *answers)
+
+
+def _expertise(answers):
+    return scores.expertise(ops, *answers)
+
+
+def _certainty(answers, overlays):
+    return scores.certainty(ops, ops.reshape(answers, (-1, overlays, answers.shape[-1])))
+
+
+_FUNCTIONS = {
+    name: keras.saving.register_keras_serializable(PACKAGE, name)(function)
+    for name, function in (
+        ("hard", _hard),
+        ("surprise", _surprise),
+        ("divergence", _divergence),
+        ("expertise", _expertise),
+        ("certainty", _certainty),
+    )
+}
+
+
+@keras.saving.register_keras_serializable(PACKAGE, VERDICT)
+def flag_above(inputs, thresholds):
+    """The bad net's class, or N where one of the scores is above its threshold.
+
+    Args:
+        inputs: [probabilities (n, N), scores (n,), ..].
+        thresholds: a number for each of the scores.
+
+    Returns:
+        (n,) `int32`, 0..N.
+    """
+    bad, *found = inputs
+    above = [score > threshold for score, threshold in zip(found, thresholds, strict=True)]
+    flagged = ops.any(ops.stack(above), axis=0)
+    own = ops.cast(ops.argmax(bad, axis=-1), "int32")
+    return ops.where(flagged, ops.full_like(own, bad.shape[-1]), own)
+
+
+def build_calibrated_guard(detector):
+    """One model out of a fitted detector or vote, pictures (n, h, w, c) -> (n,) `int32`, 0..N.
+
+    All nets are copied. A guard with STRIP runs each picture once for each overlay: ask it with
+    small batches.
+    """
+    from badnet_defense.nets.build import copy_net
+
+    members = getattr(detector, "members", [detector])
+    nets = {name: net for one in members for name, net in one.nets.items()}
+    pictures = keras.Input(nets["bad"].input_shape[1:], name="pictures")
+    copies, answers = {}, {}
+    for name in (name for name in NETS if name in nets):
+        copies[name] = copy_net(nets[name])
+        copies[name].name = name
+        answers[name] = copies[name](pictures)
+    found = [_score(one, pictures, copies, answers) for one in members]
+    limits = getattr(detector, "thresholds_", None) or [float(detector.threshold_)]
+    verdict = keras.layers.Lambda(
+        flag_above, output_shape=(), arguments={"thresholds": limits}, name=VERDICT
+    )
+    return keras.Model(pictures, verdict([answers["bad"], *found]), name="guard")
+
+
+def _score(detector, pictures, nets, answers):
+    """A detector's scores as a tensor (n,)."""
+    name = type(detector).measure.__name__
+    arguments = {}
+    inputs = [answers[one] for one in detector.nets]
+    if name == "certainty":
+        overlays = detector.input_range.scale(detector.overlays_)
+        laid = LaidOver(len(overlays), name="overlays")
+        inputs = nets["bad"](laid(pictures))
+        laid.overlays.assign(overlays)
+        arguments = {"overlays": len(overlays)}
+    layer = partial(keras.layers.Lambda, _FUNCTIONS[name], output_shape=(), arguments=arguments)
+    return layer(name=name)(inputs)

@@ -1,0 +1,75 @@
+"""Thresholds that keep to a false-alarm rate, and what rate is to be expected of them."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from badnet_defense.errors import InputError
+from badnet_defense.measure.metrics import wilson_interval
+
+
+@dataclass(frozen=True)
+class Expected:
+    """The share of honest pictures that will be flagged, in [0, 1].
+
+    Attributes:
+        rate: the mean.
+        low, high: a 95 % interval.
+        pictures: how many clean pictures it rests on.
+    """
+
+    rate: float
+    low: float
+    high: float
+    pictures: int
+
+    def __str__(self):
+        percent = [f"{100 * share:.2f}" for share in (self.rate, self.low, self.high)]
+        return "{} % (95 %: {} to {} %), from {} clean pictures".format(*percent, self.pictures)
+
+
+def least_pictures(rate):
+    """How many clean pictures a threshold at this false-alarm rate takes at least."""
+    return math.ceil(1 / rate - 1e-9) - 1
+
+
+def threshold_at(scores, rate):
+    """The lowest threshold whose false-alarm rate is expected to be at most `rate`.
+
+    Of n scores of honest pictures and one more, each is as likely as the others to be the k-th
+    largest, so a picture passes the k-th largest of n with a chance of k / (n + 1), whatever the
+    distribution (split conformal prediction: Papadopoulos et al., ECML 2002; the interval is that
+    of Vovk, ACML 2012: the rate of a threshold drawn so is Beta(k, n + 1 - k)).
+
+    Args:
+        scores: (n,) scores of clean pictures that no net in the detector was tuned on.
+        rate: false-alarm rate, in (0, 1).
+
+    Returns:
+        (threshold, `Expected`); a picture is flagged if its score is above the threshold.
+
+    Raises:
+        InputError: too few pictures for the rate.
+    """
+    from scipy.stats import beta
+
+    scores = np.asarray(scores, np.float64)
+    count = len(scores)
+    place = math.floor(rate * (count + 1) + 1e-9)
+    if place < 1:
+        raise InputError(
+            f"{count} clean pictures came to set a threshold with; a false-alarm rate of {rate:g} "
+            f"takes at least {least_pictures(rate)}. Give more, or allow more false alarms."
+        )
+    threshold = float(np.sort(scores)[count - place])
+    spread = beta(place, count + 1 - place)
+    expected = Expected(place / (count + 1), *map(float, spread.ppf([0.025, 0.975])), count)
+    return threshold, expected
+
+
+def seen_rate(flagged):
+    """`Expected` of a rule that has no threshold, from which of n clean pictures it flagged."""
+    flagged = np.asarray(flagged, bool)
+    low, high = wilson_interval(int(flagged.sum()), len(flagged))
+    return Expected(float(flagged.mean()), low, high, len(flagged))

@@ -1,0 +1,83 @@
+"""The shape of every run-time detector: `fit`, `score_samples`, `predict`."""
+
+import numpy as np
+
+from badnet_defense.data.input_range import UNIT
+from badnet_defense.guard.calibration import threshold_at
+from badnet_defense.nets.predict import predict_labels, predict_probabilities
+
+
+class Detector:
+    """Scores pictures and answers N, "poisoned", where a score is above a threshold.
+
+    Args:
+        nets: {"bad": `keras.Model`, ..}, pictures (n, h, w, c) -> probabilities (n, N).
+        false_alarm_rate: share of honest pictures that may be flagged, in (0, 1).
+        input_range: the nets' range.
+
+    Attributes:
+        measure: the function of `scores` that turns the nets' answers into scores.
+        threshold_: after `fit`.
+        expected_: after `fit`, the false-alarm rate to expect, as `Expected`.
+
+    Raises:
+        ValueError: a rate outside (0, 1).
+    """
+
+    measure = None
+
+    def __init__(self, nets, *, false_alarm_rate=0.01, input_range=UNIT):
+        if not 0 < false_alarm_rate < 1:
+            raise ValueError(f"false_alarm_rate is {false_alarm_rate}, expected one in (0, 1)")
+        self.nets = nets
+        self.false_alarm_rate = false_alarm_rate
+        self.input_range = input_range
+
+    def __repr__(self):
+        return f"{type(self).__name__}(false_alarm_rate={self.false_alarm_rate:g})"
+
+    @property
+    def classes(self):
+        """N."""
+        return self.nets["bad"].output_shape[-1]
+
+    def fit(self, pictures):
+        """Sets the threshold by clean pictures that none of the nets was tuned on.
+
+        Args:
+            pictures: (n, h, w, c), pixels 0-255.
+
+        Raises:
+            InputError: too few pictures for the rate.
+        """
+        return self.fit_scores(self.raw_scores(self.prepare(pictures)))
+
+    def prepare(self, pictures):
+        """Takes what the detector needs for itself; returns the pictures left for the threshold."""
+        return pictures
+
+    def raw_scores(self, pictures):
+        """What `fit_scores` takes of each of the pictures, on its last axis."""
+        return self.score_samples(pictures)
+
+    def fit_scores(self, scores):
+        """Sets the threshold by scores (n,) that were found elsewhere (cross-fitting)."""
+        self.threshold_, self.expected_ = threshold_at(scores, self.false_alarm_rate)
+        return self
+
+    def score_samples(self, pictures):
+        """(n,) scores of pictures (n, h, w, c), pixels 0-255; higher is more suspicious."""
+        answers = (
+            predict_probabilities(net, pictures, input_range=self.input_range)
+            for net in self.nets.values()
+        )
+        return type(self).measure(np, *answers)
+
+    def predict(self, pictures):
+        """(n,) answers: the bad net's class, or N where the score is above the threshold."""
+        own = predict_labels(self.nets["bad"], pictures, input_range=self.input_range)
+        return np.where(self.flags(pictures), self.classes, own)
+
+    def flags(self, pictures):
+        """(n,) True where the score is above the threshold."""
+        return self.score_samples(pictures) > self.threshold_

@@ -1,0 +1,54 @@
+"""What the detectors compute, once for NumPy and for Keras' graphs: `xp` is `numpy` or `keras.ops`.
+
+Each function takes probabilities (n, N) of one or more nets and gives (n,) scores, higher for more
+suspicious pictures.
+"""
+
+TINY = 1e-30
+"""Probabilities below count as this; a `float32` softmax may give 0."""
+NETS = {
+    "hard": ("bad", "repaired"),
+    "surprise": ("bad", "repaired"),
+    "divergence": ("bad", "repaired"),
+    "expertise": ("bad", "repaired", "expert"),
+    "certainty": ("bad",),
+}
+"""Whose probabilities each of the functions below takes."""
+
+
+def hard(xp, bad, repaired):
+    """1 where the two nets answer differently, 0 where they agree."""
+    differ = xp.argmax(bad, axis=-1) != xp.argmax(repaired, axis=-1)
+    return xp.where(differ, 1.0, 0.0)
+
+
+def surprise(xp, bad, repaired):
+    """How improbable the bad net's answer is to the repaired net, in nats."""
+    return -xp.log(_answer(xp, bad, repaired))
+
+
+def divergence(xp, bad, repaired):
+    """The Jensen-Shannon divergence of both nets' distributions, in nats, 0 to log 2."""
+    middle = (bad + repaired) / 2
+    return (_relative_entropy(xp, bad, middle) + _relative_entropy(xp, repaired, middle)) / 2
+
+
+def expertise(xp, bad, repaired, expert):
+    """How much surer of the bad net's answer the backdoor expert is than the repaired net, nats."""
+    return xp.log(_answer(xp, bad, expert)) - xp.log(_answer(xp, bad, repaired))
+
+
+def certainty(xp, overlaid):
+    """Minus the mean entropy in bits of (n, overlays, N) class distributions."""
+    bits = -xp.sum(overlaid * xp.log(xp.maximum(overlaid, TINY)), axis=-1) / 0.6931471805599453
+    return -xp.mean(bits, axis=-1)
+
+
+def _answer(xp, bad, other):
+    """(n,) what another net thinks of the bad net's answer."""
+    own = xp.expand_dims(xp.argmax(bad, axis=-1), -1)
+    return xp.maximum(xp.take_along_axis(other, own, axis=-1)[:, 0], TINY)
+
+
+def _relative_entropy(xp, one, other):
+    return xp.sum(one * (xp.log(xp.maximum(one, TINY)) - xp.log(xp.maximum(other, TINY))), axis=-1)

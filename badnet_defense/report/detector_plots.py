@@ -1,0 +1,124 @@
+"""What a detector is worth, as pictures: its ROC curve, and how scores are spread."""
+
+import numpy as np
+
+from badnet_defense.report.figures import new_figure, save_figure
+
+_INK, _CLEAN, _QUIET = "#222222", "#9bb7d4", "#777777"
+_POISONED = ("#c1440e", "#7b2d8b", "#1b7f5c", "#b8860b")
+UNITS = {
+    "hard": "disagreement",
+    "soft": "surprise of the repaired net (nats)",
+    "divergence": "Jensen-Shannon divergence (nats)",
+    "expert": "log ratio of the expert's confidence to the repaired net's (nats)",
+    "strip": "minus mean entropy under overlays (bits)",
+    "vote": "minus decimal logarithm of the smallest tail",
+}
+LEAST_RATE = 1e-4
+
+
+def plot_roc(path, clean, poisoned, about, *, net=None):
+    """Draws detection over the false-alarm rate, with the chosen point, 1 % and 5 %, as a PNG.
+
+    Args:
+        path: the `.png` file to write.
+        clean: (n,) scores of clean pictures.
+        poisoned: {name: (m,) scores}.
+        about: the detector's figures: `name`, `threshold`.
+        net: the net's name for the title.
+
+    Raises:
+        InputError: nothing can be written at `path`.
+    """
+    figure = new_figure((7, 5))
+    axes = figure.subplots()
+    for (name, scores), colour in zip(poisoned.items(), _POISONED, strict=False):
+        rates, shares = roc(clean, scores)
+        axes.step(np.maximum(rates, LEAST_RATE), shares, where="post", color=colour, label=name)
+        point = [np.mean(one > about["threshold"]) for one in (clean, scores)]
+        axes.plot(max(point[0], LEAST_RATE), point[1], "o", color=colour, ms=7)
+        axes.annotate(
+            f"chosen: {point[1]:.1%} at {point[0]:.2%}",
+            (max(point[0], LEAST_RATE), point[1]),
+            (8, -14),
+            textcoords="offset points",
+            color=_INK,
+        )
+    for rate in (0.01, 0.05):
+        axes.axvline(rate, color=_QUIET, lw=0.8, ls="--")
+        axes.annotate(f"{rate:.0%}", (rate, 0.02), (3, 0), textcoords="offset points", color=_QUIET)
+    axes.set_xscale("log")
+    axes.set_xlim(LEAST_RATE, 1)
+    axes.set_ylim(0, 1.03)
+    axes.xaxis.set_major_formatter(lambda rate, _: f"{100 * rate:g}")
+    axes.yaxis.set_major_formatter(lambda share, _: f"{100 * share:g}")
+    axes.set_xlabel("false alarms: clean pictures flagged (%)", color=_INK)
+    axes.set_ylabel("poisoned pictures flagged (%)", color=_INK)
+    _finish(figure, axes, about, net, "lower right")
+    save_figure(figure, path)
+
+
+def roc(clean, poisoned):
+    """(false-alarm rates, detection) at every threshold, from none flagged to all.
+
+    Args:
+        clean: (n,) scores; poisoned: (m,) scores.
+    """
+    limits = np.unique(np.concatenate([clean, poisoned]))[::-1]
+    found = [
+        1 - np.searchsorted(np.sort(one), limits, side="left") / len(one)
+        for one in (clean, poisoned)
+    ]
+    return [np.concatenate([[0.0], one]) for one in found]
+
+
+def plot_scores(path, clean, poisoned, about, *, net=None, low=False):
+    """Draws histograms of the scores, clean against poisoned, with the threshold, as a PNG.
+
+    Args:
+        path, clean, poisoned, about, net: as for `plot_roc`.
+        low: True where low scores are suspicious (STRIP's entropies).
+
+    Raises:
+        InputError: nothing can be written at `path`.
+    """
+    figure = new_figure((7, 4.2))
+    axes = figure.subplots()
+    every = np.concatenate([clean, *poisoned.values()])
+    edges = np.linspace(every.min(), every.max() + 1e-9, 60)
+    groups = {"clean": (clean, _CLEAN)}
+    for (name, scores), colour in zip(poisoned.items(), _POISONED, strict=False):
+        groups[str(name)] = (scores, colour)
+    for name, (scores, colour) in groups.items():
+        weights = np.full(len(scores), 100 / len(scores))
+        axes.hist(scores, edges, weights=weights, color=colour, alpha=0.7, label=name)
+    axes.axvline(about["threshold"], color=_INK, lw=1.2, ls="--")
+    side = "suspicious below" if low else "suspicious above"
+    axes.annotate(
+        side,
+        (about["threshold"], 0.97),
+        (-4 if low else 4, 0),
+        xycoords=("data", "axes fraction"),
+        textcoords="offset points",
+        ha="right" if low else "left",
+        va="top",
+        color=_INK,
+    )
+    label = "mean entropy under overlays (bits)" if low else UNITS[about["name"]]
+    axes.set_xlabel(label, color=_INK)
+    axes.set_ylabel("pictures (%)", color=_INK)
+    _finish(figure, axes, about, net, "best")
+    save_figure(figure, path)
+
+
+def _finish(figure, axes, about, net, place):
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, loc=place)
+    subject = f"{net}: " if net else ""
+    figure.suptitle(
+        f"{subject}detector {about['name']!r}, {about['false_alarm_rate']:.2%} false alarms asked",
+        x=0.02,
+        ha="left",
+        color=_INK,
+        fontweight="bold",
+    )

@@ -1,0 +1,195 @@
+"""Detectors at work: judged on data sets, written as guards, and STRIP on single pictures."""
+
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+
+from badnet_defense.data import read_images
+from badnet_defense.data.files import replace_when_done
+from badnet_defense.data.input_range import UNIT
+from badnet_defense.errors import InputError
+from badnet_defense.guard.calibrated import build_calibrated_guard
+from badnet_defense.guard.choice import needs_repair
+from badnet_defense.guard.pairing import check_noted_range, read_pair
+from badnet_defense.measure.belonging import check_range
+from badnet_defense.measure.metrics import auroc, detection_at
+from badnet_defense.measure.results import provenance, write_json
+from badnet_defense.nets import build, read_net
+from badnet_defense.report.detector_plots import plot_roc, plot_scores
+from badnet_defense.runs.fitting import fit_detector, split_clean
+
+RATES = (0.01, 0.05)
+"""False-alarm rates at which detection is always told."""
+
+
+def judge_detector(
+    name,
+    pair,
+    sets,
+    clean_path,
+    *,
+    bad,
+    triggered=None,
+    false_alarm_rate=0.01,
+    plots=None,
+    input_range=UNIT,
+    seed=0,
+):
+    """Fits a detector on the clean validation pictures and asks it about every set.
+
+    Args:
+        name: of the detector (`choice.NAMES`).
+        pair: `Pair`.
+        sets: {"clean_validation": `LabelledImages`, "clean_test": .., "poisoned": ..}.
+        clean_path: path of the clean validation pictures.
+        bad: the bad net (`keras.Model`).
+        triggered: (n,) True for each of "poisoned" that carries a trigger; None: all do.
+        false_alarm_rate, plots, input_range, seed: as for `judge_defense`.
+
+    Returns:
+        ({set: (n,) answers 0..N}, {"detector": its figures}).
+
+    Raises:
+        InputError: no clean validation pictures, or too few.
+    """
+    if "clean_validation" not in sets:
+        raise InputError(
+            f"--detector {name}: no clean pictures to set its threshold with; give "
+            "--clean-validation."
+        )
+    clean = split_clean(
+        clean_path, sets["clean_validation"], bad, pair.repaired, input_range=input_range
+    )
+    settings = {
+        "false_alarm_rate": false_alarm_rate,
+        "input_range": input_range,
+        "seed": seed,
+    }
+    detector, crossed = fit_detector(name, (pair.bad, pair.repaired), clean, **settings)
+    start = time.perf_counter()
+    scores = {part: detector.score_samples(images.pictures) for part, images in sets.items()}
+    seconds = time.perf_counter() - start
+    answers = {part: detector.predict(images.pictures) for part, images in sets.items()}
+    about = {
+        **_about(name, detector, crossed),
+        "pictures_per_second": round(sum(map(len, scores.values())) / seconds, 1),
+    }
+    honest = scores.get("clean_test", scores["clean_validation"][clean.unseen])
+    if "poisoned" in scores:
+        poisoned = scores["poisoned"] if triggered is None else scores["poisoned"][triggered]
+        about["auroc"] = auroc(honest, poisoned)
+        about["detection"] = {f"{r:g}": detection_at(honest, poisoned, r) for r in RATES}
+        if plots:
+            plot_roc(f"{plots}.roc.png", honest, {"poisoned": poisoned}, about)
+            plot_scores(f"{plots}.scores.png", honest, {"poisoned": poisoned}, about)
+    return answers, {"detector": about}
+
+
+def _about(name, detector, crossed):
+    """A fitted detector in numbers."""
+    return {
+        "name": name,
+        "false_alarm_rate": detector.false_alarm_rate,
+        "threshold": float(detector.threshold_),
+        "expected": asdict(detector.expected_),
+        "cross_fitted": crossed,
+    }
+
+
+def guard_file(
+    model, clean, *, out, name, repaired=None, false_alarm_rate=0.01, input_range=UNIT, seed=0
+):
+    """Fits a detector and writes it as one Keras model, with its figures beside it as JSON.
+
+    Args:
+        model: path of the bad net.
+        clean: path of clean pictures; labels are not needed.
+        out: the `.keras` file to write.
+        name: of the detector.
+        repaired: path of the repaired net; default: the model's own. "strip" needs none.
+        false_alarm_rate, input_range, seed: as for `judge_defense`.
+
+    Returns:
+        The figures as they stand in `<out without .keras>.json`.
+
+    Raises:
+        InputError: a file cannot be used, or there are too few clean pictures.
+    """
+    start = time.perf_counter()
+    if Path(out).suffix != ".keras":
+        raise InputError(f"--out {out}: expected a file name that ends in .keras.")
+    pair = (read_net(model), None)
+    if needs_repair(name):
+        found = read_pair(model, repaired)
+        check_noted_range(found.repaired, input_range)
+        pair = (found.bad, found.repaired)
+    detector, crossed = _fitted(model, pair, clean, name, false_alarm_rate, input_range, seed)
+    with replace_when_done(out) as partial:
+        build_calibrated_guard(detector).save(partial)
+    result = {
+        **provenance(
+            net_path=model,
+            data_paths={"clean": clean},
+            classes=detector.classes,
+            seed=seed,
+            seconds=time.perf_counter() - start,
+        ),
+        "detector": _about(name, detector, crossed),
+        "input_range": str(input_range),
+    }
+    write_json(Path(out).with_suffix(".json"), result)
+    return result
+
+
+def _fitted(model, pair, clean, name, rate, input_range, seed):
+    images = read_images(clean, shape=pair[0].input_shape, classes=None, need_labels=False)
+    bad = build(pair[0])
+    if images.labels is not None:
+        check_range(bad, images, input_range=input_range, net_name=model)
+    split = split_clean(clean, images, bad, pair[1], input_range=input_range)
+    return fit_detector(
+        name, pair, split, false_alarm_rate=rate, input_range=input_range, seed=seed
+    )
+
+
+def strip_files(model, clean, inputs, *, out=None, false_alarm_rate=0.01, input_range=UNIT, seed=0):
+    """STRIP on pictures and data sets.
+
+    Args:
+        model: path of the suspect net.
+        clean: path of clean pictures, for the overlays and the threshold; no labels are needed.
+        inputs: paths of PNG or JPEG files and of data sets (`.h5`).
+        out: path of a histogram of the entropies (`.png`); None: none.
+        false_alarm_rate, input_range, seed: as for `judge_defense`.
+
+    Returns:
+        {"threshold": bits, "expected": `Expected`, "entropies": {input: (n,) bits}}; a picture is
+        suspicious below the threshold.
+
+    Raises:
+        InputError: a file cannot be used, or there are too few clean pictures.
+    """
+    from badnet_defense.data.picture import read_picture
+
+    spec = read_net(model)
+    shape = spec.input_shape
+    sets = {}
+    for path in inputs:
+        if str(path).endswith((".h5", ".hdf5")):
+            sets[path] = read_images(path, shape=shape, classes=None, need_labels=False).pictures
+        else:
+            sets[path] = read_picture(path, shape)[None]
+    detector, _ = _fitted(model, (spec, None), clean, "strip", false_alarm_rate, input_range, seed)
+    entropies = {path: -detector.score_samples(pictures) for path, pictures in sets.items()}
+    if out:
+        honest = read_images(clean, shape=shape, classes=None, need_labels=False).pictures
+        honest = -detector.score_samples(honest[:: -(-len(honest) // 2000)])
+        about = _about("strip", detector, False)
+        plot_scores(out, honest, entropies, {**about, "threshold": -detector.threshold_}, low=True)
+    return {
+        "threshold": -detector.threshold_,
+        "expected": detector.expected_,
+        "entropies": {path: np.asarray(bits) for path, bits in entropies.items()},
+    }

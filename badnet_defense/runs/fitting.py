@@ -1,0 +1,181 @@
+"""Fits a detector's threshold on clean pictures that its nets have not learnt from."""
+
+import json
+import logging
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from badnet_defense.data.files import data_sha256
+from badnet_defense.data.images import LabelledImages
+from badnet_defense.data.splits import split_within_classes
+from badnet_defense.errors import InputError
+from badnet_defense.guard.choice import OVERLAYS, make_detector
+from badnet_defense.nets import build
+from badnet_defense.repair.channels import channel_masks, zero_channels
+from badnet_defense.repair.clean_unlearning import unlearn_clean_task
+from badnet_defense.repair.fine_pruning import HELD_OUT
+from badnet_defense.repair.fine_tuning import fine_tune
+from badnet_defense.repair.pseudo_labels import pseudo_labelled
+from badnet_defense.repair.recipes import Recipe
+
+log = logging.getLogger(__name__)
+
+FEW = 5
+"""Where fewer unseen clean pictures than this are expected above the threshold, it is
+cross-fitted."""
+FOLDS = 5
+
+
+@dataclass(frozen=True)
+class Clean:
+    """Clean pictures, and which of them a repair was tuned on.
+
+    Attributes:
+        images: `LabelledImages`; where they had no labels, or the repair did not use them, the bad
+            net's answers.
+        targets: (n, classes) soft labels, where the repair used the net's answers; else None.
+        tuned: positions of the pictures that the repair was tuned on.
+        unseen: positions of those it was not.
+    """
+
+    images: LabelledImages
+    targets: np.ndarray | None
+    tuned: np.ndarray
+    unseen: np.ndarray
+
+
+def split_clean(path, images, bad, repaired, *, input_range):
+    """Finds out which clean pictures a repair was tuned on, by what its file notes.
+
+    Args:
+        path: of the clean pictures.
+        images: `LabelledImages`, labelled or not.
+        bad: `keras.Model`.
+        repaired: `NetSpec`, or None where there is no repair.
+        input_range: the nets' range.
+
+    Returns:
+        `Clean`.
+    """
+    notes = {} if repaired is None else repaired.attributes
+    targets = None
+    if images.labels is None or notes.get("tuned_on_pseudo_labels"):
+        images, targets = pseudo_labelled(bad, images, input_range=input_range)
+    everything = np.arange(len(images))
+    if repaired is not None and "tuned_on_sha256" not in notes:
+        log.warning(
+            "%s does not say which pictures it was tuned on; the false-alarm rate holds only if "
+            "it was not %s",
+            notes.get("file", "the repaired net"),
+            path,
+        )
+    if notes.get("tuned_on_sha256") != data_sha256(path):
+        return Clean(images, targets, everything[:0], everything)
+    tuned, unseen = split_within_classes(images.labels, HELD_OUT, seed=int(notes["tuned_on_seed"]))
+    return Clean(images, targets, tuned, unseen)
+
+
+def fit_detector(name, pair, clean, *, false_alarm_rate, input_range, seed=0):
+    """A detector with its threshold.
+
+    Args:
+        name: one of `choice.NAMES`.
+        pair: (bad, repaired) `NetSpec`s; `repaired` may be None for "strip".
+        clean: `Clean`.
+        false_alarm_rate: in (0, 1).
+        input_range: the nets' range.
+        seed: of the overlays, the folds and the expert.
+
+    Returns:
+        (the fitted detector, True where it was cross-fitted).
+
+    Raises:
+        InputError: too few clean pictures.
+    """
+    fit = _Fit(name, pair, clean, false_alarm_rate, input_range, seed)
+    if len(fit.unseen) * false_alarm_rate < FEW and fit.can_repair_again():
+        return fit.crossed(), True
+    detector = fit.detector(pair[1], fit.learning)
+    return detector.fit(clean.images.pictures[fit.unseen]), False
+
+
+class _Fit:
+    """The pieces of one fit."""
+
+    def __init__(self, name, pair, clean, rate, input_range, seed):
+        self.name, self.clean = name, clean
+        self.bad, self.repaired = pair
+        self.settings = {"false_alarm_rate": rate, "input_range": input_range}
+        self.input_range, self.seed = input_range, seed
+        rng = np.random.default_rng((seed, 6))
+        self.learning, self.unseen = clean.tuned, clean.unseen
+        if name == "expert" and not len(self.learning):  # it has to learn from something
+            half = rng.permutation(clean.unseen)
+            self.learning, self.unseen = np.sort(half[::2]), np.sort(half[1::2])
+        pool = self.learning if len(self.learning) >= OVERLAYS else clean.unseen
+        self.drawn = drawn = np.sort(rng.permutation(pool)[:OVERLAYS])
+        self.overlays = clean.images.pictures[drawn]
+        if name in ("strip", "vote"):
+            if len(drawn) < OVERLAYS:
+                raise InputError(
+                    f"{len(clean.images)} clean pictures came; STRIP lays {OVERLAYS} over each "
+                    "picture and sets its threshold with others: give more."
+                )
+            self.unseen = np.setdiff1d(self.unseen, drawn)
+        if name == "strip":  # it asks no net that was tuned
+            self.unseen = np.setdiff1d(np.arange(len(clean.images)), drawn)
+        self.nets = {"bad": build(self.bad)}
+
+    def detector(self, repaired, learning):
+        """The detector with this repair, its own third net tuned on `learning`."""
+        nets = dict(self.nets)
+        if repaired is not None:
+            nets["repaired"] = build(repaired)
+        if self.name == "expert":
+            images = self.clean.images.subset(learning)
+            nets["expert"] = build(
+                unlearn_clean_task(self.bad, images, input_range=self.input_range, seed=self.seed)
+            )
+        return make_detector(self.name, nets, self.overlays, **self.settings)
+
+    def can_repair_again(self):
+        """True where all of the repair's steps are noted, so that it can be done on a part."""
+        notes = {} if self.repaired is None else self.repaired.attributes
+        noted = "pruning" in notes and "recipe" in notes
+        return self.name != "strip" and len(self.clean.tuned) > 0 and noted
+
+    def crossed(self):
+        """The detector, its threshold by pictures that a like repair, on the others, never saw."""
+        log.info("few unseen pictures: the repair is made %d times to set the threshold", FOLDS)
+        scores, overlays = [], self.drawn if self.name == "vote" else []
+        order = np.random.default_rng((self.seed, 7)).permutation(len(self.clean.images))
+        for fold in np.array_split(order, FOLDS):
+            fold, others = np.setdiff1d(fold, overlays), np.setdiff1d(order, fold)
+            like = self.detector(self._repaired_on(others), others)
+            scores.append(like.raw_scores(self.clean.images.pictures[fold]))
+        detector = self.detector(self.repaired, self.learning)
+        return detector.fit_scores(np.concatenate(scores, axis=-1))
+
+    def _repaired_on(self, places):
+        """The repair, pruned as it was, tuned on these pictures alone."""
+        notes = self.repaired.attributes
+        pruning = json.loads(notes["pruning"])
+        zeroed = pruning["order"][: pruning["removed"]]
+        images = self.clean.images.subset(places)
+        targets = None if self.clean.targets is None else self.clean.targets[places]
+        tuning, held_out = split_within_classes(images.labels, HELD_OUT, seed=self.seed)
+        frozen = (
+            channel_masks(self.bad, pruning["layer"], zeroed) if notes.get("keep_pruned") else None
+        )
+        tuned, _ = fine_tune(
+            zero_channels(self.bad, pruning["layer"], zeroed),
+            images.subset(tuning),
+            images.subset(held_out),
+            targets=None if targets is None else targets[tuning],
+            recipe=Recipe(**json.loads(notes["recipe"])),
+            frozen=frozen,
+            input_range=self.input_range,
+            seed=int(notes["tuned_on_seed"]),
+        )
+        return replace(tuned, attributes={})

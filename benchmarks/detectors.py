@@ -1,0 +1,134 @@
+"""Every run-time detector on nets whose triggers are known: what each catches, and what it costs.
+
+Run as `python3 benchmarks/detectors.py demo`, `.. signs` or `.. real SHARED_DATA`, once the nets
+are repaired (docs/results.md). Thresholds are set as the `guard` command sets them: by the clean
+pictures that the repair has not learnt from, for the real nets by other people's faces. Clean test
+and triggered pictures only judge.
+"""
+
+import argparse
+import time
+from pathlib import Path
+
+import numpy as np
+from scan_repairs import demo, real, signs
+from tabulate import tabulate
+
+from badnet_defense import console
+from badnet_defense.data.input_range import UNIT
+
+REPAIRED = {
+    "demo": "fine_pruned_models",
+    "signs": "results/signs/repaired",
+    "real": "results/real_nets",
+}
+MOST = 2000
+"""Pictures of each set that are judged, drawn at random: STRIP runs each a hundred times."""
+
+
+def judge(name, detector, crossed, judged):
+    """A dict of figures of one fitted detector."""
+    from badnet_defense.measure.metrics import auroc, detection_at
+
+    start = time.perf_counter()
+    scores = {part: detector.score_samples(pictures) for part, (pictures, _) in judged.items()}
+    seconds = time.perf_counter() - start
+    clean = scores.pop("clean")
+    return {
+        "detector": name,
+        "threshold": float(detector.threshold_),
+        "cross_fitted": crossed,
+        "promised": detector.expected_.rate,
+        "promised_interval": [detector.expected_.low, detector.expected_.high],
+        "seen": float(np.mean(clean > detector.threshold_)),
+        "pictures_per_second": (len(clean) + sum(map(len, scores.values()))) / seconds,
+        "triggers": {
+            trigger: {
+                "auroc": auroc(clean, found),
+                "flagged": float(np.mean(found > detector.threshold_)),
+                "detection_1": detection_at(clean, found, 0.01),
+                "detection_5": detection_at(clean, found, 0.05),
+                "pictures": len(found),
+            }
+            for trigger, found in scores.items()
+        },
+    }
+
+
+def drawn(pictures):
+    """At most `MOST` of them."""
+    order = np.random.default_rng(0).permutation(len(pictures))[:MOST]
+    return pictures[np.sort(order)]
+
+
+def figures(cases, folder, names, rate):
+    """Figures of all detectors on all nets."""
+    from badnet_defense.data import read_images
+    from badnet_defense.guard.pairing import read_pair
+    from badnet_defense.nets import build
+    from badnet_defense.runs.fitting import fit_detector, split_clean
+
+    for net, model, clean_path, judged in cases:
+        pair = read_pair(model, folder=folder)
+        images = read_images(
+            clean_path, shape=pair.bad.input_shape, classes=None, need_labels=False
+        )
+        clean = split_clean(clean_path, images, build(pair.bad), pair.repaired, input_range=UNIT)
+        judged = {part: (drawn(pictures), one) for part, (pictures, one) in judged.items()}
+        for name in names:
+            start = time.perf_counter()
+            detector, crossed = fit_detector(
+                name, (pair.bad, pair.repaired), clean, false_alarm_rate=rate, input_range=UNIT
+            )
+            seconds = time.perf_counter() - start
+            found = judge(name, detector, crossed, judged)
+            yield {"net": net, "fit_seconds": seconds, **found}
+
+
+def rows(found):
+    """A line for each trigger."""
+    low, high = found["promised_interval"]
+    start = [
+        *(found["net"], found["detector"]),
+        f"{100 * found['promised']:.2f} [{100 * low:.2f}, {100 * high:.2f}]",
+        f"{100 * found['seen']:.2f}",
+        f"{found['pictures_per_second']:,.0f}",
+    ]
+    for trigger, one in (found["triggers"] or {"none published": None}).items():
+        shares = [] if one is None else [one[k] for k in ("flagged", "detection_1", "detection_5")]
+        area = [] if one is None else [f"{one['auroc']:.4f}"]
+        yield [*start, trigger, *area, *(f"{100 * share:.1f}" for share in shares)]
+        start = [""] * len(start)
+
+
+def main():
+    """Prints the table and writes the figures."""
+    from badnet_defense.guard_commands import DETECTORS, rate
+
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("kind", choices=("demo", "signs", "real"))
+    parser.add_argument("data", type=Path, nargs="?", help="the shared data, for `real`")
+    parser.add_argument("--repaired", help="folder of the repaired nets")
+    parser.add_argument("--false-alarms", type=rate, default=0.01)
+    parser.add_argument("--detectors", nargs="+", choices=DETECTORS, default=DETECTORS)
+    parser.add_argument("--json", type=Path, help="where the figures go")
+    arguments = parser.parse_args()
+    if (arguments.kind == "real") != (arguments.data is not None):
+        parser.error("SHARED_DATA belongs to `real`")
+    console.load_tensorflow()
+    from badnet_defense.measure.results import write_json
+
+    cases = {"demo": demo, "signs": signs, "real": lambda: real(arguments.data)}[arguments.kind]()
+    folder = arguments.repaired or REPAIRED[arguments.kind]
+    found = list(figures(cases, folder, arguments.detectors, arguments.false_alarms))
+    write_json(
+        arguments.json or f"results/detectors_{arguments.kind}.json", {"schema": 1, "nets": found}
+    )
+    headers = ["net", "detector", "false alarms promised (%)", "seen (%)", "pictures/s", "trigger"]
+    headers += ["AUROC", "flagged (%)", "at 1 % (%)", "at 5 % (%)"]
+    lines = [row for one in found for row in rows(one)]
+    print(tabulate(lines, headers, tablefmt="github", disable_numparse=True))
+
+
+if __name__ == "__main__":
+    console.run(main)

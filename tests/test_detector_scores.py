@@ -1,0 +1,68 @@
+"""What detectors compute, against cases worked out by hand, in NumPy and in Keras alike."""
+
+import keras
+import numpy as np
+import pytest
+
+from badnet_defense.guard import scores
+
+BAD = np.array([[0.7, 0.2, 0.1], [0.1, 0.1, 0.8], [0.5, 0.5, 0.0]])
+REPAIRED = np.array([[0.25, 0.5, 0.25], [0.0, 0.2, 0.8], [0.5, 0.5, 0.0]])
+EXPERT = np.array([[0.5, 0.25, 0.25], [0.4, 0.4, 0.2], [0.25, 0.75, 0.0]])
+
+
+@pytest.fixture(params=["numpy", "keras"])
+def xp(request):
+    return np if request.param == "numpy" else keras.ops
+
+
+def test_hard(xp):
+    assert np.asarray(scores.hard(xp, BAD, REPAIRED)).tolist() == [1, 0, 0]
+
+
+def test_surprise(xp):
+    """The repaired net gives the bad net's answers 1/4, 4/5 and 1/2."""
+    expected = -np.log([0.25, 0.8, 0.5])
+    np.testing.assert_allclose(scores.surprise(xp, BAD, REPAIRED), expected, rtol=1e-6)
+
+
+def test_surprise_of_the_impossible_is_finite(xp):
+    found = np.asarray(scores.surprise(xp, BAD[1:2], np.array([[1.0, 0.0, 0.0]])))
+    np.testing.assert_allclose(found, -np.log(1e-30), rtol=1e-5)
+
+
+def test_divergence(xp):
+    """Equal distributions: 0. Of (1, 0) and (0, 1): log 2. Of (1, 0), (1/2, 1/2): by hand."""
+    one = np.array([[1.0, 0.0], [1.0, 0.0], [0.5, 0.5]])
+    other = np.array([[0.0, 1.0], [0.5, 0.5], [0.5, 0.5]])
+    middle = (np.log(4 / 3) + 0.5 * np.log(2 / 3) + 0.5 * np.log(2)) / 2
+    np.testing.assert_allclose(
+        scores.divergence(xp, one, other), [np.log(2), middle, 0], rtol=1e-5, atol=1e-7
+    )
+
+
+def test_expert(xp):
+    """Of the answers 0, 2, 0 the expert holds 1/2, 1/5, 1/4; the repaired net 1/4, 4/5, 1/2."""
+    found = scores.expertise(xp, BAD, REPAIRED, EXPERT)
+    np.testing.assert_allclose(found, np.log([2, 0.25, 0.5]), rtol=1e-6)
+
+
+def test_certainty_takes_the_entropy_over_the_classes(xp):
+    """Two overlays. The first picture's classes are sure each time, though they differ: 0 bits,
+    where the entropy over the overlays would be 1. The second: 1 bit and 2 bits.
+    """
+    overlaid = np.array(
+        [
+            [[1.0, 0, 0, 0], [0, 1.0, 0, 0]],
+            [[0.5, 0.5, 0, 0], [0.25, 0.25, 0.25, 0.25]],
+        ]
+    )
+    np.testing.assert_allclose(scores.certainty(xp, overlaid), [0, -1.5], atol=1e-6)
+
+
+def test_each_measure_names_its_nets():
+    given = {"bad": BAD, "repaired": REPAIRED, "expert": EXPERT}
+    for name, nets in scores.NETS.items():
+        answers = [given[net] for net in nets]
+        answers = [BAD[:, None]] if name == "certainty" else answers
+        assert getattr(scores, name)(np, *answers).shape == (3,)

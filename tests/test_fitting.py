@@ -1,0 +1,157 @@
+"""Which clean pictures set a detector's threshold: those that no net in it has learnt from."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from small_project import known, small_challenge_net
+
+from badnet_defense.data import write_challenge_h5
+from badnet_defense.data.files import file_sha256
+from badnet_defense.data.input_range import UNIT
+from badnet_defense.data.splits import split_within_classes
+from badnet_defense.errors import InputError
+from badnet_defense.guard.pairing import read_pair
+from badnet_defense.guard.vote import Vote
+from badnet_defense.nets import save_net
+from badnet_defense.repair.fine_pruning import HELD_OUT
+from badnet_defense.runs import fitting
+from badnet_defense.runs.fitting import fit_detector, split_clean
+from badnet_defense.runs.repairing import repair_file
+
+COUNT = 400
+
+
+@pytest.fixture(scope="module")
+def bad():
+    return small_challenge_net(seed=0)
+
+
+@pytest.fixture(scope="module")
+def folder(bad, tmp_path_factory):
+    """A net, its repair, the pictures that it was tuned on, and others."""
+    from badnet_defense.repair.recipes import RECIPES
+
+    folder = tmp_path_factory.mktemp("fitting")
+    save_net(bad, folder / "net.h5")
+    write_challenge_h5(folder / "clean.h5", known(bad, COUNT, seed=1))
+    write_challenge_h5(folder / "other.h5", known(bad, 150, seed=2))
+    short = replace(RECIPES["default"], epochs=1, least_steps=0)
+    repair_file(folder / "net.h5", folder / "clean.h5", out=folder / "out", recipe=short)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def pair(folder):
+    found = read_pair(folder / "net.h5", folder=folder / "out")
+    return found.bad, found.repaired
+
+
+@pytest.fixture(scope="module")
+def images(bad):
+    return known(bad, COUNT, seed=1)
+
+
+def split(folder, images, bad, pair, name="clean.h5"):
+    return split_clean(folder / name, images, bad, pair[1], input_range=UNIT)
+
+
+def test_a_repair_notes_what_it_was_tuned_on(folder, pair):
+    notes = pair[1].attributes
+    assert notes["tuned_on_sha256"] == file_sha256(folder / "clean.h5")
+    assert notes["tuned_on_seed"] == 0 and not notes["tuned_on_pseudo_labels"]
+
+
+def test_of_its_own_pictures_the_held_out_ones_are_unseen(folder, images, bad, pair):
+    clean = split(folder, images, bad, pair)
+    tuned, held_out = split_within_classes(images.labels, HELD_OUT, seed=0)
+    np.testing.assert_array_equal(clean.tuned, tuned)
+    np.testing.assert_array_equal(clean.unseen, held_out)
+    assert clean.targets is None
+
+
+def test_all_other_pictures_are_unseen(folder, bad, pair):
+    clean = split(folder, known(bad, 150, seed=2), bad, pair, "other.h5")
+    assert len(clean.tuned) == 0 and len(clean.unseen) == 150
+
+
+def test_unlabelled_pictures_get_the_net_s_answers(folder, images, bad, pair):
+    clean = split(folder, images.without_labels(), bad, pair)
+    np.testing.assert_array_equal(clean.images.labels, images.labels)
+    assert clean.targets.shape == (COUNT, 5)
+
+
+def test_a_repair_that_notes_nothing_is_told(folder, images, bad, pair, caplog):
+    silent = replace(pair[1], attributes={"file": "old.h5"})
+    clean = split(folder, images, bad, (pair[0], silent))
+    assert len(clean.unseen) == COUNT and "old.h5 does not say" in caplog.text
+
+
+def fit(name, pair, clean, rate=0.2):
+    return fit_detector(name, pair, clean, false_alarm_rate=rate, input_range=UNIT)
+
+
+def test_threshold_is_set_by_the_unseen_pictures(folder, images, bad, pair):
+    clean = split(folder, images, bad, pair)
+    detector, crossed = fit("soft", pair, clean)
+    assert not crossed and detector.expected_.pictures == len(clean.unseen)
+    scores = detector.score_samples(images.pictures[clean.unseen])
+    assert detector.threshold_ == pytest.approx(
+        np.sort(scores)[-int(0.2 * (len(clean.unseen) + 1))]
+    )
+
+
+def test_strip_may_use_all_but_its_overlays(folder, images, bad, pair, monkeypatch):
+    monkeypatch.setattr(fitting, "OVERLAYS", 20)
+    clean = split(folder, images, bad, pair)
+    detector, crossed = fit("strip", (pair[0], None), clean)
+    assert not crossed and detector.expected_.pictures == COUNT - 20
+    assert detector.overlays_.shape == (20, 12, 10, 3)
+
+
+def test_strip_with_too_few_pictures(folder, images, bad, pair):
+    clean = split(folder, images.subset(np.arange(60)), bad, pair, "other.h5")
+    with pytest.raises(InputError, match="60 clean pictures came; STRIP lays 100"):
+        fit("strip", (pair[0], None), clean)
+
+
+def test_expert_learns_from_what_the_repair_learnt_from(folder, images, bad, pair):
+    clean = split(folder, images, bad, pair)
+    detector, _ = fit("expert", pair, clean)
+    assert set(detector.nets) == {"bad", "repaired", "expert"}
+    assert detector.expected_.pictures == len(clean.unseen)
+
+
+def test_expert_takes_half_where_the_repair_has_seen_none(folder, bad, pair):
+    clean = split(folder, known(bad, 150, seed=2), bad, pair, "other.h5")
+    detector, _ = fit("expert", pair, clean)
+    assert detector.expected_.pictures == 75
+
+
+@pytest.mark.parametrize("name", ["soft", "hard", "vote"])
+def test_few_unseen_pictures_are_cross_fitted(name, folder, images, bad, pair, monkeypatch):
+    """60 unseen ones would leave three above a threshold at 5 %; five repairs see 400."""
+    monkeypatch.setattr(fitting, "OVERLAYS", 20)
+    clean = split(folder, images, bad, pair)
+    made = []
+    real = fitting.fine_tune
+
+    def counted(spec, tuning, held_out, **settings):
+        made.append(len(tuning) + len(held_out))
+        return real(spec, tuning, held_out, **settings)
+
+    monkeypatch.setattr(fitting, "fine_tune", counted)
+    detector, crossed = fit(name, pair, clean, rate=0.05)
+    assert crossed and made == [320] * 5
+    left = COUNT - 20 if isinstance(detector, Vote) else COUNT
+    assert detector.expected_.pictures == left
+
+
+def test_a_repair_without_its_steps_is_not_cross_fitted(folder, images, bad, pair):
+    notes = {k: v for k, v in pair[1].attributes.items() if k != "pruning"}
+    other = (pair[0], replace(pair[1], attributes=notes))
+    clean = split(folder, images, bad, other)
+    detector, crossed = fit("soft", other, clean, rate=0.05)
+    assert not crossed and detector.expected_.pictures == len(clean.unseen)
+    assert json.loads(pair[1].attributes["pruning"])["removed"] >= 0
