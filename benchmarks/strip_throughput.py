@@ -8,14 +8,13 @@ an older Keras.
 
 import argparse
 import json
-import os
-import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
 import numpy as np
+from other_python import figures_of
 from tabulate import tabulate
 
 from badnet_defense import console
@@ -77,18 +76,7 @@ def in_toolbox(python, model, pictures, overlays):
     with tempfile.TemporaryDirectory() as folder:
         handed = Path(folder) / "pictures.npz"
         np.savez(handed, pictures=pictures, overlays=overlays)
-        root = str(Path(__file__).resolve().parents[1])
-        done = subprocess.run(
-            [python, __file__, model, str(handed), "--in-toolbox"],
-            env={**os.environ, "PYTHONPATH": root},
-            capture_output=True,
-            text=True,
-        )
-    lines = done.stdout.splitlines()
-    if done.returncode or not lines:
-        told = (done.stderr.strip().splitlines() or ["it printed nothing"])[-1]
-        raise InputError(f"{python}: the toolbox did not run: {told}")
-    return json.loads(lines[-1])
+        return figures_of(python, __file__, model, handed, "--in-toolbox")
 
 
 def main():

@@ -13,14 +13,13 @@ the newer one runs too, but its `reset` zeroes Adam's learning rate there: nothi
 
 import argparse
 import json
-import os
-import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
 import numpy as np
+from other_python import figures_of
 from tabulate import tabulate
 
 from badnet_defense import console
@@ -156,17 +155,7 @@ def toolbox(python, model, pictures):
     with tempfile.TemporaryDirectory() as folder:
         handed = Path(folder) / "pictures.npy"
         np.save(handed, pictures)
-        done = subprocess.run(
-            [python, Path(__file__).with_name("toolbox_speed.py"), model, handed],
-            env={**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[1])},
-            capture_output=True,
-            text=True,
-        )
-    lines = done.stdout.splitlines()
-    if done.returncode or not lines:
-        told = (done.stderr.strip().splitlines() or ["it printed nothing"])[-1]
-        raise InputError(f"{python}: the toolbox did not run: {told}")
-    return json.loads(lines[-1])
+        return figures_of(python, Path(__file__).with_name("toolbox_speed.py"), model, handed)
 
 
 def row(way, at_once, speed, gradients, labels):
