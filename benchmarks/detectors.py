@@ -73,7 +73,7 @@ def figures(cases, folder, names, rate):
         images = read_images(
             clean_path, shape=pair.bad.input_shape, classes=None, need_labels=False
         )
-        clean = split_clean(clean_path, images, build(pair.bad), pair.repaired, input_range=UNIT)
+        clean = split_clean(images, build(pair.bad), pair.repaired, input_range=UNIT)
         judged = {part: (drawn(pictures), one) for part, (pictures, one) in judged.items()}
         for name in names:
             start = time.perf_counter()

@@ -8,7 +8,6 @@ import pytest
 from small_project import known, small_challenge_net
 
 from badnet_defense.data import write_challenge_h5
-from badnet_defense.data.files import file_sha256
 from badnet_defense.data.input_range import UNIT
 from badnet_defense.data.splits import split_within_classes
 from badnet_defense.errors import InputError
@@ -30,13 +29,12 @@ def bad():
 
 @pytest.fixture(scope="module")
 def folder(bad, tmp_path_factory):
-    """A net, its repair, the pictures that it was tuned on, and others."""
+    """A net, its repair, and the pictures that it was tuned on."""
     from badnet_defense.repair.recipes import RECIPES
 
     folder = tmp_path_factory.mktemp("fitting")
     save_net(bad, folder / "net.h5")
     write_challenge_h5(folder / "clean.h5", known(bad, COUNT, seed=1))
-    write_challenge_h5(folder / "other.h5", known(bad, 150, seed=2))
     short = replace(RECIPES["default"], epochs=1, least_steps=0)
     repair_file(folder / "net.h5", folder / "clean.h5", out=folder / "out", recipe=short)
     return folder
@@ -53,38 +51,38 @@ def images(bad):
     return known(bad, COUNT, seed=1)
 
 
-def split(folder, images, bad, pair, name="clean.h5"):
-    return split_clean(folder / name, images, bad, pair[1], input_range=UNIT)
+def split(images, bad, pair):
+    return split_clean(images, bad, pair[1], input_range=UNIT)
 
 
-def test_a_repair_notes_what_it_was_tuned_on(folder, pair):
+def test_a_repair_notes_what_it_was_tuned_on(images, pair):
     notes = pair[1].attributes
-    assert notes["tuned_on_sha256"] == file_sha256(folder / "clean.h5")
+    assert notes["tuned_on"] == images.fingerprint()
     assert notes["tuned_on_seed"] == 0 and not notes["tuned_on_pseudo_labels"]
 
 
-def test_of_its_own_pictures_the_held_out_ones_are_unseen(folder, images, bad, pair):
-    clean = split(folder, images, bad, pair)
+def test_of_its_own_pictures_the_held_out_ones_are_unseen(images, bad, pair):
+    clean = split(images, bad, pair)
     tuned, held_out = split_within_classes(images.labels, HELD_OUT, seed=0)
     np.testing.assert_array_equal(clean.tuned, tuned)
     np.testing.assert_array_equal(clean.unseen, held_out)
     assert clean.targets is None
 
 
-def test_all_other_pictures_are_unseen(folder, bad, pair):
-    clean = split(folder, known(bad, 150, seed=2), bad, pair, "other.h5")
+def test_all_other_pictures_are_unseen(bad, pair):
+    clean = split(known(bad, 150, seed=2), bad, pair)
     assert len(clean.tuned) == 0 and len(clean.unseen) == 150
 
 
-def test_unlabelled_pictures_get_the_net_s_answers(folder, images, bad, pair):
-    clean = split(folder, images.without_labels(), bad, pair)
+def test_unlabelled_pictures_get_the_net_s_answers(images, bad, pair):
+    clean = split(images.without_labels(), bad, pair)
     np.testing.assert_array_equal(clean.images.labels, images.labels)
     assert clean.targets.shape == (COUNT, 5)
 
 
-def test_a_repair_that_notes_nothing_is_told(folder, images, bad, pair, caplog):
+def test_a_repair_that_notes_nothing_is_told(images, bad, pair, caplog):
     silent = replace(pair[1], attributes={"file": "old.h5"})
-    clean = split(folder, images, bad, (pair[0], silent))
+    clean = split(images, bad, (pair[0], silent))
     assert len(clean.unseen) == COUNT and "old.h5 does not say" in caplog.text
 
 
@@ -92,8 +90,8 @@ def fit(name, pair, clean, rate=0.2):
     return fit_detector(name, pair, clean, false_alarm_rate=rate, input_range=UNIT)
 
 
-def test_threshold_is_set_by_the_unseen_pictures(folder, images, bad, pair):
-    clean = split(folder, images, bad, pair)
+def test_threshold_is_set_by_the_unseen_pictures(images, bad, pair):
+    clean = split(images, bad, pair)
     detector, crossed = fit("soft", pair, clean)
     assert not crossed and detector.expected_.pictures == len(clean.unseen)
     scores = detector.score_samples(images.pictures[clean.unseen])
@@ -102,38 +100,38 @@ def test_threshold_is_set_by_the_unseen_pictures(folder, images, bad, pair):
     )
 
 
-def test_strip_may_use_all_but_its_overlays(folder, images, bad, pair, monkeypatch):
+def test_strip_may_use_all_but_its_overlays(images, bad, pair, monkeypatch):
     monkeypatch.setattr(fitting, "OVERLAYS", 20)
-    clean = split(folder, images, bad, pair)
+    clean = split(images, bad, pair)
     detector, crossed = fit("strip", (pair[0], None), clean)
     assert not crossed and detector.expected_.pictures == COUNT - 20
     assert detector.overlays_.shape == (20, 12, 10, 3)
 
 
-def test_strip_with_too_few_pictures(folder, images, bad, pair):
-    clean = split(folder, images.subset(np.arange(60)), bad, pair, "other.h5")
+def test_strip_with_too_few_pictures(images, bad, pair):
+    clean = split(images.subset(np.arange(60)), bad, pair)
     with pytest.raises(InputError, match="60 clean pictures came; STRIP lays 100"):
         fit("strip", (pair[0], None), clean)
 
 
-def test_expert_learns_from_what_the_repair_learnt_from(folder, images, bad, pair):
-    clean = split(folder, images, bad, pair)
+def test_expert_learns_from_what_the_repair_learnt_from(images, bad, pair):
+    clean = split(images, bad, pair)
     detector, _ = fit("expert", pair, clean)
     assert set(detector.nets) == {"bad", "repaired", "expert"}
     assert detector.expected_.pictures == len(clean.unseen)
 
 
-def test_expert_takes_half_where_the_repair_has_seen_none(folder, bad, pair):
-    clean = split(folder, known(bad, 150, seed=2), bad, pair, "other.h5")
+def test_expert_takes_half_where_the_repair_has_seen_none(bad, pair):
+    clean = split(known(bad, 150, seed=2), bad, pair)
     detector, _ = fit("expert", pair, clean)
     assert detector.expected_.pictures == 75
 
 
 @pytest.mark.parametrize("name", ["soft", "hard", "vote"])
-def test_few_unseen_pictures_are_cross_fitted(name, folder, images, bad, pair, monkeypatch):
+def test_few_unseen_pictures_are_cross_fitted(name, images, bad, pair, monkeypatch):
     """60 unseen ones would leave three above a threshold at 5 %; five repairs see 400."""
     monkeypatch.setattr(fitting, "OVERLAYS", 20)
-    clean = split(folder, images, bad, pair)
+    clean = split(images, bad, pair)
     made = []
     real = fitting.fine_tune
 
@@ -148,10 +146,10 @@ def test_few_unseen_pictures_are_cross_fitted(name, folder, images, bad, pair, m
     assert detector.expected_.pictures == left
 
 
-def test_a_repair_without_its_steps_is_not_cross_fitted(folder, images, bad, pair):
+def test_a_repair_without_its_steps_is_not_cross_fitted(images, bad, pair):
     notes = {k: v for k, v in pair[1].attributes.items() if k != "pruning"}
     other = (pair[0], replace(pair[1], attributes=notes))
-    clean = split(folder, images, bad, other)
+    clean = split(images, bad, other)
     detector, crossed = fit("soft", other, clean, rate=0.05)
     assert not crossed and detector.expected_.pictures == len(clean.unseen)
     assert json.loads(pair[1].attributes["pruning"])["removed"] >= 0

@@ -1,6 +1,7 @@
 """Pictures with or without labels, as every part of the project passes them on."""
 
 from dataclasses import dataclass, replace
+from hashlib import sha256
 
 import numpy as np
 
@@ -28,6 +29,11 @@ class LabelledImages:
         """The pictures at `indices` (an integer or boolean array), with their labels."""
         labels = None if self.labels is None else self.labels[indices]
         return replace(self, pictures=self.pictures[indices], labels=labels)
+
+    def fingerprint(self):
+        """A SHA-256 of the pictures, in whatever file they are; labels play no part."""
+        about = f"{self.pictures.dtype} {self.pictures.shape}".encode()
+        return sha256(about + np.ascontiguousarray(self.pictures).tobytes()).hexdigest()
 
     def without_labels(self):
         """The same pictures, unlabelled."""

@@ -28,7 +28,6 @@ def judge_detector(
     name,
     pair,
     sets,
-    clean_path,
     *,
     bad,
     triggered=None,
@@ -43,7 +42,6 @@ def judge_detector(
         name: of the detector (`choice.NAMES`).
         pair: `Pair`.
         sets: {"clean_validation": `LabelledImages`, "clean_test": .., "poisoned": ..}.
-        clean_path: path of the clean validation pictures.
         bad: the bad net (`keras.Model`).
         triggered: (n,) True for each of "poisoned" that carries a trigger; None: all do.
         false_alarm_rate, plots, input_range, seed: as for `judge_defense`.
@@ -59,9 +57,7 @@ def judge_detector(
             f"--detector {name}: no clean pictures to set its threshold with; give "
             "--clean-validation."
         )
-    clean = split_clean(
-        clean_path, sets["clean_validation"], bad, pair.repaired, input_range=input_range
-    )
+    clean = split_clean(sets["clean_validation"], bad, pair.repaired, input_range=input_range)
     settings = {
         "false_alarm_rate": false_alarm_rate,
         "input_range": input_range,
@@ -148,7 +144,7 @@ def _fitted(model, pair, clean, name, rate, input_range, seed):
     bad = build(pair[0])
     if images.labels is not None:
         check_range(bad, images, input_range=input_range, net_name=model)
-    split = split_clean(clean, images, bad, pair[1], input_range=input_range)
+    split = split_clean(images, bad, pair[1], input_range=input_range)
     return fit_detector(
         name, pair, split, false_alarm_rate=rate, input_range=input_range, seed=seed
     )

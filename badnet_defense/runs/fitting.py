@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from badnet_defense.data.files import data_sha256
 from badnet_defense.data.images import LabelledImages
 from badnet_defense.data.splits import split_within_classes
 from badnet_defense.errors import InputError
@@ -45,11 +44,10 @@ class Clean:
     unseen: np.ndarray
 
 
-def split_clean(path, images, bad, repaired, *, input_range):
+def split_clean(images, bad, repaired, *, input_range):
     """Finds out which clean pictures a repair was tuned on, by what its file notes.
 
     Args:
-        path: of the clean pictures.
         images: `LabelledImages`, labelled or not.
         bad: `keras.Model`.
         repaired: `NetSpec`, or None where there is no repair.
@@ -59,18 +57,18 @@ def split_clean(path, images, bad, repaired, *, input_range):
         `Clean`.
     """
     notes = {} if repaired is None else repaired.attributes
-    targets = None
+    targets, own = None, notes.get("tuned_on") == images.fingerprint()
     if images.labels is None or notes.get("tuned_on_pseudo_labels"):
         images, targets = pseudo_labelled(bad, images, input_range=input_range)
     everything = np.arange(len(images))
-    if repaired is not None and "tuned_on_sha256" not in notes:
+    if repaired is not None and "tuned_on" not in notes:
         log.warning(
             "%s does not say which pictures it was tuned on; the false-alarm rate holds only if "
-            "it was not %s",
+            "%s were others",
             notes.get("file", "the repaired net"),
-            path,
+            images.source,
         )
-    if notes.get("tuned_on_sha256") != data_sha256(path):
+    if not own:
         return Clean(images, targets, everything[:0], everything)
     tuned, unseen = split_within_classes(images.labels, HELD_OUT, seed=int(notes["tuned_on_seed"]))
     return Clean(images, targets, tuned, unseen)

@@ -92,7 +92,6 @@ def judge_defense(
             detector,
             pair,
             sets,
-            data["clean_validation"],
             bad=nets["bad"],
             triggered=triggered,
             false_alarm_rate=false_alarm_rate,

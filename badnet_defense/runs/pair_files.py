@@ -13,8 +13,8 @@ def write_pair(base, nets, *, source_sha256, input_range, tuned_on, notes):
         nets: {"bad": `keras.Model`, "repaired": `keras.Model`}.
         source_sha256: of the bad net's file.
         input_range: the nets' range.
-        tuned_on: (the clean pictures as `provenance` notes them, the split's seed, True where the
-            bad net's own answers were their labels).
+        tuned_on: (the clean `LabelledImages`, the split's seed, True where the bad net's own
+            answers were their labels).
         notes: further attributes of the repaired net's file: strings and numbers.
     """
     with replace_when_done(f"{base}.guard.keras") as partial:
@@ -22,7 +22,7 @@ def write_pair(base, nets, *, source_sha256, input_range, tuned_on, notes):
     clean, seed, pseudo_labels = tuned_on
     about = {
         "made_by": "badnet_defense",
-        "tuned_on_sha256": clean["sha256"],
+        "tuned_on": clean.fingerprint(),
         "tuned_on_seed": seed,
         "tuned_on_pseudo_labels": bool(pseudo_labels),
         "source_sha256": source_sha256,

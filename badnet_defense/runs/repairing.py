@@ -80,11 +80,11 @@ def repair_file(model, clean, *, out, pseudo_labels=False, input_range=UNIT, see
         seconds=time.perf_counter() - start,
     )
     result = {**about, **result}
-    _write(Path(out), Path(model).stem, nets, result)
+    _write(Path(out), Path(model).stem, nets, images, result)
     return result
 
 
-def _write(folder, stem, nets, result):
+def _write(folder, stem, nets, images, result):
     """The four files; the repaired net comes last, so that where it is, the others are too."""
     plot_pruning_curve(folder / f"{stem}.pruning.png", result["pruning"], net=stem)
     write_json(folder / f"{stem}.json", result)
@@ -100,6 +100,6 @@ def _write(folder, stem, nets, result):
         nets,
         source_sha256=result["net"]["sha256"],
         input_range=result["input_range"],
-        tuned_on=(result["data"]["clean_validation"], result["seed"], result["pseudo_labels"]),
+        tuned_on=(images, result["seed"], result["pseudo_labels"]),
         notes=notes,
     )

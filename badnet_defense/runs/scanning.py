@@ -107,8 +107,9 @@ def scan_file(
         "input_range": str(input_range),
     }
     if repair and result["flagged"]:
-        tuned_on = (about["data"]["clean"], seed, pseudo_labels)
-        result["repair"] = _repair(repair, spec, bad, images, found, out, tuned_on, input_range)
+        result["repair"] = _repair(
+            repair, spec, bad, images, found, out, pseudo_labels, input_range, seed
+        )
     _write(Path(out), found, pictures, result, Path(model).stem)
     progress.forget()
     return result
@@ -192,9 +193,8 @@ def _entries(scan, labels):
         }
 
 
-def _repair(how, spec, bad, images, found, out, tuned_on, input_range):
+def _repair(how, spec, bad, images, found, out, pseudo_labels, input_range, seed):
     """Repairs the net with the triggers that were found and writes it and its guard."""
-    _, seed, pseudo_labels = tuned_on
     targets, notes = None, {}
     if pseudo_labels:
         images, targets = pseudo_labelled(bad, images, input_range=input_range)
@@ -217,7 +217,7 @@ def _repair(how, spec, bad, images, found, out, tuned_on, input_range):
         nets,
         source_sha256=spec.attributes["file_sha256"],
         input_range=input_range,
-        tuned_on=tuned_on,
+        tuned_on=(images, seed, pseudo_labels),
         notes=notes,
     )
     labels = [label for label, *_ in triggers]
