@@ -16,6 +16,7 @@ def main():
     add("model", help="the bad net: .h5 or .keras")
     add("trigger_labels", nargs="?", help="True/False for each picture: .npy, .csv, .json, .pkl")
     commands.add_defence_options(parser, ROOT)
+    add("--plots", metavar="PREFIX", help="write a detector's ROC curve and histogram here")
     arguments = parser.parse_args()
     commands.judge(arguments, poisoned=arguments.poisoned, trigger_labels=arguments.trigger_labels)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from badnet_defense.console import add_input_range, labels, load_tensorflow, seed
 from badnet_defense.errors import InputError
-from badnet_defense.guard_commands import add_detector_options, expected_text
+from badnet_defense.guard_commands import RATE, add_detector_options, expected_text
 
 log = logging.getLogger(__name__)
 
@@ -80,14 +80,17 @@ def add_defence_options(parser, root):
     add("--models", default=str(root / "fine_pruned_models"), help="folder of repaired nets")
     add("--seed", type=seed, default=0, help="of a repair, if one has to be made")
     add("--json", help="write the result here")
-    add("--plots", metavar="PREFIX", help="write a detector's ROC curve and histogram here")
     add_detector_options(parser, default=None)
-    parser.set_defaults(data=root / "data")
+    parser.set_defaults(data=root / "data", plots=None)
     add_input_range(parser)
 
 
 def judge(arguments, *, poisoned=None, trigger_labels=None):
     """Measures a defence as the arguments say, prints its table and writes its JSON."""
+    for name in ("false_alarms", "plots"):
+        if getattr(arguments, name) and not arguments.detector:
+            option = f"--{name.replace('_', '-')}"
+            raise InputError(f"{option} came without --detector; name one, such as soft.")
     load_tensorflow()
     from badnet_defense.measure.results import write_json
     from badnet_defense.report.tables import defense_table
@@ -100,7 +103,7 @@ def judge(arguments, *, poisoned=None, trigger_labels=None):
         repaired=arguments.repaired,
         trigger_labels=trigger_labels,
         detector=arguments.detector,
-        false_alarm_rate=arguments.false_alarms,
+        false_alarm_rate=arguments.false_alarms or RATE,
         plots=arguments.plots,
         input_range=arguments.input_range,
         seed=arguments.seed,

@@ -4,6 +4,7 @@ import argparse
 
 from badnet_defense.console import add_input_range, load_tensorflow, seed
 
+RATE = 0.01
 DETECTORS = ("hard", "soft", "divergence", "expert", "strip", "vote")
 
 
@@ -19,14 +20,14 @@ def rate(text):
 
 
 def add_detector_options(parser, *, default):
-    """Adds `--detector` and `--false-alarms`."""
+    """Adds `--detector` and `--false-alarms`; without a default detector both may be absent."""
     names = "how pictures are judged; hard: the disagreement of both nets"
     parser.add_argument("--detector", choices=DETECTORS, default=default, help=names)
     parser.add_argument(
         "--false-alarms",
         type=rate,
-        default=0.01,
-        help="share of honest pictures that may be flagged",
+        default=default and RATE,
+        help=f"share of honest pictures that may be flagged; None: {RATE}",
     )
 
 
@@ -83,7 +84,7 @@ def add_strip(chosen):
     add("--clean", required=True, metavar="DATA", help="clean pictures; labels are not needed")
     add("--out", metavar="PNG", help="also draw a histogram of the entropies")
     add("--seed", type=seed, default=0, help="of the overlays")
-    add("--false-alarms", type=rate, default=0.01, help="share of honest pictures to be flagged")
+    add("--false-alarms", type=rate, default=RATE, help="share of honest pictures to be flagged")
     add_input_range(own)
     own.set_defaults(run=_strip)
 

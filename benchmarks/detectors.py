@@ -26,10 +26,11 @@ MOST = 2000
 """Pictures of each set that are judged, drawn at random: STRIP runs each a hundred times."""
 
 
-def judge(name, detector, crossed, judged):
+def judge(name, fitted, judged):
     """A dict of figures of one fitted detector."""
     from badnet_defense.measure.metrics import auroc, detection_at
 
+    detector = fitted.detector
     start = time.perf_counter()
     scores = {part: detector.score_samples(pictures) for part, (pictures, _) in judged.items()}
     seconds = time.perf_counter() - start
@@ -37,7 +38,7 @@ def judge(name, detector, crossed, judged):
     return {
         "detector": name,
         "threshold": float(detector.threshold_),
-        "cross_fitted": crossed,
+        "cross_fitted": fitted.crossed,
         "promised": detector.expected_.rate,
         "promised_interval": [detector.expected_.low, detector.expected_.high],
         "seen": float(np.mean(clean > detector.threshold_)),
@@ -77,11 +78,11 @@ def figures(cases, folder, names, rate):
         judged = {part: (drawn(pictures), one) for part, (pictures, one) in judged.items()}
         for name in names:
             start = time.perf_counter()
-            detector, crossed = fit_detector(
+            fitted = fit_detector(
                 name, (pair.bad, pair.repaired), clean, false_alarm_rate=rate, input_range=UNIT
             )
             seconds = time.perf_counter() - start
-            found = judge(name, detector, crossed, judged)
+            found = judge(name, fitted, judged)
             yield {"net": net, "fit_seconds": seconds, **found}
 
 

@@ -1,4 +1,4 @@
-"""Times STRIP against one overlay at a time, one picture at a time, and the public toolbox.
+"""Times STRIP against a plain loop over pictures and against the public toolbox.
 
 Run as `python3 benchmarks/strip_throughput.py [MODEL] [CLEAN] [--toolbox-python PYTHON]`: the same
 net, pictures and number of overlays, one after the other in one run. The toolbox (an optional

@@ -5,11 +5,13 @@ import zipfile
 import keras
 import numpy as np
 import pytest
+from PIL import Image
 from small_nets import images
 from test_guard import CLASSES, INPUTS, NETS, PICTURES, rewritten, two_nets
 
 from badnet_defense.data import InputRange
 from badnet_defense.errors import InputError, UnsafeNetError
+from badnet_defense.guard import reading, strip
 from badnet_defense.guard.backdoor_expert import BackdoorExpert
 from badnet_defense.guard.calibrated import build_calibrated_guard
 from badnet_defense.guard.hard_disagreement import HardDisagreement
@@ -18,6 +20,7 @@ from badnet_defense.guard.soft_disagreement import Divergence, SoftDisagreement
 from badnet_defense.guard.strip import Strip
 from badnet_defense.guard.vote import Vote
 from badnet_defense.nets import copy_net, predict_labels
+from badnet_defense.runs.answering import answer_pictures
 
 CLEAN = images(300, shape=PICTURES.shape[1:], seed=5).pictures
 RATE = 0.1
@@ -119,8 +122,10 @@ def plain_strip(net, overlays, picture):
     return -np.mean(entropies)
 
 
+@pytest.mark.parametrize("at_once", [512, 3])
 @pytest.mark.parametrize("name", NETS)
-def test_strip_equals_one_overlay_at_a_time(name):
+def test_strip_equals_one_overlay_at_a_time(name, at_once, monkeypatch):
+    monkeypatch.setattr(strip, "PAIRS_AT_ONCE", at_once)
     bad, _ = two_nets(NETS[name])
     detector = Strip(bad, overlays=7, false_alarm_rate=RATE).fit(CLEAN)
     assert detector.overlays_.shape == (7, *CLEAN.shape[1:])
@@ -157,9 +162,8 @@ def test_vote_is_any_member_above_its_share(fitted):
     vote = fitted["vote"]
     found = [one.score_samples(PICTURES) for one in vote.members]
     above = [scores > limit for scores, limit in zip(found, vote.thresholds_, strict=True)]
-    np.testing.assert_array_equal(vote.flags(PICTURES), np.any(above, axis=0))
     np.testing.assert_array_equal(
-        vote.flags(PICTURES), vote.score_samples(PICTURES) > vote.threshold_
+        vote.score_samples(PICTURES) > vote.threshold_, np.any(above, axis=0)
     )
 
 
@@ -176,6 +180,49 @@ def test_vote_s_scores_by_hand(nets):
     vote.fit(np.arange(1.0, 10.0)[:, None, None, None])
     found = vote.score_samples(np.array([8.5, 0.5, 5.0])[:, None, None, None])
     np.testing.assert_allclose(found, -np.log10([2 / 10, 1 / 10, 6 / 10]))
+    # Of nine pictures two may pass: 9 is the oddest of the one, 1 of the other member.
+    assert vote.thresholds_ == [9, -10] and vote.expected_.rate == pytest.approx(0.2)
+
+
+@pytest.mark.parametrize("count", [99, 300])
+def test_vote_keeps_to_the_joint_rate(count, nets):
+    """Two members whose scores have nothing to do with each other."""
+    rng = np.random.default_rng(4)
+
+    class Drawn(SoftDisagreement):
+        def score_samples(self, pictures):
+            return rng.standard_normal(len(pictures))
+
+    rates, promised = [], []
+    for _ in range(200):
+        vote = Vote([Drawn(*nets[:2]), Drawn(*nets[:2])], false_alarm_rate=0.05)
+        vote.fit(np.zeros(count))
+        rates.append(np.mean(vote.score_samples(np.zeros(4000)) > vote.threshold_))
+        promised.append(vote.expected_.rate)
+    assert np.mean(rates) < 0.052 and abs(np.mean(rates) - np.mean(promised)) < 0.006
+
+
+def test_vote_with_too_few_pictures(nets):
+    members = [made("soft", nets), made("divergence", nets)]
+    scores = np.array([[1.0, 2, 3, 4, 5, 6, 7, 8, 9], [9, 8, 7, 6, 5, 4, 3, 2, 1]])
+    with pytest.raises(InputError, match="joint threshold of 2 detectors"):
+        Vote(members, false_alarm_rate=0.1).fit_scores(scores)
+
+
+def test_vote_s_file_takes_members_of_different_kinds_and_the_same_nets(nets):
+    for members in (
+        [made("soft", nets), made("soft", nets)],
+        [made("soft", nets), made("divergence", (*two_nets(), None))],
+    ):
+        with pytest.raises(ValueError, match="different kinds with the same nets"):
+            build_calibrated_guard(Vote(members, false_alarm_rate=RATE).fit(CLEAN))
+
+
+def test_answers_that_are_no_numbers_are_flagged(nets):
+    detector = made("soft", nets).fit(CLEAN)
+    assert detector.judged(np.array([1, 2]), np.array([np.nan, -9.0])).tolist() == [CLASSES, 2]
+    with pytest.raises(InputError, match="NaN"):
+        detector.fit_scores(np.array([np.nan] + [1.0] * 50))
 
 
 # Files -------------------------------------------------------------------------------------------
@@ -254,11 +301,20 @@ def other_layer(parts):
     parts["overlays"]["class_name"] = "TFSMLayer"
 
 
+def other_wiring(parts):
+    arguments = parts["surprise"]["inbound_nodes"][0]["args"][0]
+    arguments.reverse()
+
+
+def no_range(parts):
+    parts["flag_above"]["config"]["arguments"]["input_range"] = [1.0, 0.0]
+
+
 @pytest.mark.parametrize(
     "change",
     [
         *(other_function, foreign_function, threshold_no_number, one_threshold_less),
-        *(countless_overlays, other_layer),
+        *(countless_overlays, other_layer, other_wiring, no_range),
     ],
 )
 def test_changed_guards_are_refused(change, folder, tmp_path):
@@ -275,3 +331,29 @@ def test_overlays_of_another_count_than_is_stored(folder, tmp_path):
     path = changed(folder / "strip.keras", tmp_path / "changed.keras", fewer)
     with pytest.raises(UnsafeNetError, match=r"overlays.*shape"):
         read_guard(path)
+
+
+def test_overlays_that_take_too_much_memory(folder, monkeypatch):
+    monkeypatch.setattr(reading, "MOST_VALUES", 12 * 12 * 10 * 3 - 1)
+    with pytest.raises(UnsafeNetError, match="too much memory"):
+        read_guard(folder / "strip.keras")
+
+
+def test_nets_of_different_shapes_are_refused(nets, tmp_path):
+    narrow = keras.Sequential(
+        [keras.Input((12, 10, 3)), keras.layers.Flatten(), keras.layers.Dense(CLASSES - 2)]
+    )
+    mixed = SoftDisagreement(nets[0], narrow, false_alarm_rate=RATE)
+    mixed.threshold_ = 1.0
+    build_calibrated_guard(mixed).save(tmp_path / "mixed.keras")
+    with pytest.raises(UnsafeNetError, match="differ in shape"):
+        read_guard(tmp_path / "mixed.keras")
+
+
+def test_guard_of_another_range_is_refused(nets, tmp_path):
+    wide = SoftDisagreement(*nets[:2], false_alarm_rate=RATE, input_range=InputRange(0, 255))
+    build_calibrated_guard(wide.fit(CLEAN)).save(tmp_path / "wide.keras")
+    assert read_guard(tmp_path / "wide.keras").input_range == InputRange(0, 255)
+    Image.fromarray(PICTURES[0]).save(tmp_path / "one.png")
+    with pytest.raises(InputError, match="give --input-range 0,255"):
+        answer_pictures([tmp_path / "one.png"], tmp_path / "wide.keras", root=tmp_path)

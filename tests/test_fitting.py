@@ -1,6 +1,5 @@
 """Which clean pictures set a detector's threshold: those that no net in it has learnt from."""
 
-import json
 from dataclasses import replace
 
 import numpy as np
@@ -92,8 +91,9 @@ def fit(name, pair, clean, rate=0.2):
 
 def test_threshold_is_set_by_the_unseen_pictures(images, bad, pair):
     clean = split(images, bad, pair)
-    detector, crossed = fit("soft", pair, clean)
-    assert not crossed and detector.expected_.pictures == len(clean.unseen)
+    fitted = fit("soft", pair, clean)
+    detector = fitted.detector
+    assert not fitted.crossed and detector.expected_.pictures == len(clean.unseen)
     scores = detector.score_samples(images.pictures[clean.unseen])
     assert detector.threshold_ == pytest.approx(
         np.sort(scores)[-int(0.2 * (len(clean.unseen) + 1))]
@@ -103,8 +103,9 @@ def test_threshold_is_set_by_the_unseen_pictures(images, bad, pair):
 def test_strip_may_use_all_but_its_overlays(images, bad, pair, monkeypatch):
     monkeypatch.setattr(fitting, "OVERLAYS", 20)
     clean = split(images, bad, pair)
-    detector, crossed = fit("strip", (pair[0], None), clean)
-    assert not crossed and detector.expected_.pictures == COUNT - 20
+    fitted = fit("strip", (pair[0], None), clean)
+    detector = fitted.detector
+    assert not fitted.crossed and detector.expected_.pictures == COUNT - 20
     assert detector.overlays_.shape == (20, 12, 10, 3)
 
 
@@ -116,14 +117,14 @@ def test_strip_with_too_few_pictures(images, bad, pair):
 
 def test_expert_learns_from_what_the_repair_learnt_from(images, bad, pair):
     clean = split(images, bad, pair)
-    detector, _ = fit("expert", pair, clean)
+    detector = fit("expert", pair, clean).detector
     assert set(detector.nets) == {"bad", "repaired", "expert"}
     assert detector.expected_.pictures == len(clean.unseen)
 
 
 def test_expert_takes_half_where_the_repair_has_seen_none(bad, pair):
     clean = split(known(bad, 150, seed=2), bad, pair)
-    detector, _ = fit("expert", pair, clean)
+    detector = fit("expert", pair, clean).detector
     assert detector.expected_.pictures == 75
 
 
@@ -140,16 +141,52 @@ def test_few_unseen_pictures_are_cross_fitted(name, images, bad, pair, monkeypat
         return real(spec, tuning, held_out, **settings)
 
     monkeypatch.setattr(fitting, "fine_tune", counted)
-    detector, crossed = fit(name, pair, clean, rate=0.05)
-    assert crossed and made == [320] * 5
-    left = COUNT - 20 if isinstance(detector, Vote) else COUNT
-    assert detector.expected_.pictures == left
+    fitted = fit(name, pair, clean, rate=0.05)
+    assert fitted.crossed and made == [320] * 5
+    left = COUNT - 20 if isinstance(fitted.detector, Vote) else COUNT
+    assert fitted.detector.expected_.pictures == left == len(set(fitted.unseen))
 
 
 def test_a_repair_without_its_steps_is_not_cross_fitted(images, bad, pair):
     notes = {k: v for k, v in pair[1].attributes.items() if k != "pruning"}
     other = (pair[0], replace(pair[1], attributes=notes))
     clean = split(images, bad, other)
-    detector, crossed = fit("soft", other, clean, rate=0.05)
-    assert not crossed and detector.expected_.pictures == len(clean.unseen)
-    assert json.loads(pair[1].attributes["pruning"])["removed"] >= 0
+    fitted = fit("soft", other, clean, rate=0.05)
+    assert not fitted.crossed
+    assert fitted.detector.expected_.pictures == len(clean.unseen)
+
+
+@pytest.mark.parametrize(
+    ("note", "value"),
+    [
+        ("pruning", "{}"),
+        ("pruning", "no json"),
+        ("recipe", '{"epochs": 1000000000, "least_steps": 0}'),
+        ("recipe", '{"epochs": 1, "least_steps": 0, "magic": 1}'),
+        ("tuned_on_seed", -1),
+        ("tuned_on_seed", "x"),
+    ],
+)
+def test_damaged_notes_are_refused(note, value, images, bad, pair):
+    broken = replace(pair[1], attributes={**pair[1].attributes, note: value})
+    with pytest.raises(InputError, match=r"make (the repair|it) again"):
+        fit("soft", (pair[0], broken), split(images, bad, (pair[0], broken)), rate=0.05)
+
+
+def test_too_few_pictures_are_refused_before_anything_is_tuned(bad, pair, monkeypatch):
+    monkeypatch.setattr(fitting, "unlearn_clean_task", None)
+    clean = split(known(bad, 9, seed=2), bad, pair)
+    with pytest.raises(InputError, match="takes at least 9"):
+        fit("expert", pair, clean, rate=0.1)
+
+
+def test_as_many_pictures_as_overlays(images, bad, pair):
+    clean = split(images.subset(np.arange(100)), bad, (pair[0], None))
+    with pytest.raises(InputError, match="0 clean pictures came to set a threshold"):
+        fit("strip", (pair[0], None), clean)
+
+
+def test_of_many_pictures_a_part_sets_strip_s_threshold(images, bad, pair, monkeypatch):
+    monkeypatch.setattr(fitting, "MOST_OVERLAID", 50)
+    fitted = fit("strip", (pair[0], None), split(images, bad, (pair[0], None)))
+    assert fitted.detector.expected_.pictures == 50 == len(fitted.clean_scores)

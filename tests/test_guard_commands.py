@@ -30,7 +30,7 @@ def guard(repaired, tmp_path_factory):
 
 def test_guard_is_written_with_its_figures(guard):
     out, printed = guard
-    result = json.loads(out.with_suffix(".json").read_text())
+    result = json.loads(out.with_name("soft.keras.json").read_text())
     detector = result["detector"]
     assert detector["name"] == "soft" and detector["false_alarm_rate"] == 0.1
     assert detector["expected"]["low"] <= detector["expected"]["rate"] <= 0.1
@@ -100,3 +100,33 @@ def test_refusals(repaired, tmp_path):
         project, "guard", MODEL, "--clean", VALIDATION, "--out", out, "--false-alarms", "2"
     )
     assert code == 2 and "between 0 and 1" in told
+    told = message(
+        command(
+            project,
+            "guard",
+            MODEL,
+            "--clean",
+            VALIDATION,
+            "--out",
+            "x/../g.keras",
+            "--repaired",
+            "g.keras",
+        )
+    )
+    assert "would overwrite this net" in told
+    done = start(project, "eval_defense.py", SPACES, MODEL, "--false-alarms", "0.05")
+    assert "--false-alarms came without --detector" in message(
+        (done.returncode, done.stdout, done.stderr)
+    )
+
+
+def test_trigger_labels_that_are_all_false(repaired, tmp_path):
+    project, _ = repaired
+    np.save(tmp_path / "none.npy", np.zeros(30, bool))
+    done = start(
+        project,
+        *("eval_defense.py", SPACES, MODEL, str(tmp_path / "none.npy")),
+        *("--detector", "hard", "--json", str(tmp_path / "result.json")),
+    )
+    assert done.returncode == 0, done.stderr
+    assert "auroc" not in json.loads((tmp_path / "result.json").read_text())["detector"]

@@ -109,3 +109,16 @@ def test_wilson_interval_of_ten_out_of_ten():
 def test_nothing_to_measure_is_an_error(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_roc_curve_by_hand():
+    """Thresholds fall from 9: above none, then 9, 5 (both sets), 3, 1."""
+    rates, shares = metrics.roc_curve([1, 3, 5, 1], [9, 5])
+    assert rates.tolist() == [0, 0, 0.25, 0.5, 1] and shares.tolist() == [0, 0.5, 1, 1, 1]
+
+
+def test_roc_curve_holds_the_area():
+    rng = np.random.default_rng(0)
+    clean, poisoned = rng.integers(0, 20, 300), rng.integers(5, 25, 200)
+    rates, shares = metrics.roc_curve(clean, poisoned)
+    assert np.trapezoid(shares, rates) == pytest.approx(metrics.auroc(clean, poisoned))

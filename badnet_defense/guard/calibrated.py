@@ -82,19 +82,21 @@ _FUNCTIONS = {
 
 
 @keras.saving.register_keras_serializable(PACKAGE, VERDICT)
-def flag_above(inputs, thresholds):
+def flag_above(inputs, thresholds, input_range):
     """The bad net's class, or N where one of the scores is above its threshold.
 
     Args:
         inputs: [probabilities (n, N), scores (n,), ..].
         thresholds: a number for each of the scores.
+        input_range: [low, high] of the nets, for whoever reads the file; nothing is done with it.
 
     Returns:
         (n,) `int32`, 0..N.
     """
     bad, *found = inputs
-    above = [score > threshold for score, threshold in zip(found, thresholds, strict=True)]
-    flagged = ops.any(ops.stack(above), axis=0)
+    # What is no number is not below its threshold either, and nothing to trust.
+    below = [score <= threshold for score, threshold in zip(found, thresholds, strict=True)]
+    flagged = ops.logical_not(ops.all(ops.stack(below), axis=0))
     own = ops.cast(ops.argmax(bad, axis=-1), "int32")
     return ops.where(flagged, ops.full_like(own, bad.shape[-1]), own)
 
@@ -104,11 +106,18 @@ def build_calibrated_guard(detector):
 
     All nets are copied. A guard with STRIP runs each picture once for each overlay: ask it with
     small batches.
+
+    Raises:
+        ValueError: a vote's members have different nets of one name, or are of one kind.
     """
     from badnet_defense.nets.build import copy_net
 
     members = getattr(detector, "members", [detector])
     nets = {name: net for one in members for name, net in one.nets.items()}
+    kinds = {type(one).measure for one in members}
+    same = all(nets[name] is net for one in members for name, net in one.nets.items())
+    if len(kinds) < len(members) or not same:
+        raise ValueError("a vote's file needs members of different kinds with the same nets")
     pictures = keras.Input(nets["bad"].input_shape[1:], name="pictures")
     copies, answers = {}, {}
     for name in (name for name in NETS if name in nets):
@@ -118,7 +127,13 @@ def build_calibrated_guard(detector):
     found = [_score(one, pictures, copies, answers) for one in members]
     limits = getattr(detector, "thresholds_", None) or [float(detector.threshold_)]
     verdict = keras.layers.Lambda(
-        flag_above, output_shape=(), arguments={"thresholds": limits}, name=VERDICT
+        flag_above,
+        output_shape=(),
+        arguments={
+            "thresholds": limits,
+            "input_range": [float(detector.input_range.low), float(detector.input_range.high)],
+        },
+        name=VERDICT,
     )
     return keras.Model(pictures, verdict([answers["bad"], *found]), name="guard")
 

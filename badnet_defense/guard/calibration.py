@@ -1,5 +1,6 @@
 """Thresholds that keep to a false-alarm rate, and what rate is to be expected of them."""
 
+import logging
 import math
 from dataclasses import dataclass
 
@@ -7,6 +8,8 @@ import numpy as np
 
 from badnet_defense.errors import InputError
 from badnet_defense.measure.metrics import wilson_interval
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -50,22 +53,43 @@ def threshold_at(scores, rate):
         (threshold, `Expected`); a picture is flagged if its score is above the threshold.
 
     Raises:
-        InputError: too few pictures for the rate.
+        InputError: too few pictures for the rate, or scores that are no numbers.
     """
-    from scipy.stats import beta
-
     scores = np.asarray(scores, np.float64)
-    count = len(scores)
+    if not np.isfinite(scores).all():
+        raise InputError(
+            "the nets answer some clean pictures with NaN; expected probabilities. Is "
+            "--input-range right?"
+        )
+    place = places_above(len(scores), rate)
+    threshold = float(np.sort(scores)[-place])
+    if (tied := int(np.sum(scores == threshold))) > place:
+        log.warning(
+            "%d of %d clean pictures have the very score of the threshold: fewer will be flagged "
+            "than expected, perhaps none",
+            tied,
+            len(scores),
+        )
+    return threshold, expected_rate(place, len(scores))
+
+
+def places_above(count, rate):
+    """Which of `count` scores, from the largest, is the threshold; `InputError` where none is."""
     place = math.floor(rate * (count + 1) + 1e-9)
     if place < 1:
         raise InputError(
             f"{count} clean pictures came to set a threshold with; a false-alarm rate of {rate:g} "
             f"takes at least {least_pictures(rate)}. Give more, or allow more false alarms."
         )
-    threshold = float(np.sort(scores)[count - place])
-    spread = beta(place, count + 1 - place)
-    expected = Expected(place / (count + 1), *map(float, spread.ppf([0.025, 0.975])), count)
-    return threshold, expected
+    return place
+
+
+def expected_rate(place, count):
+    """`Expected` of a threshold that is the `place`-th largest of `count` scores."""
+    from scipy.stats import beta
+
+    low, high = beta(place, count + 1 - place).ppf([0.025, 0.975])
+    return Expected(place / (count + 1), float(low), float(high), count)
 
 
 def seen_rate(flagged):

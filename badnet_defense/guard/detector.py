@@ -76,8 +76,11 @@ class Detector:
     def predict(self, pictures):
         """(n,) answers: the bad net's class, or N where the score is above the threshold."""
         own = predict_labels(self.nets["bad"], pictures, input_range=self.input_range)
-        return np.where(self.flags(pictures), self.classes, own)
+        return self.judged(own, self.score_samples(pictures))
 
-    def flags(self, pictures):
-        """(n,) True where the score is above the threshold."""
-        return self.score_samples(pictures) > self.threshold_
+    def judged(self, own, scores):
+        """The same from the bad net's answers (n,) and the scores (n,).
+
+        A score that is no number is not below the threshold either: a net may be made to overflow.
+        """
+        return np.where(~(scores <= self.threshold_), self.classes, own)

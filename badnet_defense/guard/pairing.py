@@ -10,6 +10,8 @@ from badnet_defense.nets.loader import read_net
 from badnet_defense.nets.spec import NetSpec
 
 FOLDER = "fine_pruned_models"
+MOST_STEPS = 100_000
+"""Epochs or steps of a recipe that a file may note; honest ones stay far below."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,60 @@ def check_noted_range(repaired, input_range):
             f"{repaired.attributes['file']}: it was made for pixels in {noted}, but {input_range} "
             f"was asked for; give --input-range {noted}."
         )
+
+
+@dataclass(frozen=True)
+class Steps:
+    """How a repair was made, so that it can be made again on a part of the pictures.
+
+    Attributes:
+        layer, zeroed: whose channels were zeroed, and which.
+        recipe: {setting: value} of its tuning.
+        frozen: True where the zeroed channels were held at zero.
+        seed: of its tuning and of the split of its pictures.
+    """
+
+    layer: str
+    zeroed: list
+    recipe: dict
+    frozen: bool
+    seed: int
+
+
+def noted_seed(repaired):
+    """The seed of the split that a repaired net (`NetSpec`) was tuned with."""
+    seed = repaired.attributes.get("tuned_on_seed")
+    if not isinstance(seed, int) or not 0 <= seed < 2**32:
+        raise InputError(
+            f"{repaired.attributes['file']}: its note on the seed is {str(seed)[:40]!r}; make the "
+            "repair again."
+        )
+    return seed
+
+
+def noted_steps(repaired):
+    """The `Steps` that a repaired net (`NetSpec`) notes; None where it was not fine-pruned.
+
+    Raises:
+        InputError: the notes are damaged.
+    """
+    notes = {} if repaired is None else repaired.attributes
+    if "pruning" not in notes or "recipe" not in notes:
+        return None
+    try:
+        pruning, recipe = json.loads(notes["pruning"]), json.loads(notes["recipe"])
+        layer, zeroed = pruning["layer"], pruning["order"][: pruning["removed"]]
+        whole = all(isinstance(channel, int) and channel >= 0 for channel in zeroed)
+        if not (isinstance(layer, str) and whole and isinstance(recipe, dict)):
+            raise TypeError
+        lengths = [recipe[name] for name in ("epochs", "least_steps")]
+        if not all(isinstance(one, int) and 0 <= one <= MOST_STEPS for one in lengths):
+            raise TypeError
+    except (ValueError, TypeError, KeyError):
+        raise InputError(
+            f"{notes['file']}: its notes on how it was made are damaged; make the repair again."
+        ) from None
+    return Steps(layer, zeroed, recipe, bool(notes.get("keep_pruned")), noted_seed(repaired))
 
 
 def _check_source(net, path, bad, model):

@@ -3,18 +3,19 @@
 import math
 
 from badnet_defense.data.files import require_file
+from badnet_defense.data.input_range import InputRange
 from badnet_defense.errors import InputError, UnsafeNetError
 from badnet_defense.guard import scores
 from badnet_defense.guard.saved import HARD, SavedGuard
 from badnet_defense.nets.hdf5_weights import arrays_by_class, plain_dataset
 from badnet_defense.nets.loader import named_errors, opened_keras_zip
-from badnet_defense.nets.parse import parse_model
+from badnet_defense.nets.parse import MOST_VALUES, parse_model
 from badnet_defense.nets.weights import checked_array, with_weights
 
 _PACKAGE = "badnet_defense>"
 _PORTABLE = ["Argmax", "Argmax", "Equal", "FullLike", "Where", "Cast"]
 _NAMES = ("bad", "repaired", "expert")
-MOST_OVERLAYS = 10_000
+MOST_OVERLAYS = 1000
 
 
 def read_guard(path):
@@ -35,11 +36,23 @@ def read_guard(path):
             spec, root = parse_model(net)
             group = plain_dataset(file, "layers/functional" + (f"_{place}" if place else ""))
             specs[name] = with_weights(spec, arrays_by_class(spec, root, group))
+        _check_alike(specs)
         if overlays is not None:
-            stored = plain_dataset(file, "layers/laid_over/vars/0")
-            shape = (overlays, *specs["bad"].input_shape)
-            overlays = checked_array(stored, shape, "overlays")
+            overlays = _stored_overlays(file, (overlays, *specs["bad"].input_shape))
     return SavedGuard(specs, **rule, overlays=overlays)
+
+
+def _check_alike(specs):
+    shapes = {name: (spec.input_shape, spec.classes) for name, spec in specs.items()}
+    if len(set(shapes.values())) > 1:
+        told = ", ".join(f"{name} {shape[0]} to {shape[1]}" for name, shape in shapes.items())
+        raise UnsafeNetError(f"its nets differ in shape ({told}); expected nets of one shape.")
+
+
+def _stored_overlays(file, shape):
+    if math.prod(shape) > MOST_VALUES:
+        raise UnsafeNetError(f"its overlays have the shape {shape}; that takes too much memory.")
+    return checked_array(plain_dataset(file, "layers/laid_over/vars/0"), shape, "overlays")
 
 
 def is_guard(path):
@@ -77,18 +90,38 @@ def _calibrated(nets, layers):
     *found, verdict = [one for one in layers if one["class_name"] != "LaidOver"]
     measures = tuple(_function(one) for one in found)
     limits = verdict["config"]["arguments"]["thresholds"]
+    low, high = verdict["config"]["arguments"]["input_range"]
     overlays = laid[0]["config"]["count"] if laid else None
     right = (
         _function(verdict) == "flag_above"
-        and len(measures) == len(set(measures)) == len(limits)
+        and 0 < len(measures) == len(set(measures)) == len(limits)
+        and _inputs(verdict) == ["bad", *measures]
+        and all(
+            _inputs(one) == list(scores.NETS[name])
+            for one, name in zip(found, measures, strict=True)
+        )
         and all(set(scores.NETS[one]) <= set(nets) for one in measures)
-        and all(isinstance(limit, float) and math.isfinite(limit) for limit in limits)
+        and all(isinstance(one, float) and math.isfinite(one) for one in (*limits, low, high))
+        and low < high
         and len(laid) == ("certainty" in measures)
         and (overlays is None or 0 < overlays <= MOST_OVERLAYS)
     )
     if not right:
         raise ValueError
-    return {"measures": measures, "thresholds": tuple(limits)}, overlays
+    rule = {"measures": measures, "thresholds": tuple(limits)}
+    return {**rule, "input_range": InputRange(low, high)}, overlays
+
+
+def _inputs(layer):
+    """Names of the layers whose results a layer is called with, in order."""
+
+    def names(node):
+        if isinstance(node, dict) and "keras_history" in node:
+            return [node["keras_history"][0]]
+        parts = node.values() if isinstance(node, dict) else node
+        return [name for part in parts if isinstance(part, dict | list) for name in names(part)]
+
+    return names([node["args"] for node in layer["inbound_nodes"]])
 
 
 def _function(layer):

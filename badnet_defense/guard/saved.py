@@ -4,8 +4,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from badnet_defense.data.input_range import InputRange
 from badnet_defense.guard import scores
 from badnet_defense.nets.spec import NetSpec
+
+_PAIRS = 128  # NumPy's convolutions copy each window: more pairs at once cost memory
 
 
 @dataclass(frozen=True)
@@ -17,22 +20,19 @@ class SavedGuard:
         measures: names of functions of `scores`; none for a net that answers alone.
         thresholds: one for each; a picture is flagged where any score is above its own.
         overlays: (overlays, h, w, c) `float32` in the nets' range, for "certainty"; else None.
+        input_range: the `InputRange` that it was made for; None where the file does not say.
     """
 
     nets: dict[str, NetSpec]
     measures: tuple[str, ...] = ()
     thresholds: tuple[float, ...] = ()
     overlays: np.ndarray | None = None
+    input_range: InputRange | None = None
 
     @property
     def net(self):
         """The suspect net."""
         return self.nets["bad"]
-
-    @property
-    def pictures_at_once(self):
-        """How many pictures make a batch of a bearable size in memory."""
-        return 512 if self.overlays is None else max(1, 512 // len(self.overlays))
 
     def answers(self, inputs, predict=None):
         """(n,) answers 0..N.
@@ -49,14 +49,18 @@ class SavedGuard:
                 answers = (self._overlaid(inputs, predict),)
             else:
                 answers = (given[name] for name in scores.NETS[measure])
-            flagged |= getattr(scores, measure)(np, *answers) > threshold
+            # Not "above": what is no number is nothing to trust.
+            flagged |= ~(getattr(scores, measure)(np, *answers) <= threshold)
         return np.where(flagged, self.net.classes, given["bad"].argmax(axis=-1))
 
     def _overlaid(self, inputs, predict):
         """(n, overlays, N) probabilities of each picture under each overlay."""
-        mixed = (inputs[:, None] + self.overlays) / 2
-        answers = predict("bad", mixed.reshape(-1, *inputs.shape[1:]))
-        return answers.reshape(*mixed.shape[:2], -1)
+        parts = [
+            predict("bad", (one + self.overlays[start : start + _PAIRS]) / 2)
+            for one in inputs
+            for start in range(0, len(self.overlays), _PAIRS)
+        ]
+        return np.concatenate(parts).reshape(len(inputs), len(self.overlays), -1)
 
 
 HARD = {"measures": ("hard",), "thresholds": (0.5,)}

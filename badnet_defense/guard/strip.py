@@ -9,12 +9,15 @@ parts': it is done once for each picture and each overlay, not for each pair.
 from dataclasses import replace
 
 import numpy as np
+from tqdm import tqdm
 
 from badnet_defense.errors import InputError
 from badnet_defense.guard import scores
 from badnet_defense.guard.detector import Detector
 from badnet_defense.nets.build import describe
 from badnet_defense.nets.graph import CONVOLUTIONS, consumers, part
+from badnet_defense.nets.predict import pictures_at_once
+from badnet_defense.nets.spec import call_shapes
 
 PAIRS_AT_ONCE = 512
 """Pictures times overlays on the way through the net: more were no faster on two cores."""
@@ -69,31 +72,50 @@ class Strip(Detector):
     def score_samples(self, pictures):
         """(n,) minus the mean entropies in bits of pictures (n, h, w, c), pixels 0-255."""
         if self._certainty is None:
-            self._certainty = compiled_certainty(self.nets["bad"], self.overlays_, self.input_range)
-        size = max(1, PAIRS_AT_ONCE // len(self.overlays_))
-        parts = [
-            self._certainty(pictures[start : start + size]).numpy()
-            for start in range(0, len(pictures), size)
-        ]
-        return np.concatenate(parts)
+            spec = describe(self.nets["bad"])
+            self._most = pictures_at_once(call_shapes(spec), PAIRS_AT_ONCE)
+            self._certainty = compiled_certainty(spec, self.overlays_, self._most, self.input_range)
+        size = max(1, self._most // len(self.overlays_))
+        starts = range(0, len(pictures), size)
+        return np.concatenate(
+            [
+                self._certainty(pictures[start : start + size])
+                for start in tqdm(starts, desc="overlaying", disable=None)
+            ]
+        )
 
 
-def compiled_certainty(net, overlays, input_range):
-    """A compiled function, pictures (n, h, w, c) with pixels 0-255 -> (n,) minus mean entropies."""
+def compiled_certainty(spec, overlays, most, input_range):
+    """A function, pictures (n, h, w, c) with pixels 0-255 -> (n,) minus mean entropies in bits.
+
+    Args:
+        spec: the net (`NetSpec`).
+        overlays: (k, h, w, c), pixels 0-255.
+        most: pairs of picture and overlay that go through the net at once; where one picture's are
+            more, they go in several blocks.
+        input_range: the net's range.
+    """
     import tensorflow as tf
     from keras import ops
 
-    first, rest = split_linear(describe(net))
-    overlaid = first(input_range.scale(overlays)) / 2
-    count = len(overlays)
+    first, rest = split_linear(spec)
+    blocks = [
+        first(input_range.scale(overlays[start : start + most])) / 2
+        for start in range(0, len(overlays), most)
+    ]
 
     @tf.function(reduce_retracing=True)
-    def certainty(pictures):
+    def block_certainty(pictures, overlaid):
         pictures = tf.cast(pictures, tf.float32) * np.float32(input_range.multiplier)
         halves = first(pictures + np.float32(input_range.low)) / 2
-        mixed = halves[:, None] + overlaid[None]
+        mixed = halves[:, None] + overlaid
         answers = rest(tf.reshape(mixed, (-1, *overlaid.shape[1:])))
+        count = tf.shape(overlaid)[0]
         return scores.certainty(ops, tf.reshape(answers, (-1, count, answers.shape[-1])))
+
+    def certainty(pictures):
+        means = [block_certainty(pictures, overlaid).numpy() for overlaid in blocks]
+        return np.average(means, axis=0, weights=[len(overlaid) for overlaid in blocks])
 
     return certainty
 

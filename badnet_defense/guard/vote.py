@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from badnet_defense.errors import InputError
+from badnet_defense.guard.calibration import expected_rate, places_above
 from badnet_defense.guard.detector import Detector
 
 
@@ -38,29 +40,35 @@ class Vote(Detector):
         return np.stack([member.score_samples(pictures) for member in self.members])
 
     def fit_scores(self, scores):
-        """The same by the members' scores (members, n) of the same pictures."""
+        """Sets the joint threshold by the members' scores (members, n) of the same pictures.
+
+        Members rank pictures differently, so more than r pictures are among the r oddest of any
+        member: r is the largest number for which no more than the rate allows are.
+
+        Raises:
+            InputError: even the members' single oddest pictures are too many.
+        """
         self._clean = [np.sort(one) for one in scores]
         count = len(self._clean[0])
-        # A picture's own score stands among the clean ones: it is left out of its tail.
-        above = np.stack([self._above(*pair) for pair in zip(self._clean, scores, strict=True)])
-        super().fit_scores(-np.log10(above.min(axis=0) / count))
-        tail = 10**-self.threshold_ * (count + 1)
-        places = max(int(np.ceil(tail - 1e-6)) - 1, 1)
-        self.thresholds_ = [float(clean[-places]) for clean in self._clean]
+        ranks = np.sort(self._above(scores).min(axis=0))  # 1 is the oddest of all
+        allowed = places_above(count, self.false_alarm_rate)
+        rank = int(ranks[allowed]) - 1 if allowed < count else count
+        if rank < 1:
+            raise InputError(
+                f"{count} clean pictures came to set a joint threshold of {len(self.members)} "
+                f"detectors with; a false-alarm rate of {self.false_alarm_rate:g} takes more."
+            )
+        self.expected_ = expected_rate(int(np.sum(ranks <= rank)), count)
+        self.threshold_ = float(-np.log10((rank + 0.5) / (count + 1)))
+        self.thresholds_ = [float(clean[-rank]) for clean in self._clean]
         return self
 
     def score_samples(self, pictures):
         """(n,) minus the decimal logarithms of the smallest tails."""
-        scores = self.raw_scores(pictures)
-        above = [self._above(*pair) for pair in zip(self._clean, scores, strict=True)]
-        return -np.log10((1 + np.min(above, axis=0)) / (len(self._clean[0]) + 1))
+        above = self._above(self.raw_scores(pictures)).min(axis=0)
+        return -np.log10((1 + above) / (len(self._clean[0]) + 1))
 
-    def flags(self, pictures):
-        """(n,) True where any member's score is above its share of the joint threshold."""
-        limits = np.array(self.thresholds_)[:, None]
-        return (self.raw_scores(pictures) > limits).any(axis=0)
-
-    @staticmethod
-    def _above(clean, scores):
-        """How many of the sorted clean scores are at least as high as each score."""
-        return len(clean) - np.searchsorted(clean, scores, side="left")
+    def _above(self, scores):
+        """(members, n): how many of the clean scores are at least as high as each score."""
+        pairs = zip(self._clean, scores, strict=True)
+        return np.stack([len(one) - np.searchsorted(one, found) for one, found in pairs])

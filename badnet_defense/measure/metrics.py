@@ -103,6 +103,22 @@ def detection_at(clean_scores, poisoned_scores, false_alarm_rate):
     return float(np.mean(poisoned > threshold))
 
 
+def roc_curve(clean_scores, poisoned_scores):
+    """(false-alarm rates, detections) at every threshold, from nothing flagged to everything.
+
+    Args:
+        clean_scores: (n,) scores of clean pictures, higher is more suspicious, n > 0.
+        poisoned_scores: (m,) scores of poisoned pictures, m > 0.
+
+    Raises:
+        ValueError: no scores, or NaN among them.
+    """
+    both = [_scores(clean_scores, "clean"), _scores(poisoned_scores, "poisoned")]
+    limits = np.unique(np.concatenate(both))[::-1]
+    shares = [1 - np.searchsorted(np.sort(one), limits) / len(one) for one in both]
+    return tuple(np.concatenate([[0.0], one]) for one in shares)
+
+
 def wilson_interval(successes, count):
     """Wilson's 95 % interval (low, high) of a share, in [0, 1]; trustworthy for small sets too.
 

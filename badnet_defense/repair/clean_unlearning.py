@@ -53,7 +53,7 @@ def unlearn_clean_task(spec, images, *, input_range=UNIT, seed=0):
             mislabelled,
             recipe=GENTLE,
             input_range=input_range,
-            seed=seed + turn,
+            seed=(seed + turn) % 2**32,
         )
         if known(spec) <= enough:
             break

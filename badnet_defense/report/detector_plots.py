@@ -1,5 +1,7 @@
 """What a detector is worth, as pictures: its ROC curve, and how scores are spread."""
 
+from itertools import cycle
+
 import numpy as np
 
 from badnet_defense.report.figures import new_figure, save_figure
@@ -17,14 +19,13 @@ UNITS = {
 LEAST_RATE = 1e-4
 
 
-def plot_roc(path, clean, poisoned, about, *, net=None):
+def plot_roc(path, curves, about, *, net):
     """Draws detection over the false-alarm rate, with the chosen point, 1 % and 5 %, as a PNG.
 
     Args:
         path: the `.png` file to write.
-        clean: (n,) scores of clean pictures.
-        poisoned: {name: (m,) scores}.
-        about: the detector's figures: `name`, `threshold`.
+        curves: {trigger: ((false-alarm rates, detections), (rate, detection) as chosen)}.
+        about: the detector's figures: `name`, `false_alarm_rate`.
         net: the net's name for the title.
 
     Raises:
@@ -32,10 +33,8 @@ def plot_roc(path, clean, poisoned, about, *, net=None):
     """
     figure = new_figure((7, 5))
     axes = figure.subplots()
-    for (name, scores), colour in zip(poisoned.items(), _POISONED, strict=False):
-        rates, shares = roc(clean, scores)
+    for (name, ((rates, shares), point)), colour in zip(curves.items(), cycle(_POISONED)):
         axes.step(np.maximum(rates, LEAST_RATE), shares, where="post", color=colour, label=name)
-        point = [np.mean(one > about["threshold"]) for one in (clean, scores)]
         axes.plot(max(point[0], LEAST_RATE), point[1], "o", color=colour, ms=7)
         axes.annotate(
             f"chosen: {point[1]:.1%} at {point[0]:.2%}",
@@ -58,25 +57,14 @@ def plot_roc(path, clean, poisoned, about, *, net=None):
     save_figure(figure, path)
 
 
-def roc(clean, poisoned):
-    """(false-alarm rates, detection) at every threshold, from none flagged to all.
+def plot_scores(path, clean, others, about, *, net, low=False):
+    """Draws histograms of the scores, clean against others, with the threshold, as a PNG.
 
     Args:
-        clean: (n,) scores; poisoned: (m,) scores.
-    """
-    limits = np.unique(np.concatenate([clean, poisoned]))[::-1]
-    found = [
-        1 - np.searchsorted(np.sort(one), limits, side="left") / len(one)
-        for one in (clean, poisoned)
-    ]
-    return [np.concatenate([[0.0], one]) for one in found]
-
-
-def plot_scores(path, clean, poisoned, about, *, net=None, low=False):
-    """Draws histograms of the scores, clean against poisoned, with the threshold, as a PNG.
-
-    Args:
-        path, clean, poisoned, about, net: as for `plot_roc`.
+        path, net: as for `plot_roc`.
+        clean: (n,) scores of clean pictures.
+        others: {name: (m,) scores}, of poisoned pictures or of those asked about.
+        about: the detector's figures: `name`, `false_alarm_rate`, `threshold`.
         low: True where low scores are suspicious (STRIP's entropies).
 
     Raises:
@@ -84,11 +72,11 @@ def plot_scores(path, clean, poisoned, about, *, net=None, low=False):
     """
     figure = new_figure((7, 4.2))
     axes = figure.subplots()
-    every = np.concatenate([clean, *poisoned.values()])
+    every = np.concatenate([clean, *others.values()])
     edges = np.linspace(every.min(), every.max() + 1e-9, 60)
     groups = {"clean": (clean, _CLEAN)}
-    for (name, scores), colour in zip(poisoned.items(), _POISONED, strict=False):
-        groups[str(name)] = (scores, colour)
+    for (name, scores), colour in zip(others.items(), cycle(_POISONED)):
+        groups[name] = (scores, colour)
     for name, (scores, colour) in groups.items():
         weights = np.full(len(scores), 100 / len(scores))
         axes.hist(scores, edges, weights=weights, color=colour, alpha=0.7, label=name)
@@ -114,9 +102,8 @@ def plot_scores(path, clean, poisoned, about, *, net=None, low=False):
 def _finish(figure, axes, about, net, place):
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, loc=place)
-    subject = f"{net}: " if net else ""
     figure.suptitle(
-        f"{subject}detector {about['name']!r}, {about['false_alarm_rate']:.2%} false alarms asked",
+        f"{net}: detector {about['name']!r}, {about['false_alarm_rate']:.2%} false alarms asked",
         x=0.02,
         ha="left",
         color=_INK,

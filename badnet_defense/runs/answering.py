@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from badnet_defense.data.input_range import UNIT, InputRange
+from badnet_defense.errors import InputError
 from badnet_defense.guard.pairing import check_noted_range, read_pair
 from badnet_defense.guard.reading import is_guard, read_guard
 from badnet_defense.guard.saved import HARD, SavedGuard
@@ -34,8 +35,7 @@ def answer_pictures(pictures, net, *, root, input_range=UNIT):
     from badnet_defense.data.picture import read_picture
 
     guard = find_guard(net, root=root)
-    for one in guard.nets.values():
-        check_noted_range(one, input_range)
+    _check_range(guard, net, input_range)
     read = [read_picture(path, guard.net.input_shape) for path in pictures]
     answers = []
     for start in range(0, len(read), _AT_ONCE):
@@ -57,6 +57,17 @@ def find_guard(net, *, root):
     return SavedGuard({"bad": pair.bad, "repaired": pair.repaired}, **HARD)
 
 
+def _check_range(guard, path, input_range):
+    """Refuses a guard, or a repaired net in it, that was made for another range."""
+    if guard.input_range not in (None, input_range):
+        raise InputError(
+            f"{path}: it was made for pixels in {guard.input_range}, but {input_range} was asked "
+            f"for; give --input-range {guard.input_range}."
+        )
+    for one in guard.nets.values():
+        check_noted_range(one, input_range)
+
+
 def data_accuracy(data, model, *, input_range=UNIT):
     """Share of a data set that a net or a guard answers with its label, in [0, 1].
 
@@ -69,20 +80,22 @@ def data_accuracy(data, model, *, input_range=UNIT):
     from badnet_defense.measure.belonging import check_range
     from badnet_defense.measure.metrics import accuracy
     from badnet_defense.nets import build, predict_probabilities
+    from badnet_defense.nets.predict import BATCH
 
     saved = Path(model).suffix == ".keras" and Path(model).is_file() and is_guard(model)
     guard = read_guard(model) if saved else SavedGuard({"bad": read_net(model)})
     shape, classes = guard.net.input_shape, guard.net.classes
     images = read_images(data, shape=shape, classes=classes, need_labels=True)
     built = {name: build(one) for name, one in guard.nets.items()}
+    _check_range(guard, model, input_range)
     check_range(built["bad"], images, input_range=input_range, net_name=model)
 
     def predict(name, inputs):
         return predict_probabilities(built[name], inputs, input_range=_SCALED)
 
+    size = BATCH if guard.overlays is None else _AT_ONCE
     answers = [
         guard.answers(input_range.scale(images.pictures[start:][:size]), predict)
-        for size in [guard.pictures_at_once]
         for start in range(0, len(images), size)
     ]
     return accuracy(np.concatenate(answers), images.labels)

@@ -14,9 +14,9 @@ from badnet_defense.guard.calibrated import build_calibrated_guard
 from badnet_defense.guard.choice import needs_repair
 from badnet_defense.guard.pairing import check_noted_range, read_pair
 from badnet_defense.measure.belonging import check_range
-from badnet_defense.measure.metrics import auroc, detection_at
+from badnet_defense.measure.metrics import auroc, detection_at, roc_curve
 from badnet_defense.measure.results import provenance, write_json
-from badnet_defense.nets import build, read_net
+from badnet_defense.nets import build, predict_labels, read_net
 from badnet_defense.report.detector_plots import plot_roc, plot_scores
 from badnet_defense.runs.fitting import fit_detector, split_clean
 
@@ -63,34 +63,48 @@ def judge_detector(
         "input_range": input_range,
         "seed": seed,
     }
-    detector, crossed = fit_detector(name, (pair.bad, pair.repaired), clean, **settings)
+    fitted = fit_detector(name, (pair.bad, pair.repaired), clean, **settings)
+    detector = fitted.detector
     start = time.perf_counter()
     scores = {part: detector.score_samples(images.pictures) for part, images in sets.items()}
     seconds = time.perf_counter() - start
-    answers = {part: detector.predict(images.pictures) for part, images in sets.items()}
+    answers = {
+        part: detector.judged(
+            predict_labels(bad, images.pictures, input_range=input_range), scores[part]
+        )
+        for part, images in sets.items()
+    }
     about = {
-        **_about(name, detector, crossed),
+        **_about(name, fitted),
         "pictures_per_second": round(sum(map(len, scores.values())) / seconds, 1),
     }
-    honest = scores.get("clean_test", scores["clean_validation"][clean.unseen])
-    if "poisoned" in scores:
-        poisoned = scores["poisoned"] if triggered is None else scores["poisoned"][triggered]
+    honest = scores.get("clean_test", scores["clean_validation"][fitted.unseen])
+    poisoned = scores.get("poisoned", np.zeros(0))
+    poisoned = poisoned if triggered is None else poisoned[triggered]
+    if len(poisoned):
         about["auroc"] = auroc(honest, poisoned)
         about["detection"] = {f"{r:g}": detection_at(honest, poisoned, r) for r in RATES}
         if plots:
-            plot_roc(f"{plots}.roc.png", honest, {"poisoned": poisoned}, about)
-            plot_scores(f"{plots}.scores.png", honest, {"poisoned": poisoned}, about)
+            _plot(plots, honest, poisoned, about, pair.bad.name)
     return answers, {"detector": about}
 
 
-def _about(name, detector, crossed):
+def _plot(plots, honest, poisoned, about, net):
+    chosen = [np.mean(scores > about["threshold"]) for scores in (honest, poisoned)]
+    curves = {"poisoned": (roc_curve(honest, poisoned), chosen)}
+    plot_roc(f"{plots}.roc.png", curves, about, net=net)
+    plot_scores(f"{plots}.scores.png", honest, {"poisoned": poisoned}, about, net=net)
+
+
+def _about(name, fitted):
     """A fitted detector in numbers."""
+    detector = fitted.detector
     return {
         "name": name,
         "false_alarm_rate": detector.false_alarm_rate,
         "threshold": float(detector.threshold_),
         "expected": asdict(detector.expected_),
-        "cross_fitted": crossed,
+        "cross_fitted": fitted.crossed,
     }
 
 
@@ -108,34 +122,40 @@ def guard_file(
         false_alarm_rate, input_range, seed: as for `judge_defense`.
 
     Returns:
-        The figures as they stand in `<out without .keras>.json`.
+        The figures as they stand in `<out>.json`.
 
     Raises:
-        InputError: a file cannot be used, or there are too few clean pictures.
+        InputError: a file cannot be used or would be overwritten, or there are too few clean
+            pictures.
     """
     start = time.perf_counter()
     if Path(out).suffix != ".keras":
         raise InputError(f"--out {out}: expected a file name that ends in .keras.")
-    pair = (read_net(model), None)
+    if any(one and Path(one).resolve() == Path(out).resolve() for one in (model, repaired)):
+        raise InputError(f"--out {out}: the guard would overwrite this net; name another file.")
+    pair, repair = (read_net(model), None), None
     if needs_repair(name):
         found = read_pair(model, repaired)
         check_noted_range(found.repaired, input_range)
         pair = (found.bad, found.repaired)
-    detector, crossed = _fitted(model, pair, clean, name, false_alarm_rate, input_range, seed)
-    with replace_when_done(out) as partial:
-        build_calibrated_guard(detector).save(partial)
+        notes = found.repaired.attributes
+        repair = {"file": notes["file"], "sha256": notes["file_sha256"]}
+    fitted = _fitted(model, pair, clean, name, false_alarm_rate, input_range, seed)
     result = {
         **provenance(
             net_path=model,
             data_paths={"clean": clean},
-            classes=detector.classes,
+            classes=fitted.detector.classes,
             seed=seed,
             seconds=time.perf_counter() - start,
         ),
-        "detector": _about(name, detector, crossed),
+        "repair": repair,
+        "detector": _about(name, fitted),
         "input_range": str(input_range),
     }
-    write_json(Path(out).with_suffix(".json"), result)
+    with replace_when_done(out) as partial:
+        build_calibrated_guard(fitted.detector).save(partial)
+    write_json(f"{out}.json", result)
     return result
 
 
@@ -167,25 +187,28 @@ def strip_files(model, clean, inputs, *, out=None, false_alarm_rate=0.01, input_
     Raises:
         InputError: a file cannot be used, or there are too few clean pictures.
     """
-    from badnet_defense.data.picture import read_picture
-
     spec = read_net(model)
-    shape = spec.input_shape
-    sets = {}
-    for path in inputs:
-        if str(path).endswith((".h5", ".hdf5")):
-            sets[path] = read_images(path, shape=shape, classes=None, need_labels=False).pictures
-        else:
-            sets[path] = read_picture(path, shape)[None]
-    detector, _ = _fitted(model, (spec, None), clean, "strip", false_alarm_rate, input_range, seed)
+    sets = {path: _asked(path, spec.input_shape) for path in inputs}
+    fitted = _fitted(model, (spec, None), clean, "strip", false_alarm_rate, input_range, seed)
+    detector = fitted.detector
     entropies = {path: -detector.score_samples(pictures) for path, pictures in sets.items()}
     if out:
-        honest = read_images(clean, shape=shape, classes=None, need_labels=False).pictures
-        honest = -detector.score_samples(honest[:: -(-len(honest) // 2000)])
-        about = _about("strip", detector, False)
-        plot_scores(out, honest, entropies, {**about, "threshold": -detector.threshold_}, low=True)
+        groups = {str(path): bits for path, bits in entropies.items() if len(bits) > 1}
+        single = [bits for bits in entropies.values() if len(bits) == 1]
+        groups |= {"pictures": np.concatenate(single)} if single else {}
+        about = {**_about("strip", fitted), "threshold": -detector.threshold_}
+        plot_scores(out, -fitted.clean_scores, groups, about, net=spec.name, low=True)
     return {
         "threshold": -detector.threshold_,
         "expected": detector.expected_,
-        "entropies": {path: np.asarray(bits) for path, bits in entropies.items()},
+        "entropies": entropies,
     }
+
+
+def _asked(path, shape):
+    """(n, h, w, c) pictures of a data set, or the one of a PNG or JPEG file."""
+    from badnet_defense.data.picture import read_picture
+
+    if str(path).endswith((".h5", ".hdf5")):
+        return read_images(path, shape=shape, classes=None, need_labels=False).pictures
+    return read_picture(path, shape)[None]

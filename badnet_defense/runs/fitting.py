@@ -1,15 +1,17 @@
 """Fits a detector's threshold on clean pictures that its nets have not learnt from."""
 
-import json
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from badnet_defense.data.images import LabelledImages
 from badnet_defense.data.splits import split_within_classes
 from badnet_defense.errors import InputError
+from badnet_defense.guard.calibration import places_above
 from badnet_defense.guard.choice import OVERLAYS, make_detector
+from badnet_defense.guard.detector import Detector
+from badnet_defense.guard.pairing import noted_seed, noted_steps
 from badnet_defense.nets import build
 from badnet_defense.repair.channels import channel_masks, zero_channels
 from badnet_defense.repair.clean_unlearning import unlearn_clean_task
@@ -24,6 +26,8 @@ FEW = 5
 """Where fewer unseen clean pictures than this are expected above the threshold, it is
 cross-fitted."""
 FOLDS = 5
+MOST_OVERLAID = 3000
+"""Pictures that set a threshold of STRIP: each goes through the net a hundred times."""
 
 
 @dataclass(frozen=True)
@@ -70,12 +74,29 @@ def split_clean(images, bad, repaired, *, input_range):
         )
     if not own:
         return Clean(images, targets, everything[:0], everything)
-    tuned, unseen = split_within_classes(images.labels, HELD_OUT, seed=int(notes["tuned_on_seed"]))
+    tuned, unseen = split_within_classes(images.labels, HELD_OUT, seed=noted_seed(repaired))
     return Clean(images, targets, tuned, unseen)
 
 
-def fit_detector(name, pair, clean, *, false_alarm_rate, input_range, seed=0):
+@dataclass(frozen=True)
+class Fitted:
     """A detector with its threshold.
+
+    Attributes:
+        detector: the fitted `Detector`.
+        unseen: positions of the clean pictures that set the threshold.
+        clean_scores: what they scored: (n,), or (members, n) for a vote.
+        crossed: True where it was cross-fitted.
+    """
+
+    detector: Detector
+    unseen: np.ndarray
+    clean_scores: np.ndarray
+    crossed: bool
+
+
+def fit_detector(name, pair, clean, *, false_alarm_rate, input_range, seed=0):
+    """Makes a detector and sets its threshold by pictures that no net in it has learnt from.
 
     Args:
         name: one of `choice.NAMES`.
@@ -86,16 +107,22 @@ def fit_detector(name, pair, clean, *, false_alarm_rate, input_range, seed=0):
         seed: of the overlays, the folds and the expert.
 
     Returns:
-        (the fitted detector, True where it was cross-fitted).
+        `Fitted`.
 
     Raises:
-        InputError: too few clean pictures.
+        InputError: too few clean pictures, or a repair whose notes are damaged.
     """
     fit = _Fit(name, pair, clean, false_alarm_rate, input_range, seed)
-    if len(fit.unseen) * false_alarm_rate < FEW and fit.can_repair_again():
-        return fit.crossed(), True
+    pictures = clean.images.pictures
+    steps = noted_steps(pair[1]) if name != "strip" and len(clean.tuned) else None
+    if len(fit.unseen) * false_alarm_rate < FEW and steps:
+        scores, places = fit.crossed(steps)
+        detector = fit.detector(pair[1], fit.learning).fit_scores(scores)
+        return Fitted(detector, places, scores, True)
+    places_above(len(fit.unseen), false_alarm_rate)  # refuses before anything long is done
     detector = fit.detector(pair[1], fit.learning)
-    return detector.fit(clean.images.pictures[fit.unseen]), False
+    scores = detector.raw_scores(pictures[fit.unseen])
+    return Fitted(detector.fit_scores(scores), fit.unseen, scores, False)
 
 
 class _Fit:
@@ -112,17 +139,18 @@ class _Fit:
             half = rng.permutation(clean.unseen)
             self.learning, self.unseen = np.sort(half[::2]), np.sort(half[1::2])
         pool = self.learning if len(self.learning) >= OVERLAYS else clean.unseen
-        self.drawn = drawn = np.sort(rng.permutation(pool)[:OVERLAYS])
-        self.overlays = clean.images.pictures[drawn]
+        self.drawn = np.sort(rng.permutation(pool)[:OVERLAYS])
         if name in ("strip", "vote"):
-            if len(drawn) < OVERLAYS:
+            if len(self.drawn) < OVERLAYS:
                 raise InputError(
                     f"{len(clean.images)} clean pictures came; STRIP lays {OVERLAYS} over each "
                     "picture and sets its threshold with others: give more."
                 )
-            self.unseen = np.setdiff1d(self.unseen, drawn)
-        if name == "strip":  # it asks no net that was tuned
-            self.unseen = np.setdiff1d(np.arange(len(clean.images)), drawn)
+            # STRIP asks no net that was tuned, so that any picture is as good to it.
+            everything = np.arange(len(clean.images)) if name == "strip" else self.unseen
+            left = rng.permutation(np.setdiff1d(everything, self.drawn))
+            self.unseen = np.sort(left[:MOST_OVERLAID])
+        self.overlays = clean.images.pictures[self.drawn]
         self.nets = {"bad": build(self.bad)}
 
     def detector(self, repaired, learning):
@@ -132,48 +160,48 @@ class _Fit:
             nets["repaired"] = build(repaired)
         if self.name == "expert":
             images = self.clean.images.subset(learning)
-            nets["expert"] = build(
-                unlearn_clean_task(self.bad, images, input_range=self.input_range, seed=self.seed)
+            expert = unlearn_clean_task(
+                self.bad, images, input_range=self.input_range, seed=self.seed
             )
+            nets["expert"] = build(expert)
         return make_detector(self.name, nets, self.overlays, **self.settings)
 
-    def can_repair_again(self):
-        """True where all of the repair's steps are noted, so that it can be done on a part."""
-        notes = {} if self.repaired is None else self.repaired.attributes
-        noted = "pruning" in notes and "recipe" in notes
-        return self.name != "strip" and len(self.clean.tuned) > 0 and noted
-
-    def crossed(self):
-        """The detector, its threshold by pictures that a like repair, on the others, never saw."""
+    def crossed(self, steps):
+        """(scores, positions): of each picture, by a like repair on the others' four fifths."""
         log.info("few unseen pictures: the repair is made %d times to set the threshold", FOLDS)
-        scores, overlays = [], self.drawn if self.name == "vote" else []
+        scores, places = [], []
+        overlays = self.drawn if self.name == "vote" else []
         order = np.random.default_rng((self.seed, 7)).permutation(len(self.clean.images))
         for fold in np.array_split(order, FOLDS):
-            fold, others = np.setdiff1d(fold, overlays), np.setdiff1d(order, fold)
-            like = self.detector(self._repaired_on(others), others)
-            scores.append(like.raw_scores(self.clean.images.pictures[fold]))
-        detector = self.detector(self.repaired, self.learning)
-        return detector.fit_scores(np.concatenate(scores, axis=-1))
+            others = np.setdiff1d(order, fold)
+            places.append(np.setdiff1d(fold, overlays))
+            like = self.detector(self._repaired_on(others, steps), others)
+            scores.append(like.raw_scores(self.clean.images.pictures[places[-1]]))
+        return np.concatenate(scores, axis=-1), np.concatenate(places)
 
-    def _repaired_on(self, places):
+    def _repaired_on(self, places, steps):
         """The repair, pruned as it was, tuned on these pictures alone."""
-        notes = self.repaired.attributes
-        pruning = json.loads(notes["pruning"])
-        zeroed = pruning["order"][: pruning["removed"]]
         images = self.clean.images.subset(places)
         targets = None if self.clean.targets is None else self.clean.targets[places]
         tuning, held_out = split_within_classes(images.labels, HELD_OUT, seed=self.seed)
-        frozen = (
-            channel_masks(self.bad, pruning["layer"], zeroed) if notes.get("keep_pruned") else None
-        )
         tuned, _ = fine_tune(
-            zero_channels(self.bad, pruning["layer"], zeroed),
+            zero_channels(self.bad, steps.layer, steps.zeroed),
             images.subset(tuning),
             images.subset(held_out),
             targets=None if targets is None else targets[tuning],
-            recipe=Recipe(**json.loads(notes["recipe"])),
-            frozen=frozen,
+            recipe=_recipe(steps.recipe),
+            frozen=channel_masks(self.bad, steps.layer, steps.zeroed) if steps.frozen else None,
             input_range=self.input_range,
-            seed=int(notes["tuned_on_seed"]),
+            seed=steps.seed,
         )
-        return replace(tuned, attributes={})
+        return tuned
+
+
+def _recipe(noted):
+    try:
+        return Recipe(**noted)
+    except TypeError:
+        raise InputError(
+            f"the repair was tuned with {', '.join(map(str, noted))[:80]}, which this version does "
+            "not know; make it again."
+        ) from None
