@@ -56,6 +56,21 @@ def judge(name, fitted, judged):
     }
 
 
+def exchanged(detector, pictures):
+    """Share flagged where the bad net's answers are those to other clean pictures, of other classes.
+
+    A stand-in for a trigger that needs no poisoned picture: the bad net answers with a class that
+    is not there. By it one measure of soft disagreement is preferred to another.
+    """
+    from badnet_defense.nets import predict_probabilities
+
+    bad, repaired = (predict_probabilities(net, pictures) for net in detector.nets.values())
+    other = np.roll(bad, 1, axis=0)
+    differ = other.argmax(axis=1) != bad.argmax(axis=1)
+    scores = type(detector).measure(np, other[differ], repaired[differ])
+    return float(np.mean(scores > detector.threshold_))
+
+
 def drawn(pictures):
     """At most `MOST` of them."""
     order = np.random.default_rng(0).permutation(len(pictures))[:MOST]
@@ -83,6 +98,9 @@ def figures(cases, folder, names, rate):
             )
             seconds = time.perf_counter() - start
             found = judge(name, fitted, judged)
+            if name in ("soft", "divergence"):
+                unseen = clean.images.pictures[clean.unseen]
+                found["exchanged"] = exchanged(fitted.detector, unseen)
             yield {"net": net, "fit_seconds": seconds, **found}
 
 
@@ -94,6 +112,7 @@ def rows(found):
         f"{100 * found['promised']:.2f} [{100 * low:.2f}, {100 * high:.2f}]",
         f"{100 * found['seen']:.2f}",
         f"{found['pictures_per_second']:,.0f}",
+        f"{100 * found['exchanged']:.2f}" if "exchanged" in found else "",
     ]
     for trigger, one in (found["triggers"] or {"none published": None}).items():
         shares = [] if one is None else [one[k] for k in ("flagged", "detection_1", "detection_5")]
@@ -125,8 +144,15 @@ def main():
     write_json(
         arguments.json or f"results/detectors_{arguments.kind}.json", {"schema": 1, "nets": found}
     )
-    headers = ["net", "detector", "false alarms promised (%)", "seen (%)", "pictures/s", "trigger"]
-    headers += ["AUROC", "flagged (%)", "at 1 % (%)", "at 5 % (%)"]
+    headers = ["net", "detector", "false alarms promised (%)", "seen (%)", "pictures/s"]
+    headers += [
+        "answers exchanged, flagged (%)",
+        "trigger",
+        "AUROC",
+        "flagged (%)",
+        "at 1 % (%)",
+        "at 5 % (%)",
+    ]
     lines = [row for one in found for row in rows(one)]
     print(tabulate(lines, headers, tablefmt="github", disable_numparse=True))
 
