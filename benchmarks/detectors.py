@@ -57,7 +57,7 @@ def judge(name, fitted, judged):
 
 
 def exchanged(detector, pictures):
-    """Share flagged where the bad net answers as it does to another clean picture, of another class.
+    """Share flagged where the bad net answers as to another clean picture, of another class.
 
     A stand-in for a trigger that needs no poisoned picture: the bad net answers with a class that
     is not there. By it one measure of soft disagreement is preferred to another.
