@@ -5,7 +5,7 @@ import argparse
 from badnet_defense.console import add_input_range, load_tensorflow, seed
 
 RATE = 0.01
-DETECTORS = ("hard", "soft", "divergence", "expert", "strip", "vote")
+DETECTORS = ("hard", "soft", "surprise", "expert", "strip", "vote")
 
 
 def rate(text):

@@ -29,12 +29,15 @@ MOST = 2000
 def judge(name, fitted, judged):
     """A dict of figures of one fitted detector."""
     from badnet_defense.measure.metrics import auroc, detection_at
+    from badnet_defense.nets import predict_labels
 
     detector = fitted.detector
     start = time.perf_counter()
     scores = {part: detector.score_samples(pictures) for part, (pictures, _) in judged.items()}
     seconds = time.perf_counter() - start
     clean = scores.pop("clean")
+    bad = detector.nets["bad"]
+    fooled = {name: predict_labels(bad, judged[name][0]) == judged[name][1] for name in scores}
     return {
         "detector": name,
         "threshold": float(detector.threshold_),
@@ -47,6 +50,7 @@ def judge(name, fitted, judged):
             trigger: {
                 "auroc": auroc(clean, found),
                 "flagged": float(np.mean(found > detector.threshold_)),
+                "fooled_flagged": float(np.mean(found[fooled[trigger]] > detector.threshold_)),
                 "detection_1": detection_at(clean, found, 0.01),
                 "detection_5": detection_at(clean, found, 0.05),
                 "pictures": len(found),
@@ -57,18 +61,19 @@ def judge(name, fitted, judged):
 
 
 def exchanged(detector, pictures):
-    """Share flagged where the bad net answers as to another clean picture, of another class.
+    """AUROC of clean pictures against themselves with the bad net's answer to another class's.
 
     A stand-in for a trigger that needs no poisoned picture: the bad net answers with a class that
     is not there. By it one measure of soft disagreement is preferred to another.
     """
+    from badnet_defense.measure.metrics import auroc
     from badnet_defense.nets import predict_probabilities
 
     bad, repaired = (predict_probabilities(net, pictures) for net in detector.nets.values())
     other = np.roll(bad, 1, axis=0)
     differ = other.argmax(axis=1) != bad.argmax(axis=1)
-    scores = type(detector).measure(np, other[differ], repaired[differ])
-    return float(np.mean(scores > detector.threshold_))
+    measure = type(detector).measure
+    return auroc(measure(np, bad, repaired), measure(np, other[differ], repaired[differ]))
 
 
 def drawn(pictures):
@@ -98,7 +103,7 @@ def figures(cases, folder, names, rate):
             )
             seconds = time.perf_counter() - start
             found = judge(name, fitted, judged)
-            if name in ("soft", "divergence"):
+            if name in ("soft", "surprise"):
                 unseen = clean.images.pictures[clean.unseen]
                 found["exchanged"] = exchanged(fitted.detector, unseen)
             yield {"net": net, "fit_seconds": seconds, **found}
@@ -112,10 +117,11 @@ def rows(found):
         f"{100 * found['promised']:.2f} [{100 * low:.2f}, {100 * high:.2f}]",
         f"{100 * found['seen']:.2f}",
         f"{found['pictures_per_second']:,.0f}",
-        f"{100 * found['exchanged']:.2f}" if "exchanged" in found else "",
+        f"{found['exchanged']:.5f}" if "exchanged" in found else "",
     ]
     for trigger, one in (found["triggers"] or {"none published": None}).items():
-        shares = [] if one is None else [one[k] for k in ("flagged", "detection_1", "detection_5")]
+        kinds = ("flagged", "fooled_flagged", "detection_1", "detection_5")
+        shares = [] if one is None else [one[kind] for kind in kinds]
         area = [] if one is None else [f"{one['auroc']:.4f}"]
         yield [*start, trigger, *area, *(f"{100 * share:.1f}" for share in shares)]
         start = [""] * len(start)
@@ -146,7 +152,7 @@ def main():
     )
     headers = ["net", "detector", "false alarms promised (%)", "seen (%)", "pictures/s"]
     headers += [
-        "answers exchanged, flagged (%)",
+        "AUROC, answers exchanged",
         "trigger",
         "AUROC",
         "flagged (%)",

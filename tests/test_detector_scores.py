@@ -32,13 +32,21 @@ def test_surprise_of_the_impossible_is_finite(xp):
 
 
 def test_divergence(xp):
-    """Equal distributions: 0. Of (1, 0) and (0, 1): log 2. Of (1, 0), (1/2, 1/2): by hand."""
-    one = np.array([[1.0, 0.0], [1.0, 0.0], [0.5, 0.5]])
-    other = np.array([[0.0, 1.0], [0.5, 0.5], [0.5, 0.5]])
-    middle = (np.log(4 / 3) + 0.5 * np.log(2 / 3) + 0.5 * np.log(2)) / 2
-    np.testing.assert_allclose(
-        scores.divergence(xp, one, other), [np.log(2), middle, 0], rtol=1e-5, atol=1e-7
-    )
+    """Of equal distributions 0; of (3/4, 1/4) and (1/4, 3/4) by hand: 1/2 log 3 twice."""
+    one, other = np.array([[0.5, 0.5], [0.75, 0.25]]), np.array([[0.5, 0.5], [0.25, 0.75]])
+    np.testing.assert_allclose(scores.divergence(xp, one, other), [0, np.log(3)], atol=1e-7)
+
+
+def test_divergence_is_both_relative_entropies(xp):
+    rng = np.random.default_rng(0)
+    one, other = rng.dirichlet(np.ones(7), (2, 5))
+    both = np.sum(one * np.log(one / other) + other * np.log(other / one), axis=1)
+    np.testing.assert_allclose(scores.divergence(xp, one, other), both, rtol=1e-5)
+
+
+def test_divergence_of_what_excludes_each_other_is_finite(xp):
+    found = scores.divergence(xp, np.array([[1.0, 0.0]]), np.array([[0.0, 1.0]]))
+    np.testing.assert_allclose(found, 2 * np.log(1e30), rtol=1e-5)
 
 
 def test_expert(xp):

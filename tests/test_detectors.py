@@ -16,7 +16,7 @@ from badnet_defense.guard.backdoor_expert import BackdoorExpert
 from badnet_defense.guard.calibrated import build_calibrated_guard
 from badnet_defense.guard.hard_disagreement import HardDisagreement
 from badnet_defense.guard.reading import is_guard, read_guard
-from badnet_defense.guard.soft_disagreement import Divergence, SoftDisagreement
+from badnet_defense.guard.soft_disagreement import SoftDisagreement, Surprise
 from badnet_defense.guard.strip import Strip
 from badnet_defense.guard.vote import Vote
 from badnet_defense.nets import copy_net, predict_labels
@@ -44,11 +44,11 @@ def made(name, nets, **settings):
         return BackdoorExpert(bad, repaired, expert, **settings)
     if name == "vote":
         return Vote([made(one, nets) for one in ("soft", "strip")], **settings)
-    kinds = {"hard": HardDisagreement, "soft": SoftDisagreement, "divergence": Divergence}
+    kinds = {"hard": HardDisagreement, "soft": SoftDisagreement, "surprise": Surprise}
     return kinds[name](bad, repaired, **settings)
 
 
-ALL = ("hard", "soft", "divergence", "expert", "strip", "vote")
+ALL = ("hard", "soft", "surprise", "expert", "strip", "vote")
 
 
 @pytest.fixture(scope="module")
@@ -203,7 +203,7 @@ def test_vote_keeps_to_the_joint_rate(count, nets):
 
 
 def test_vote_with_too_few_pictures(nets):
-    members = [made("soft", nets), made("divergence", nets)]
+    members = [made("soft", nets), made("surprise", nets)]
     scores = np.array([[1.0, 2, 3, 4, 5, 6, 7, 8, 9], [9, 8, 7, 6, 5, 4, 3, 2, 1]])
     with pytest.raises(InputError, match="joint threshold of 2 detectors"):
         Vote(members, false_alarm_rate=0.1).fit_scores(scores)
@@ -212,7 +212,7 @@ def test_vote_with_too_few_pictures(nets):
 def test_vote_s_file_takes_members_of_different_kinds_and_the_same_nets(nets):
     for members in (
         [made("soft", nets), made("soft", nets)],
-        [made("soft", nets), made("divergence", (*two_nets(), None))],
+        [made("soft", nets), made("surprise", (*two_nets(), None))],
     ):
         with pytest.raises(ValueError, match="different kinds with the same nets"):
             build_calibrated_guard(Vote(members, false_alarm_rate=RATE).fit(CLEAN))
@@ -278,11 +278,11 @@ def changed(source, target, change):
 
 
 def other_function(parts):
-    parts["surprise"]["config"]["function"]["config"] = "badnet_defense>eval"
+    parts["divergence"]["config"]["function"]["config"] = "badnet_defense>eval"
 
 
 def foreign_function(parts):
-    parts["surprise"]["config"]["function"]["config"] = "os>system"
+    parts["divergence"]["config"]["function"]["config"] = "os>system"
 
 
 def threshold_no_number(parts):
@@ -302,7 +302,7 @@ def other_layer(parts):
 
 
 def other_wiring(parts):
-    arguments = parts["surprise"]["inbound_nodes"][0]["args"][0]
+    arguments = parts["divergence"]["inbound_nodes"][0]["args"][0]
     arguments.reverse()
 
 

@@ -2,11 +2,11 @@
 
 from badnet_defense.guard.backdoor_expert import BackdoorExpert
 from badnet_defense.guard.hard_disagreement import HardDisagreement
-from badnet_defense.guard.soft_disagreement import Divergence, SoftDisagreement
+from badnet_defense.guard.soft_disagreement import SoftDisagreement, Surprise
 from badnet_defense.guard.strip import Strip
 from badnet_defense.guard.vote import Vote
 
-PAIRED = {"hard": HardDisagreement, "soft": SoftDisagreement, "divergence": Divergence}
+PAIRED = {"hard": HardDisagreement, "soft": SoftDisagreement, "surprise": Surprise}
 NAMES = (*PAIRED, "expert", "strip", "vote")
 VOTERS = ("soft", "strip")
 OVERLAYS = 100

@@ -28,9 +28,9 @@ def surprise(xp, bad, repaired):
 
 
 def divergence(xp, bad, repaired):
-    """The Jensen-Shannon divergence of both nets' distributions, in nats, 0 to log 2."""
-    middle = (bad + repaired) / 2
-    return (_relative_entropy(xp, bad, middle) + _relative_entropy(xp, repaired, middle)) / 2
+    """Jeffreys' divergence of both nets' distributions, in nats: relative entropy both ways."""
+    first, second = (xp.log(xp.maximum(one, TINY)) for one in (bad, repaired))
+    return xp.sum((bad - repaired) * (first - second), axis=-1)
 
 
 def expertise(xp, bad, repaired, expert):
@@ -48,7 +48,3 @@ def _answer(xp, bad, other):
     """(n,) what another net thinks of the bad net's answer."""
     own = xp.expand_dims(xp.argmax(bad, axis=-1), -1)
     return xp.maximum(xp.take_along_axis(other, own, axis=-1)[:, 0], TINY)
-
-
-def _relative_entropy(xp, one, other):
-    return xp.sum(one * (xp.log(xp.maximum(one, TINY)) - xp.log(xp.maximum(other, TINY))), axis=-1)

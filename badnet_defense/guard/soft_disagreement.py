@@ -1,15 +1,16 @@
-"""Disagreement by degrees: how little the repaired net thinks of the bad net's answer."""
+"""Disagreement by degrees: how far the two nets' answers lie apart."""
 
 from badnet_defense.guard import scores
 from badnet_defense.guard.detector import Detector
 
 
 class SoftDisagreement(Detector):
-    """Flags pictures whose answer by the bad net is improbable to the repaired net.
+    """Flags pictures on which both nets' distributions diverge far more than on clean ones.
 
-    The hard guard flags every picture on which the nets differ, honest errors too. A repaired net
-    that merely hesitates leaves the bad net's answer some probability; where a trigger made the
-    answer it leaves almost none.
+    The hard guard flags every picture on which the nets differ, honest errors too. But on those
+    one net or the other hesitates; where a trigger made the answer, both are sure, of different
+    classes. So Jeffreys' divergence asks both ways. Of the measures tried it is the one that tells
+    clean pictures best from clean pictures with another one's answer (docs/results.md).
 
     Args:
         bad, repaired: `keras.Model`s, pictures (n, h, w, c) in `input_range` -> probabilities.
@@ -20,13 +21,17 @@ class SoftDisagreement(Detector):
         >>> guard.predict(pictures)  # 0..N-1, or N for poisoned
     """
 
-    measure = scores.surprise
+    measure = scores.divergence
 
     def __init__(self, bad, repaired, **settings):
         super().__init__({"bad": bad, "repaired": repaired}, **settings)
 
 
-class Divergence(SoftDisagreement):
-    """The same by how far the nets' distributions lie apart (Jensen-Shannon divergence)."""
+class Surprise(SoftDisagreement):
+    """The same by how improbable the bad net's answer is to the repaired net, whatever it thinks.
 
-    measure = scores.divergence
+    Where the bad net is often wrong and the repaired one sure, its honest errors score as high as
+    triggers.
+    """
+
+    measure = scores.surprise

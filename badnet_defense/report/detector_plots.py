@@ -10,8 +10,8 @@ _INK, _CLEAN, _QUIET = "#222222", "#9bb7d4", "#777777"
 _POISONED = ("#c1440e", "#7b2d8b", "#1b7f5c", "#b8860b")
 UNITS = {
     "hard": "disagreement",
-    "soft": "surprise of the repaired net (nats)",
-    "divergence": "Jensen-Shannon divergence (nats)",
+    "soft": "Jeffreys divergence of the two nets (nats)",
+    "surprise": "surprise of the repaired net (nats)",
     "expert": "log ratio of the expert's confidence to the repaired net's (nats)",
     "strip": "minus mean entropy under overlays (bits)",
     "vote": "minus decimal logarithm of the smallest tail",
