@@ -7,6 +7,8 @@ an older Keras.
 """
 
 import argparse
+import contextlib
+import io
 import json
 import sys
 import tempfile
@@ -52,7 +54,6 @@ def toolbox(model, handed):
     graph = tuple(int(part) for part in art.__version__.split(".")[:2]) < (1, 20)
     if graph:
         tf.compat.v1.disable_eager_execution()
-    from art.defences.detector.poison import STRIPDetector  # noqa: F401
     from art.defences.transformer.poisoning import STRIP
     from art.estimators.classification import KerasClassifier
 
@@ -62,11 +63,12 @@ def toolbox(model, handed):
     net.compile(optimizer="adam", loss="categorical_crossentropy")
     with np.load(handed) as arrays:
         pictures, overlays = (UNIT.scale(arrays[name]) for name in ("pictures", "overlays"))
-    strip = STRIP(KerasClassifier(net, clip_values=(0, 1), use_logits=False))()
-    strip.num_samples = len(overlays)
-    strip.mitigate(overlays)  # the overlays, and a threshold by them
+    strip = STRIP(KerasClassifier(net, clip_values=(0, 1), use_logits=False))
+    strip = strip(num_samples=len(overlays))
+    with contextlib.redirect_stdout(io.StringIO()):
+        strip.mitigate(overlays)  # the overlays, and a threshold by them
     seconds = fastest(lambda: strip.predict(pictures))
-    answers = net.predict(pictures, verbose=0).argmax(axis=1)
+    answers = strip.predict_fn(pictures).argmax(axis=1)
     about = {"version": art.__version__, "seconds": seconds, "answers": answers.tolist()}
     print(json.dumps(about))
 
