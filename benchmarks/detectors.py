@@ -22,8 +22,8 @@ REPAIRED = {
     "signs": "results/signs/repaired",
     "real": "results/real_nets",
 }
-MOST = 2000
-"""Pictures of each set that are judged, drawn at random: STRIP runs each a hundred times."""
+MOST, MOST_TRIGGERED = 2000, 500
+"""Clean and triggered pictures that judge, drawn at random: STRIP runs each a hundred times."""
 
 
 def judge(name, fitted, judged):
@@ -76,9 +76,9 @@ def exchanged(detector, pictures):
     return auroc(measure(np, bad, repaired), measure(np, other[differ], repaired[differ]))
 
 
-def drawn(pictures):
-    """At most `MOST` of them."""
-    order = np.random.default_rng(0).permutation(len(pictures))[:MOST]
+def drawn(pictures, most):
+    """At most so many of them."""
+    order = np.random.default_rng(0).permutation(len(pictures))[:most]
     return pictures[np.sort(order)]
 
 
@@ -95,7 +95,10 @@ def figures(cases, folder, names, rate):
             clean_path, shape=pair.bad.input_shape, classes=None, need_labels=False
         )
         clean = split_clean(images, build(pair.bad), pair.repaired, input_range=UNIT)
-        judged = {part: (drawn(pictures), one) for part, (pictures, one) in judged.items()}
+        judged = {
+            part: (drawn(pictures, MOST if part == "clean" else MOST_TRIGGERED), one)
+            for part, (pictures, one) in judged.items()
+        }
         for name in names:
             start = time.perf_counter()
             fitted = fit_detector(
