@@ -87,7 +87,7 @@ def figures(cases, folder, names, rate):
     from badnet_defense.data import read_images
     from badnet_defense.guard.pairing import read_pair
     from badnet_defense.nets import build
-    from badnet_defense.runs.fitting import fit_detector, split_clean
+    from badnet_defense.runs.fitting import FEW, fit_detector, like_repairs, split_clean
 
     for net, model, clean_path, judged in cases:
         pair = read_pair(model, folder=folder)
@@ -99,10 +99,13 @@ def figures(cases, folder, names, rate):
             part: (drawn(pictures, MOST if part == "clean" else MOST_TRIGGERED), one)
             for part, (pictures, one) in judged.items()
         }
+        nets, likes = (pair.bad, pair.repaired), None
+        if len(clean.unseen) * rate < FEW:  # once for all detectors
+            likes = like_repairs(nets, clean, input_range=UNIT)
         for name in names:
             start = time.perf_counter()
             fitted = fit_detector(
-                name, (pair.bad, pair.repaired), clean, false_alarm_rate=rate, input_range=UNIT
+                name, nets, clean, false_alarm_rate=rate, input_range=UNIT, likes=likes
             )
             seconds = time.perf_counter() - start
             found = judge(name, fitted, judged)

@@ -95,7 +95,7 @@ class Fitted:
     crossed: bool
 
 
-def fit_detector(name, pair, clean, *, false_alarm_rate, input_range, seed=0):
+def fit_detector(name, pair, clean, *, false_alarm_rate, input_range, seed=0, likes=None):
     """Makes a detector and sets its threshold by pictures that no net in it has learnt from.
 
     Args:
@@ -105,6 +105,8 @@ def fit_detector(name, pair, clean, *, false_alarm_rate, input_range, seed=0):
         false_alarm_rate: in (0, 1).
         input_range: the nets' range.
         seed: of the overlays, the folds and the expert.
+        likes: what `like_repairs` gave, where several detectors are fitted; default: made if need
+            be.
 
     Returns:
         `Fitted`.
@@ -114,9 +116,12 @@ def fit_detector(name, pair, clean, *, false_alarm_rate, input_range, seed=0):
     """
     fit = _Fit(name, pair, clean, false_alarm_rate, input_range, seed)
     pictures = clean.images.pictures
-    steps = noted_steps(pair[1]) if name != "strip" and len(clean.tuned) else None
-    if len(fit.unseen) * false_alarm_rate < FEW and steps:
-        scores, places = fit.crossed(steps)
+    if name != "strip" and len(fit.unseen) * false_alarm_rate < FEW:
+        likes = likes or like_repairs(pair, clean, input_range=input_range, seed=seed)
+    else:
+        likes = None
+    if likes:
+        scores, places = fit.crossed(likes)
         detector = fit.detector(pair[1], fit.learning).fit_scores(scores)
         return Fitted(detector, places, scores, True)
     places_above(len(fit.unseen), false_alarm_rate)  # refuses before anything long is done
@@ -166,35 +171,50 @@ class _Fit:
             nets["expert"] = build(expert)
         return make_detector(self.name, nets, self.overlays, **self.settings)
 
-    def crossed(self, steps):
-        """(scores, positions): of each picture, by a like repair on the others' four fifths."""
-        log.info("few unseen pictures: the repair is made %d times to set the threshold", FOLDS)
+    def crossed(self, likes):
+        """(scores, positions): of each picture, by the repair that did not learn from it."""
         scores, places = [], []
         overlays = self.drawn if self.name == "vote" else []
-        order = np.random.default_rng((self.seed, 7)).permutation(len(self.clean.images))
-        for fold in np.array_split(order, FOLDS):
-            others = np.setdiff1d(order, fold)
+        for fold, others, repaired in likes:
             places.append(np.setdiff1d(fold, overlays))
-            like = self.detector(self._repaired_on(others, steps), others)
+            like = self.detector(repaired, others)
             scores.append(like.raw_scores(self.clean.images.pictures[places[-1]]))
         return np.concatenate(scores, axis=-1), np.concatenate(places)
 
-    def _repaired_on(self, places, steps):
-        """The repair, pruned as it was, tuned on these pictures alone."""
-        images = self.clean.images.subset(places)
-        targets = None if self.clean.targets is None else self.clean.targets[places]
-        tuning, held_out = split_within_classes(images.labels, HELD_OUT, seed=self.seed)
+
+def like_repairs(pair, clean, *, input_range, seed=0):
+    """A repair made again `FOLDS` times, each on all but a part of the clean pictures.
+
+    Args:
+        pair, clean, input_range, seed: as for `fit_detector`.
+
+    Returns:
+        [(positions of the part, positions of the others, `NetSpec`)]; None where the repair does
+        not note how it was made, or learnt from none of these pictures.
+    """
+    bad, repaired = pair
+    steps = noted_steps(repaired) if len(clean.tuned) else None
+    if steps is None:
+        return None
+    log.info("few unseen pictures: the repair is made %d times to set the threshold", FOLDS)
+    order = np.random.default_rng((seed, 7)).permutation(len(clean.images))
+    likes = []
+    for fold in np.array_split(order, FOLDS):
+        others = np.setdiff1d(order, fold)
+        images = clean.images.subset(others)
+        tuning, held_out = split_within_classes(images.labels, HELD_OUT, seed=seed)
         tuned, _ = fine_tune(
-            zero_channels(self.bad, steps.layer, steps.zeroed),
+            zero_channels(bad, steps.layer, steps.zeroed),
             images.subset(tuning),
             images.subset(held_out),
-            targets=None if targets is None else targets[tuning],
+            targets=None if clean.targets is None else clean.targets[others][tuning],
             recipe=_recipe(steps.recipe),
-            frozen=channel_masks(self.bad, steps.layer, steps.zeroed) if steps.frozen else None,
-            input_range=self.input_range,
+            frozen=channel_masks(bad, steps.layer, steps.zeroed) if steps.frozen else None,
+            input_range=input_range,
             seed=steps.seed,
         )
-        return tuned
+        likes.append((fold, others, tuned))
+    return likes
 
 
 def _recipe(noted):
