@@ -162,6 +162,7 @@ def main():
         "trigger",
         "AUROC",
         "flagged (%)",
+        "of those that fool (%)",
         "at 1 % (%)",
         "at 5 % (%)",
     ]
