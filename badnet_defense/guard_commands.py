@@ -3,9 +3,9 @@
 import argparse
 
 from badnet_defense.console import add_input_range, load_tensorflow, seed
+from badnet_defense.guard.choice import NAMES
 
 RATE = 0.01
-DETECTORS = ("hard", "soft", "surprise", "expert", "strip", "vote")
 
 
 def rate(text):
@@ -22,7 +22,7 @@ def rate(text):
 def add_detector_options(parser, *, default):
     """Adds `--detector` and `--false-alarms`; without a default detector both may be absent."""
     names = "how pictures are judged; hard: the disagreement of both nets"
-    parser.add_argument("--detector", choices=DETECTORS, default=default, help=names)
+    parser.add_argument("--detector", choices=NAMES, default=default, help=names)
     parser.add_argument(
         "--false-alarms",
         type=rate,

@@ -135,14 +135,15 @@ def rows(found):
 
 def main():
     """Prints the table and writes the figures."""
-    from badnet_defense.guard_commands import DETECTORS, rate
+    from badnet_defense.guard.choice import NAMES
+    from badnet_defense.guard_commands import rate
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("kind", choices=("demo", "signs", "real"))
     parser.add_argument("data", type=Path, nargs="?", help="the shared data, for `real`")
     parser.add_argument("--repaired", help="folder of the repaired nets")
     parser.add_argument("--false-alarms", type=rate, default=0.01)
-    parser.add_argument("--detectors", nargs="+", choices=DETECTORS, default=DETECTORS)
+    parser.add_argument("--detectors", nargs="+", choices=NAMES, default=NAMES)
     parser.add_argument("--json", type=Path, help="where the figures go")
     arguments = parser.parse_args()
     if (arguments.kind == "real") != (arguments.data is not None):

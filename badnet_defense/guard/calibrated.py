@@ -4,8 +4,6 @@ Like the disagreement guard's, the functions of its Lambda layers are registered
 file holds numbers, and no code.
 """
 
-from functools import partial
-
 import keras
 from keras import ops
 
@@ -13,8 +11,6 @@ from badnet_defense.guard import scores
 
 PACKAGE = "badnet_defense"
 VERDICT = "flag_above"
-NETS = ("bad", "repaired", "expert")
-"""Names of the nets in the file, in the order in which the scores' functions take them."""
 
 
 @keras.saving.register_keras_serializable(PACKAGE, "LaidOver")
@@ -49,20 +45,13 @@ class LaidOver(keras.Layer):
         return {**super().get_config(), "count": self.count}
 
 
-def _hard(answers):
-    return scores.hard(ops, *answers)
+def _on_answers(measure):
+    """A Lambda layer's function for one of `scores`, which takes the nets' answers in order."""
 
+    def score(answers):
+        return measure(ops, *answers)
 
-def _surprise(answers):
-    return scores.surprise(ops, *answers)
-
-
-def _divergence(answers):
-    return scores.divergence(ops, *answers)
-
-
-def _expertise(answers):
-    return scores.expertise(ops, *answers)
+    return score
 
 
 def _certainty(answers, overlays):
@@ -70,14 +59,10 @@ def _certainty(answers, overlays):
 
 
 _FUNCTIONS = {
-    name: keras.saving.register_keras_serializable(PACKAGE, name)(function)
-    for name, function in (
-        ("hard", _hard),
-        ("surprise", _surprise),
-        ("divergence", _divergence),
-        ("expertise", _expertise),
-        ("certainty", _certainty),
+    name: keras.saving.register_keras_serializable(PACKAGE, name)(
+        _certainty if name == "certainty" else _on_answers(getattr(scores, name))
     )
+    for name in scores.NETS
 }
 
 
@@ -120,7 +105,7 @@ def build_calibrated_guard(detector):
         raise ValueError("a vote's file needs members of different kinds with the same nets")
     pictures = keras.Input(nets["bad"].input_shape[1:], name="pictures")
     copies, answers = {}, {}
-    for name in (name for name in NETS if name in nets):
+    for name in (name for name in scores.NAMES if name in nets):
         copies[name] = copy_net(nets[name])
         copies[name].name = name
         answers[name] = copies[name](pictures)
@@ -149,5 +134,5 @@ def _score(detector, pictures, nets, answers):
         inputs = nets["bad"](laid(pictures))
         laid.overlays.assign(overlays)
         arguments = {"overlays": len(overlays)}
-    layer = partial(keras.layers.Lambda, _FUNCTIONS[name], output_shape=(), arguments=arguments)
-    return layer(name=name)(inputs)
+    layer = keras.layers.Lambda(_FUNCTIONS[name], output_shape=(), arguments=arguments, name=name)
+    return layer(inputs)

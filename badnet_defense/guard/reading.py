@@ -14,7 +14,6 @@ from badnet_defense.nets.weights import checked_array, with_weights
 
 _PACKAGE = "badnet_defense>"
 _PORTABLE = ["Argmax", "Argmax", "Equal", "FullLike", "Where", "Cast"]
-_NAMES = ("bad", "repaired", "expert")
 MOST_OVERLAYS = 1000
 
 
@@ -70,7 +69,7 @@ def _parts(document):
         layers = document["config"]["layers"][1:]
         nets = {one["name"]: one for one in layers if one["class_name"] == "Functional"}
         rest = [one for one in layers if one["class_name"] != "Functional"]
-        if tuple(nets) == _NAMES[: len(nets)] and nets:
+        if tuple(nets) == scores.NAMES[: len(nets)] and nets:
             kinds = [one["class_name"] for one in rest]
             if kinds == _PORTABLE or (kinds == ["Lambda"] and _function(rest[0]) == "disagreement"):
                 if len(nets) == 2:

@@ -6,6 +6,8 @@ suspicious pictures.
 
 TINY = 1e-30
 """Probabilities below count as this; a `float32` softmax may give 0."""
+NAMES = ("bad", "repaired", "expert")
+"""All nets that a guard may ask, in the order in which they stand in its file."""
 NETS = {
     "hard": ("bad", "repaired"),
     "surprise": ("bad", "repaired"),
