@@ -2,11 +2,9 @@
 
 The entropy is that of each overlay's class distribution, averaged over the overlays. Departures:
 both pictures are averaged, since adding them, as the original does, leaves little of either where
-both are bright. And since the first convolution is linear, that of a mixture is the mixture of its
-parts': it is done once for each picture and each overlay, not for each pair.
+both are bright. The first convolution is done once for each picture and each overlay, not for each
+pair (`badnet_defense.guard.linear_start`).
 """
-
-from dataclasses import replace
 
 import numpy as np
 from tqdm import tqdm
@@ -14,12 +12,13 @@ from tqdm import tqdm
 from badnet_defense.errors import InputError
 from badnet_defense.guard import scores
 from badnet_defense.guard.detector import Detector
+from badnet_defense.guard.linear_start import split_linear
 from badnet_defense.nets.build import describe
-from badnet_defense.nets.graph import CONVOLUTIONS, consumers, part
+from badnet_defense.nets.graph import without_softmax
 from badnet_defense.nets.predict import pictures_at_once
 from badnet_defense.nets.spec import call_shapes
 
-PAIRS_AT_ONCE = 512
+PAIRS_AT_ONCE = 1024
 """Pictures times overlays on the way through the net: more were no faster on two cores."""
 
 
@@ -98,40 +97,26 @@ def compiled_certainty(spec, overlays, most, input_range):
     import tensorflow as tf
     from keras import ops
 
-    first, rest = split_linear(spec)
+    logits = without_softmax(spec)
+    first, mixed, rest = split_linear(logits)
     blocks = [
-        first(input_range.scale(overlays[start : start + most])) / 2
+        first(input_range.scale(overlays[start : start + most]))
         for start in range(0, len(overlays), most)
     ]
+
+    @tf.function(jit_compile=True)  # thousands of exponentials and logarithms a picture: vectorised
+    def mean_certainty(answers):
+        return scores.certainty(ops, answers if logits is spec else ops.softmax(answers))
 
     @tf.function(reduce_retracing=True)
     def block_certainty(pictures, overlaid):
         pictures = tf.cast(pictures, tf.float32) * np.float32(input_range.multiplier)
-        halves = first(pictures + np.float32(input_range.low)) / 2
-        mixed = halves[:, None] + overlaid
-        answers = rest(tf.reshape(mixed, (-1, *overlaid.shape[1:])))
-        count = tf.shape(overlaid)[0]
-        return scores.certainty(ops, tf.reshape(answers, (-1, count, answers.shape[-1])))
+        answers = rest(mixed(first(pictures + np.float32(input_range.low)), overlaid))
+        count = tf.shape(overlaid)[1]
+        return mean_certainty(tf.reshape(answers, (-1, count, answers.shape[-1])))
 
     def certainty(pictures):
         means = [block_certainty(pictures, overlaid).numpy() for overlaid in blocks]
-        return np.average(means, axis=0, weights=[len(overlaid) for overlaid in blocks])
+        return np.average(means, axis=0, weights=[overlaid.shape[1] for overlaid in blocks])
 
     return certainty
-
-
-def split_linear(spec):
-    """(first, rest): what a net does to pictures before anything that is not linear, and after.
-
-    Where only a convolution takes the pictures, `first` is that one without its activation; else
-    it leaves them as they are.
-    """
-    users = consumers(spec, 0)
-    layer = spec.layers[spec.calls[users[0]].layer]
-    uses = sum(call.layer == layer.name for call in spec.calls)
-    if len(users) > 1 or uses > 1 or layer.kind not in CONVOLUTIONS or users[0] == spec.output:
-        return (lambda pictures: pictures), part(spec, [0], [spec.output])
-    plain = replace(layer, config={**layer.config, "activation": "linear"})
-    linear = replace(spec, layers={**spec.layers, layer.name: plain}, output=users[0])
-    first = part(linear, [0], users)
-    return first, part(spec, [], [spec.output], sums=users)
