@@ -13,16 +13,23 @@ from badnet_defense.guard_commands import RATE, add_detector_options, expected_t
 
 log = logging.getLogger(__name__)
 
+METHODS = (
+    *("fine-pruning", "fine-tuning", "magnitude-pruning", "random-pruning"),
+    *("ft-sam", "anp", "i-bau", "scan-unlearning"),
+)
+"""The names in `runs.methods`, which takes seconds to import; a test compares them."""
+
 
 def add_repair_options(parser, root):
     """Adds the options of `fine_prune.py`."""
     add = parser.add_argument
     add("--clean", default=str(root / "data/clean_validation_data.h5"), help="clean pictures")
+    add("--method", choices=METHODS, default=METHODS[0], help="what repairs")
     add("--layer", help="layer to prune; None: conv_3, else the last one on every path")
     amount = parser.add_mutually_exclusive_group()
     amount.add_argument("--max-accuracy-drop", type=float, help="in [0, 1]; None: the default")
     amount.add_argument("--fraction", type=float, help="prune this share of channels instead")
-    add("--tuning", choices=("default", "classic"), default="default", help="recipe")
+    add("--tuning", choices=("default", "classic"), help="recipe; None: the method's own")
     add("--epochs", type=int, help="of tuning; None: the recipe's")
     add("--keep-pruned", action="store_true", help="hold the pruned channels at zero")
     add("--pseudo-labels", action="store_true", help="take the net's own soft answers as labels")
@@ -36,17 +43,13 @@ def repair(arguments):
     """Repairs a net as the arguments say, prints the clean pictures' table and writes the files."""
     load_tensorflow()
     from badnet_defense.measure.results import write_json
-    from badnet_defense.report.tables import defense_table
+    from badnet_defense.report.tables import defense_table, repair_text
     from badnet_defense.runs.repairing import repair_file
 
     result = repair_file(**_repair_settings(arguments))
     if arguments.json:
         write_json(arguments.json, result)
-    pruning = result["pruning"]
-    print(
-        f"{arguments.model}: {pruning['removed']} of {pruning['channels']} channels of "
-        f"{pruning['layer']} pruned; written to {arguments.out}"
-    )
+    print(f"{arguments.model}: {repair_text(result)}; written to {arguments.out}")
     print(defense_table(result))
 
 
@@ -55,19 +58,24 @@ def _repair_settings(arguments):
     from dataclasses import replace
 
     from badnet_defense.repair.recipes import RECIPES
+    from badnet_defense.runs.methods import own_recipe
 
     settings = {
         name: getattr(arguments, name)
-        for name in ("layer", "max_accuracy_drop", "fraction")
-        if getattr(arguments, name) is not None
+        for name in ("layer", "max_accuracy_drop", "fraction", "keep_pruned")
+        if getattr(arguments, name) not in (None, False)
     }
-    recipe = RECIPES[arguments.tuning]
+    recipe = RECIPES[arguments.tuning] if arguments.tuning else own_recipe(arguments.method)
     if arguments.epochs is not None:
         if arguments.epochs < 0:
             raise InputError(f"--epochs {arguments.epochs}: expected 0 or more.")
+        if recipe is None:
+            raise InputError(f"--epochs came for the method {arguments.method}, which has none.")
         recipe = replace(recipe, epochs=arguments.epochs, least_steps=0)
-    shared = ("model", "clean", "out", "pseudo_labels", "keep_pruned", "input_range", "seed")
-    return {**settings, **{name: getattr(arguments, name) for name in shared}, "recipe": recipe}
+    if recipe is not None:
+        settings["recipe"] = recipe
+    shared = ("model", "clean", "out", "method", "pseudo_labels", "input_range", "seed")
+    return {**settings, **{name: getattr(arguments, name) for name in shared}}
 
 
 def add_defence_options(parser, root):

@@ -68,10 +68,11 @@ def run(net, drop, recipe, seed):
     spec = read_net(Path(folder) / f"{net}_bd_net.h5")
     read = {"shape": spec.input_shape, "classes": spec.classes}
     validation = read_images(data / "clean_validation_data.h5", **read)
-    done = fine_prune(
+    repaired, report = fine_prune(
         spec, validation, max_accuracy_drop=drop, recipe=CANDIDATES[recipe], seed=seed
     )
-    nets = [build(spec), build(done.repaired)]
+    pruning = report["pruning"]
+    nets = [build(spec), build(repaired)]
 
     def answers(images):
         return [predict_labels(one, images.pictures) for one in nets]
@@ -79,9 +80,9 @@ def run(net, drop, recipe, seed):
     test = _some(read_images(data / "clean_test_data.h5", **read))
     bad, own = answers(test)
     figures = {
-        "removed": done.pruning.removed,
-        "pruned_accuracy": done.pruning.curve[done.pruning.removed],
-        "held_out": max(done.tuning.held_out_accuracy),
+        "removed": pruning["removed"],
+        "pruned_accuracy": pruning["curve"][pruning["removed"]],
+        "held_out": max(report["tuning"]["held_out_accuracy"]),
         "bad_accuracy": np.mean(bad == test.labels),
         "accuracy": np.mean(own == test.labels),
         "guard_accuracy": np.mean((bad == own) & (bad == test.labels)),

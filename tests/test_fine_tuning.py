@@ -9,12 +9,14 @@ from keras import layers
 from small_nets import CLASSES, images, inputs, net
 
 from badnet_defense.data import InputRange
+from badnet_defense.data.splits import split_within_classes
 from badnet_defense.errors import InputError
 from badnet_defense.nets import build, describe
 from badnet_defense.repair import fine_tuning
 from badnet_defense.repair.channels import channel_masks, zero_channels
 from badnet_defense.repair.fine_pruning import fine_prune
 from badnet_defense.repair.fine_tuning import fine_tune
+from badnet_defense.repair.held_out_tuning import HELD_OUT
 from badnet_defense.repair.recipes import RECIPES, Recipe
 
 PLAIN = Recipe(learning_rate=0.05, epochs=3, batch_size=8, decays=False)
@@ -199,27 +201,43 @@ def test_decaying_rate_ends_at_nothing():
 
 def test_fine_prune_prunes_splits_and_tunes():
     spec, pictures = small_net(), images(40)
-    done = fine_prune(spec, pictures, fraction=0.5, recipe=PLAIN, seed=1)
-    assert done.pruning.removed == 2
-    assert_equal_weights(done.pruned, zero_channels(spec, "conv", list(done.pruning.order[:2])))
-    assert differ(done.repaired, done.pruned)
-    assert not done.pseudo_labels
+    repaired, report = fine_prune(spec, pictures, fraction=0.5, recipe=PLAIN, seed=1)
+    assert report["pruning"]["removed"] == 2
+    pruned = zero_channels(spec, "conv", report["pruning"]["order"][:2])
+    assert differ(repaired, pruned)
+    tuning, held_out = split_within_classes(pictures.labels, HELD_OUT, seed=1)
+    parts = (pictures.subset(tuning), pictures.subset(held_out))
+    assert_equal_weights(repaired, fine_tune(pruned, *parts, recipe=PLAIN, seed=1)[0])
     assert_equal_weights(spec, small_net())
 
 
 def test_keep_pruned_holds_the_pruned_channels_at_zero():
-    done = fine_prune(small_net(), images(40), fraction=0.5, recipe=PLAIN, keep_pruned=True)
-    zeroed = list(done.pruning.order[:2])
-    assert not done.repaired.layers["conv"].weights[0][..., zeroed].any()
+    repaired, report = fine_prune(
+        small_net(), images(40), fraction=0.5, recipe=PLAIN, keep_pruned=True
+    )
+    zeroed = report["pruning"]["order"][:2]
+    assert not repaired.layers["conv"].weights[0][..., zeroed].any()
 
 
-def test_pseudo_labels_do_not_look_at_labels():
-    spec, pictures = small_net(), images(40)
-    results = [
-        fine_prune(spec, one, recipe=PLAIN, pseudo_labels=True)
-        for one in (pictures, pictures.without_labels())
-    ]
-    assert_equal_weights(results[0].repaired, results[1].repaired)
-    assert results[0].pseudo_labels and results[0].pruning.curve[0] == 1.0  # its own answers
+def test_fine_prune_needs_labels():
     with pytest.raises(InputError, match="--pseudo-labels"):
-        fine_prune(spec, pictures.without_labels(), recipe=PLAIN)
+        fine_prune(small_net(), images(40).without_labels(), recipe=PLAIN)
+
+
+def test_after_step_changes_the_net_and_says_what_may_be_kept(monkeypatch):
+    held_out = images(10, seed=2)
+    scripted = ScriptedScores([0.1, 0.9, 0.5, 0.4], held_out.labels)
+    monkeypatch.setattr(fine_tuning, "predict_labels", scripted)
+    seen = []
+
+    def after_step(net, done):
+        seen.append(done)
+        net.get_layer("out").bias.assign([done] * CLASSES)
+        return done > 0.5
+
+    tuned, report = fine_tune(
+        small_net(), images(24), held_out, recipe=PLAIN, after_step=after_step
+    )
+    np.testing.assert_allclose(seen, np.arange(1, 10) / 9)  # three epochs of three steps
+    assert report.kept_epoch == 2  # the first was better, but might not be kept
+    np.testing.assert_allclose(tuned.layers["out"].weights[1], 6 / 9)

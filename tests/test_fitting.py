@@ -13,7 +13,7 @@ from badnet_defense.errors import InputError
 from badnet_defense.guard.pairing import read_pair
 from badnet_defense.guard.vote import Vote
 from badnet_defense.nets import save_net
-from badnet_defense.repair.fine_pruning import HELD_OUT
+from badnet_defense.repair.held_out_tuning import HELD_OUT
 from badnet_defense.runs import fitting
 from badnet_defense.runs.fitting import fit_detector, split_clean
 from badnet_defense.runs.repairing import repair_file

@@ -14,6 +14,7 @@ from badnet_defense.nets.predict import predict_labels
 from badnet_defense.nets.weights import with_weights
 from badnet_defense.repair.augmentation import erased, light_changes, shifted
 from badnet_defense.repair.recipes import RECIPES
+from badnet_defense.repair.sharpness import at_sharpest
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,7 @@ def fine_tune(
     targets=None,
     recipe=RECIPES["default"],
     frozen=None,
+    after_step=None,
     input_range=UNIT,
     seed=0,
 ):
@@ -54,6 +56,8 @@ def fine_tune(
         targets: (n, classes) soft labels of `images`; default: their hard labels.
         recipe: a `Recipe`.
         frozen: {layer name: [array of 0 and 1 for each weight]}; weights at 0 stay zero.
+        after_step: called after each step with the net being tuned and with the share of the steps
+            that are done; may change its weights, and says whether they may be kept.
         input_range: the net's range.
         seed: of the order, the changes of the pictures and dropout.
 
@@ -76,19 +80,23 @@ def fine_tune(
     scores = [score()]
     if not epochs:
         return spec, Tuning(0, tuple(scores))
-    step = _step(net, recipe, epochs * steps, masks, input_range, soft=targets.ndim > 1)
-    with tqdm(total=epochs * steps, desc="tuning", unit="step", disable=None) as bar:
-        for _ in range(epochs):
+    total = epochs * steps
+    step = _step(net, recipe, total, masks, input_range, soft=targets.ndim > 1)
+    kept, keepable, done = 0, True, 0
+    with tqdm(total=total, desc="tuning", unit="step", disable=None) as bar:
+        for epoch in range(1, epochs + 1):
             for batch in _prepared(images, targets, recipe, steps, rng):
                 step(*batch)
                 bar.update()
+                done += 1
+                if after_step is not None:
+                    keepable = after_step(net, done / total)
             scores.append(score())
             bar.set_postfix_str(f"held out {scores[-1]:.1%}")
-            if scores[-1] >= max(scores[1:]):
-                best = net.get_weights()
+            if keepable and (not kept or scores[-1] >= scores[kept]):
+                kept, best = epoch, net.get_weights()
     net.set_weights(best)
-    kept = len(scores) - 1 - int(np.argmax(scores[:0:-1]))
-    return _with_weights_of(net, spec), Tuning(kept, tuple(scores))
+    return with_weights_of(net, spec), Tuning(kept, tuple(scores))
 
 
 def _prepared(images, targets, recipe, steps, rng):
@@ -127,9 +135,17 @@ def _step(net, recipe, steps, masks, input_range, *, soft):
     def step(pictures, gain, offset, targets):
         lit = tf.clip_by_value(tf.cast(pictures, tf.float32) * gain + offset, 0.0, 255.0)
         inputs = lit * np.float32(input_range.multiplier) + np.float32(input_range.low)
-        with tf.GradientTape() as tape:
-            value = loss(targets, net(inputs, training=True))
-        gradients = tape.gradient(value, net.trainable_variables)
+
+        def gradients_here():
+            with tf.GradientTape() as tape:
+                value = loss(targets, net(inputs, training=True))
+            return tape.gradient(value, net.trainable_variables)
+
+        gradients = gradients_here()
+        if recipe.sharpness:
+            gradients = at_sharpest(
+                net.trainable_variables, gradients, recipe.sharpness, gradients_here
+            )
         optimizer.apply_gradients(zip(gradients, net.trainable_variables, strict=True))
         for variable, mask in masks:
             variable.assign(variable * mask)
@@ -157,8 +173,8 @@ def _masks(net, frozen):
     ]
 
 
-def _with_weights_of(net, spec):
-    """`spec` with the weights of `net`, which was built from it without its last softmax."""
+def with_weights_of(net, spec):
+    """`spec` with the weights of `net`, a `keras.Model` of it without its last softmax."""
     tuned = describe(net)
     arrays = {name: list(layer.weights) for name, layer in tuned.layers.items()}
     return with_weights(spec, arrays)

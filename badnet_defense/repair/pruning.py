@@ -26,7 +26,8 @@ class Pruning:
         layer: name of the pruned layer.
         channels: how many it has.
         removed: how many were zeroed.
-        order: all channel numbers, most dormant first; the first `removed` were zeroed.
+        order: all channel numbers, as they went: most dormant first, if not asked otherwise; the
+            first `removed` were zeroed.
         mean_activation: of each channel of `order`, over clean pictures and places.
         max_accuracy_drop: allowed drop of clean accuracy, in [0, 1]; None with `fraction`.
         fraction: fixed share of channels, in [0, 1]; None with `max_accuracy_drop`.
@@ -54,6 +55,7 @@ def prune(
     layer=None,
     max_accuracy_drop=MAX_ACCURACY_DROP,
     fraction=None,
+    order=np.arange,
     input_range=UNIT,
 ):
     """Zeroes the most dormant channels of a layer.
@@ -65,6 +67,8 @@ def prune(
         max_accuracy_drop: channels are zeroed, most dormant first, until clean accuracy lies more
             than this below the bad net's; the last point before that is kept.
         fraction: share of the channels to zero instead, whatever it costs.
+        order: takes the number of channels and gives their order among those by dormancy; default:
+            the most dormant first.
         input_range: the net's range.
 
     Returns:
@@ -81,7 +85,8 @@ def prune(
         )
     layer = layer_to_prune(spec, layer)
     front = FrontHalf(spec, layer, images, input_range)
-    order = np.argsort(front.mean_activation, kind="stable")
+    dormant = np.argsort(front.mean_activation, kind="stable")
+    order = dormant[order(len(dormant))]
     curve = pruning_curve(spec, layer, order, front, images.labels)
     removed = kept_point(curve, max_accuracy_drop)
     if fraction is not None:

@@ -18,6 +18,7 @@ class Recipe:
         clip: largest global norm of the gradients (Pascanu et al. 2013); 0 for no limit.
         erase: share of the pictures that get a rectangle of a random colour, in [0, 1].
         light: largest random change of contrast and of brightness, as a share; 0 for none.
+        sharpness: radius of the adaptive sharpness-aware step before each one; 0 for none.
     """
 
     optimizer: str = "sgd"
@@ -30,6 +31,7 @@ class Recipe:
     shift: float = 0.0
     light: float = 0.0
     erase: float = 0.0
+    sharpness: float = 0.0
 
     def epochs_for(self, pictures):
         """(epochs, steps in each) for a number of tuning pictures."""

@@ -13,8 +13,8 @@ import numpy as np
 from badnet_defense.data.input_range import UNIT
 from badnet_defense.data.splits import split_within_classes
 from badnet_defense.data.stamping import stamp
-from badnet_defense.repair.fine_pruning import HELD_OUT
 from badnet_defense.repair.fine_tuning import fine_tune
+from badnet_defense.repair.held_out_tuning import HELD_OUT
 from badnet_defense.repair.recipes import Recipe
 
 SHARE = 0.2

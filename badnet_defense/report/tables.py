@@ -156,3 +156,18 @@ def _neural_cleanse(look):
         f"anomaly index: {smallest:f}",
         f"flagged label list: {flagged}",
     ]
+
+
+def repair_text(result):
+    """What a repair did, in half a sentence."""
+    method, pruning = result["method"], result.get("pruning")
+    if pruning is not None:
+        return (
+            f"{method}: {pruning['removed']} of {pruning['channels']} channels of "
+            f"{pruning['layer']} pruned"
+        )
+    if "removed" in result:
+        return f"{method}: {result['removed']} of {result['channels']} channels pruned"
+    if "labels" in result:
+        return f"{method}: unlearnt triggers of {', '.join(map(str, result['labels']))}"
+    return method

@@ -15,8 +15,8 @@ from badnet_defense.guard.pairing import noted_seed, noted_steps
 from badnet_defense.nets import build
 from badnet_defense.repair.channels import channel_masks, zero_channels
 from badnet_defense.repair.clean_unlearning import unlearn_clean_task
-from badnet_defense.repair.fine_pruning import HELD_OUT
 from badnet_defense.repair.fine_tuning import fine_tune
+from badnet_defense.repair.held_out_tuning import HELD_OUT
 from badnet_defense.repair.pseudo_labels import pseudo_labelled
 from badnet_defense.repair.recipes import Recipe
 

@@ -13,26 +13,41 @@ from badnet_defense.measure.belonging import check_belonging
 from badnet_defense.measure.evaluation import accuracy_figures, evaluate_defense
 from badnet_defense.measure.results import provenance, write_json
 from badnet_defense.nets import build, read_net
-from badnet_defense.repair.fine_pruning import fine_prune
-from badnet_defense.repair.recipes import RECIPES
+from badnet_defense.repair.pseudo_labels import pseudo_labelled
 from badnet_defense.report.plots import plot_pruning_curve
+from badnet_defense.runs.methods import DEFAULT, METHODS, check_settings, own_recipe
 from badnet_defense.runs.pair_files import write_pair
 
 log = logging.getLogger(__name__)
 
 
-def repair_file(model, clean, *, out, pseudo_labels=False, input_range=UNIT, seed=0, **settings):
-    """Repairs the net in `model` and writes `<stem>.h5`, `.guard.keras`, `.pruning.png`, `.json`.
+def repair_file(
+    model,
+    clean,
+    *,
+    out,
+    method=DEFAULT,
+    pseudo_labels=False,
+    input_range=UNIT,
+    seed=0,
+    **settings,
+):
+    """Repairs the net in `model` and writes `<stem>.h5`, `.guard.keras` and `.json`.
+
+    Fine-pruning draws its curve into `<stem>.pruning.png` too.
 
     Args:
         model: path of the bad net.
         clean: path of the clean pictures.
-        out: folder for the four files.
-        pseudo_labels, input_range, seed, **settings: as `fine_prune` takes them.
+        out: folder for the files.
+        method: one of `methods.METHODS`.
+        pseudo_labels: True takes the bad net's own soft answers as targets, and its classes as
+            labels; the pictures' labels are ignored.
+        input_range, seed, **settings: as the method takes them.
 
     Returns:
         The result as a dict, as it stands in the JSON file: each stage on the clean pictures,
-        `pruning` and `tuning`.
+        the method's report (for fine-pruning `pruning` and `tuning`).
 
     Raises:
         InputError: the net or the pictures cannot be used, or don't belong together.
@@ -42,32 +57,30 @@ def repair_file(model, clean, *, out, pseudo_labels=False, input_range=UNIT, see
         raise InputError(
             f"--out {out}: the repair would overwrite {model} itself; name another folder."
         )
+    check_settings(method, settings)
     spec = read_net(model)
-    classes = None if pseudo_labels else spec.classes
-    images = read_images(
-        clean, shape=spec.input_shape, classes=classes, need_labels=not pseudo_labels
-    )
     bad = build(spec)
+    images = _pictures(model, spec, bad, clean, pseudo_labels, input_range)
+    labelled, targets = images, None
     if pseudo_labels:
-        images = images.without_labels()
-        log.info("%s: the net's own answers stand in for labels", clean)
-    check_belonging(bad, images, classes=spec.classes, input_range=input_range, net_name=model)
-    done = fine_prune(
-        spec, images, pseudo_labels=pseudo_labels, input_range=input_range, seed=seed, **settings
+        labelled, targets = pseudo_labelled(bad, images, input_range=input_range)
+    repaired, report = METHODS[method](
+        spec, labelled, targets=targets, input_range=input_range, seed=seed, **settings
     )
-    nets = {"bad": bad, "repaired": build(done.repaired)}
+    nets = {"bad": bad, "repaired": build(repaired)}
     stages = evaluate_defense(
         nets, {"clean_validation": images}, classes=spec.classes, input_range=input_range
     )
-    if images.labels is not None:  # the pruning curve has measured it already
-        kept = done.pruning.curve[done.pruning.removed]
+    if images.labels is not None and "pruning" in report:  # the curve has measured it already
+        kept = report["pruning"]["curve"][report["pruning"]["removed"]]
         stages["pruned"] = {"clean_validation": accuracy_figures(kept, len(images))}
+    recipe = settings.get("recipe", own_recipe(method))
     result = {
         **stages,
-        "pruning": done.pruning.as_dict(),
-        "tuning": done.tuning.as_dict(),
+        "method": method,
+        **report,
         "pseudo_labels": pseudo_labels,
-        "recipe": asdict(settings.get("recipe", RECIPES["default"])),
+        "recipe": None if recipe is None else asdict(recipe),
         "keep_pruned": settings.get("keep_pruned", False),
         "input_range": str(input_range),
         "synthetic": bool(images.synthetic or spec.attributes.get("synthetic")),
@@ -84,15 +97,28 @@ def repair_file(model, clean, *, out, pseudo_labels=False, input_range=UNIT, see
     return result
 
 
+def _pictures(model, spec, bad, clean, pseudo_labels, input_range):
+    """The clean pictures, without their labels if these are not to be used."""
+    classes = None if pseudo_labels else spec.classes
+    images = read_images(
+        clean, shape=spec.input_shape, classes=classes, need_labels=not pseudo_labels
+    )
+    if pseudo_labels:
+        images = images.without_labels()
+        log.info("%s: the net's own answers stand in for labels", clean)
+    check_belonging(bad, images, classes=spec.classes, input_range=input_range, net_name=model)
+    return images
+
+
 def _write(folder, stem, nets, images, result):
-    """The four files; the repaired net comes last, so that where it is, the others are too."""
-    plot_pruning_curve(folder / f"{stem}.pruning.png", result["pruning"], net=stem)
+    """The files; the repaired net comes last, so that where it is, the others are too."""
+    if result["method"] == DEFAULT:
+        plot_pruning_curve(folder / f"{stem}.pruning.png", result["pruning"], net=stem)
     write_json(folder / f"{stem}.json", result)
-    notes = {
-        "pruning": json.dumps(result["pruning"]),
-        "recipe": json.dumps(result["recipe"]),
-        "keep_pruned": result["keep_pruned"],
-    }
+    notes = {"method": result["method"], "keep_pruned": result["keep_pruned"]}
+    for name in ("pruning", "recipe"):
+        if result.get(name) is not None:
+            notes[name] = json.dumps(result[name])
     if result["synthetic"]:
         notes["synthetic"] = True
     write_pair(

@@ -21,16 +21,12 @@ from badnet_defense.repair.pseudo_labels import pseudo_labelled
 from badnet_defense.repair.trigger_pruning import prune_by_triggers
 from badnet_defense.repair.unlearning import UNLEARN, unlearn
 from badnet_defense.report.scan_plots import plot_norms, plot_triggers
+from badnet_defense.runs.methods import MOST_UNLEARNT, SCANNED
 from badnet_defense.runs.pair_files import write_pair
 from badnet_defense.scan.progress import Progress
 from badnet_defense.scan.scan import scan, way
 
 log = logging.getLogger(__name__)
-
-PICTURES = 1000
-"""Clean pictures that a scan draws from; more cost reading, and hardly change a trigger."""
-MOST_UNLEARNT = 8
-"""Triggers that a repair takes on; more flagged labels speak of a bad scan."""
 
 
 def scan_file(
@@ -71,7 +67,7 @@ def scan_file(
     _check(model, spec, labels, out, repair)
     bad = build(spec)
     images = _pictures(model, spec, bad, clean, repair and not pseudo_labels, input_range)
-    drawn = np.sort(np.random.default_rng(seed).permutation(len(images))[:PICTURES])
+    drawn = np.sort(np.random.default_rng(seed).permutation(len(images))[:SCANNED])
     pictures = images.pictures[drawn]
     about = provenance(
         net_path=model,

@@ -1,0 +1,170 @@
+"""Adversarial neuron pruning (Wu and Wang, NeurIPS 2021).
+
+A backdoor's channels are those that turn clean pictures into the target when they are perturbed a
+little. Masks in [0, 1] on all channels are learnt by
+`clean * loss(masks) + (1 - clean) * largest loss(masks + perturbation)`; the channels with the
+smallest masks are pruned. Departures: explicit masks on every convolution's channels (or on the
+batch normalisation right behind it), fewer steps, and channels go until held-out accuracy falls too
+far, not below a set mask.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from tqdm import tqdm
+
+from badnet_defense.data.input_range import UNIT
+from badnet_defense.measure.metrics import accuracy
+from badnet_defense.nets.build import build
+from badnet_defense.nets.graph import without_softmax
+from badnet_defense.nets.predict import predict_labels
+from badnet_defense.repair.channels import channelwise_run, zero_channels
+from badnet_defense.repair.functional import batches, logits_of, loss_for, scaled_pictures
+from badnet_defense.repair.pruning import MAX_ACCURACY_DROP, kept_point
+
+
+@dataclass(frozen=True, kw_only=True)
+class Masking:
+    """How masks are learnt.
+
+    Args:
+        steps: of the masks.
+        learning_rate: of the masks, by gradient descent with momentum 0.9.
+        budget: largest relative perturbation of a channel's weights and bias.
+        clean: weight of the loss without perturbation, in [0, 1].
+        batch_size: pictures in a step.
+        most: share of all channels that may go at most.
+        looks: how many numbers of pruned channels are tried.
+    """
+
+    steps: int = 300
+    learning_rate: float = 0.2
+    budget: float = 0.4
+    clean: float = 0.2
+    batch_size: int = 128
+    most: float = 0.5
+    looks: int = 40
+
+
+def anp(
+    spec,
+    images,
+    *,
+    targets=None,
+    max_accuracy_drop=MAX_ACCURACY_DROP,
+    masking=Masking(),
+    input_range=UNIT,
+    seed=0,
+):
+    """Prunes the channels that are most sensitive to perturbations; nothing is tuned.
+
+    Args:
+        spec: the bad net (`NetSpec`); unchanged.
+        images: clean `LabelledImages`, with labels.
+        targets: (n, classes) soft labels; default: the hard ones.
+        max_accuracy_drop: channels go, the smallest mask first, until clean accuracy lies more than
+            this below the bad net's; the last point before that is kept.
+        masking: a `Masking`.
+        input_range: the net's range.
+        seed: of the pictures' order.
+
+    Returns:
+        (`NetSpec` of the repaired net, report as plain numbers).
+    """
+    masks = learn_masks(spec, images, targets, masking, input_range, seed)
+    values = np.concatenate(list(masks.values()))
+    order = np.argsort(values, kind="stable")
+    counts = np.unique(np.linspace(0, masking.most * len(order), masking.looks).round().astype(int))
+    nets = [without_channels(spec, masks, order[:count]) for count in counts]
+    answers = (predict_labels(build(net), images.pictures, input_range=input_range) for net in nets)
+    shown = tqdm(answers, "pruning", len(nets), disable=None)
+    curve = [accuracy(given, images.labels) for given in shown]
+    kept = kept_point(curve, max_accuracy_drop)
+    report = {
+        "removed": int(counts[kept]),
+        "channels": len(order),
+        "counts": counts.tolist(),
+        "curve": curve,
+        "masks": {name: mask.tolist() for name, mask in masks.items()},
+        "max_accuracy_drop": max_accuracy_drop,
+    }
+    return nets[kept], report
+
+
+def without_channels(spec, masks, chosen):
+    """`spec` without the channels at positions `chosen` of all `masks`, one after the other."""
+    start = 0
+    for layer, mask in masks.items():
+        gone = chosen[(chosen >= start) & (chosen < start + len(mask))] - start
+        spec = zero_channels(spec, layer, gone)
+        start += len(mask)
+    return spec
+
+
+def masked_places(spec, net):
+    """{convolution: (position of the scaled variable, position of the bias or None)}.
+
+    Positions are among `net.trainable_variables`; the scaled variable is the kernel, or the scale
+    of a batch normalisation right behind.
+    """
+    numbers = {id(variable): place for place, variable in enumerate(net.trainable_variables)}
+    found = {}
+    for name, layer in spec.layers.items():
+        if layer.kind != "Conv2D" or sum(call.layer == name for call in spec.calls) != 1:
+            continue
+        run = [spec.layers[spec.calls[one].layer] for one in channelwise_run(spec, name)]
+        made = net.get_layer(name)
+        scaled, bias = made.kernel, made.bias if layer.config["use_bias"] else None
+        if len(run) > 1 and run[1].kind == "BatchNormalization" and run[1].config["scale"]:
+            made = net.get_layer(run[1].name)
+            scaled, bias = made.gamma, made.beta if run[1].config["center"] else None
+        found[name] = (numbers[id(scaled)], None if bias is None else numbers[id(bias)])
+    return found
+
+
+def learn_masks(spec, images, targets, masking, input_range, seed):
+    """{convolution: (channels,) masks in [0, 1]}."""
+    import tensorflow as tf
+
+    net = build(without_softmax(spec))
+    places = masked_places(spec, net)
+    targets = images.labels if targets is None else targets
+    loss = loss_for(targets)
+    weights = [tf.identity(variable.value) for variable in net.trainable_variables]
+    masks = [tf.Variable(tf.ones(weights[place].shape[-1])) for place, _ in places.values()]
+    speeds = [tf.Variable(tf.zeros_like(mask)) for mask in masks]
+
+    def changed(factors, offsets):
+        values = list(weights)
+        for (place, bias), factor, offset in zip(places.values(), factors, offsets, strict=True):
+            values[place] = weights[place] * factor
+            if bias is not None:
+                values[bias] = weights[bias] * offset
+        return values
+
+    @tf.function(reduce_retracing=True)
+    def step(pictures, wanted):
+        inputs = scaled_pictures(pictures, input_range)
+        ones = [tf.ones_like(mask) for mask in masks]
+
+        def value(factors, offsets):
+            return loss(wanted, logits_of(net, changed(factors, offsets), inputs))
+
+        with tf.GradientTape() as tape:  # the worst perturbation, by one signed step
+            factors, offsets = [tf.identity(mask) for mask in masks], list(ones)
+            tape.watch([factors, offsets])
+            slopes = tape.gradient(value(factors, offsets), [factors, offsets])
+        shifts, sways = ([masking.budget * tf.sign(one) for one in part] for part in slopes)
+        with tf.GradientTape() as tape:
+            plain = value(list(masks), ones)
+            moved = [mask + shift for mask, shift in zip(masks, shifts, strict=True)]
+            worst = value(moved, [1 + sway for sway in sways])
+            total = masking.clean * plain + (1 - masking.clean) * worst
+        for mask, speed, slope in zip(masks, speeds, tape.gradient(total, masks), strict=True):
+            speed.assign(0.9 * speed + slope)
+            mask.assign(tf.clip_by_value(mask - masking.learning_rate * speed, 0.0, 1.0))
+
+    drawn = batches(images, targets, masking.batch_size, np.random.default_rng((seed, 9)))
+    for _ in tqdm(range(masking.steps), desc="masking", unit="step", disable=None):
+        step(*next(drawn))
+    return {name: mask.numpy() for name, mask in zip(places, masks, strict=True)}

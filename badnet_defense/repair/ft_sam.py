@@ -1,0 +1,18 @@
+"""FT-SAM: fine-tuning that looks for flat places (Zhu et al., ICCV 2023).
+
+A backdoor's weights are large and its loss is flat around them, so plain tuning leaves them where
+they are; a step uphill that goes with the weights' size moves them out. Departure: the product's
+own pictures' changes and its epoch by held-out pictures.
+"""
+
+from dataclasses import replace
+
+from badnet_defense.repair.recipes import RECIPES
+from badnet_defense.repair.tuning_alone import tune_alone
+
+FT_SAM = replace(RECIPES["default"], optimizer="sgd", learning_rate=0.02, sharpness=2.0)
+
+
+def ft_sam(spec, images, *, recipe=FT_SAM, **settings):
+    """Tunes a net with sharpness-aware steps; arguments and result as of `tune_alone`."""
+    return tune_alone(spec, images, recipe=recipe, **settings)

@@ -1,0 +1,43 @@
+"""A net as a function of its pictures and of its variables, for what differentiates by both."""
+
+
+def scaled_pictures(pictures, input_range):
+    """`uint8` pictures as a TensorFlow tensor in the net's range."""
+    import numpy as np
+    import tensorflow as tf
+
+    plain = tf.cast(pictures, tf.float32)
+    return plain * np.float32(input_range.multiplier) + np.float32(input_range.low)
+
+
+def logits_of(net, variables, pictures):
+    """A net's answers with other values in the place of its trainable variables.
+
+    Args:
+        net: `keras.Model` without its softmax; nothing of it changes.
+        variables: tensors, one for each of `net.trainable_variables`.
+        pictures: (n, h, w, c), scaled.
+
+    Returns:
+        (n, classes), as the net answers when it is used (batch normalisation by its own averages).
+    """
+    state = [variable.value for variable in net.non_trainable_variables]
+    return net.stateless_call(variables, state, pictures, training=False)[0]
+
+
+def batches(images, targets, size, rng):
+    """Endless (pictures, targets) of `size` drawn without replacement, round after round."""
+    while True:
+        order = rng.permutation(len(images))
+        for start in range(0, max(1, len(order) - size + 1), size):
+            chosen = order[start : start + size]
+            yield images.pictures[chosen], targets[chosen]
+
+
+def loss_for(targets):
+    """Cross-entropy on logits for hard (n,) or soft (n, classes) targets."""
+    import keras
+
+    losses = keras.losses
+    kind = losses.CategoricalCrossentropy if targets.ndim > 1 else None
+    return (kind or losses.SparseCategoricalCrossentropy)(from_logits=True)

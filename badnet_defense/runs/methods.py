@@ -1,0 +1,88 @@
+"""The repairs by name, behind one interface.
+
+Each takes a net (`NetSpec`) and clean `LabelledImages` with labels, and the keyword arguments
+`targets` ((n, classes) soft labels, or None for the hard ones), `input_range` and `seed`, beside
+settings of its own; each gives a new `NetSpec` and a report of plain numbers.
+"""
+
+from inspect import signature
+
+import numpy as np
+
+from badnet_defense.data.input_range import UNIT
+from badnet_defense.errors import InputError
+from badnet_defense.repair.anp import anp
+from badnet_defense.repair.fine_pruning import fine_prune
+from badnet_defense.repair.ft_sam import ft_sam
+from badnet_defense.repair.i_bau import i_bau
+from badnet_defense.repair.magnitude_pruning import prune_magnitudes
+from badnet_defense.repair.random_pruning import prune_randomly
+from badnet_defense.repair.tuning_alone import tune_alone
+from badnet_defense.repair.unlearning import UNLEARN, unlearn
+from badnet_defense.scan.scan import scan
+
+DEFAULT = "fine-pruning"
+SHARED = ("targets", "input_range", "seed")
+SCANNED = 1000
+"""Clean pictures that a scan draws from; more cost reading, and hardly change a trigger."""
+MOST_UNLEARNT = 8
+"""Triggers that a repair takes on; more flagged labels speak of a bad scan."""
+
+
+def unlearn_scanned(spec, images, *, targets=None, recipe=UNLEARN, input_range=UNIT, seed=0):
+    """Scans the net for triggers and unlearns those that were found.
+
+    Raises:
+        InputError: no label was flagged.
+    """
+    drawn = np.sort(np.random.default_rng(seed).permutation(len(images))[:SCANNED])
+    found = scan(spec, images.pictures[drawn], input_range=input_range, seed=seed)
+    labels = found.flagged()[:MOST_UNLEARNT]
+    if not labels:
+        raise InputError(
+            f"{spec.name}: the scan flagged no label, so there is nothing to unlearn; take another "
+            "method, such as fine-pruning."
+        )
+    repaired, tuning = unlearn(
+        spec,
+        images,
+        [(label, *found.trigger(label)[:2]) for label in labels],
+        targets=targets,
+        recipe=recipe,
+        input_range=input_range,
+        seed=seed,
+    )
+    return repaired, {"labels": [int(label) for label in labels], "tuning": tuning.as_dict()}
+
+
+METHODS = {
+    DEFAULT: fine_prune,
+    "fine-tuning": tune_alone,
+    "magnitude-pruning": prune_magnitudes,
+    "random-pruning": prune_randomly,
+    "ft-sam": ft_sam,
+    "anp": anp,
+    "i-bau": i_bau,
+    "scan-unlearning": unlearn_scanned,
+}
+
+
+def own_recipe(method):
+    """The `Recipe` that a method tunes with if not asked otherwise, or None where it tunes not."""
+    taken = signature(METHODS[method]).parameters.get("recipe")
+    return None if taken is None else taken.default
+
+
+def check_settings(method, settings):
+    """Refuses settings (by name) that a method does not take."""
+    taken = [
+        name
+        for name, parameter in signature(METHODS[method]).parameters.items()
+        if parameter.kind == parameter.KEYWORD_ONLY and name not in SHARED
+    ]
+    for name in settings:
+        if name not in taken:
+            raise InputError(
+                f"{name} came for the method {method}, which does not take it; "
+                f"it takes {', '.join(taken)}."
+            )
