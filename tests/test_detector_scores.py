@@ -70,7 +70,7 @@ def test_certainty_takes_the_entropy_over_the_classes(xp):
 
 def test_each_measure_names_its_nets():
     given = {"bad": BAD, "repaired": REPAIRED, "expert": EXPERT}
+    composed = {"certainty": [BAD[:, None]], "transplant": [BAD, BAD[:, None, None], [0]]}
     for name, nets in scores.NETS.items():
-        answers = [given[net] for net in nets]
-        answers = [BAD[:, None]] if name == "certainty" else answers
+        answers = composed.get(name) or [given[net] for net in nets]
         assert getattr(scores, name)(np, *answers).shape == (3,)

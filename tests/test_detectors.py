@@ -11,11 +11,12 @@ from test_guard import CLASSES, INPUTS, NETS, PICTURES, rewritten, two_nets
 
 from badnet_defense.data import InputRange
 from badnet_defense.errors import InputError, UnsafeNetError
-from badnet_defense.guard import reading, strip
+from badnet_defense.guard import overlaid, reading
 from badnet_defense.guard.backdoor_expert import BackdoorExpert
 from badnet_defense.guard.calibrated import build_calibrated_guard
 from badnet_defense.guard.hard_disagreement import HardDisagreement
 from badnet_defense.guard.reading import is_guard, read_guard
+from badnet_defense.guard.sentinet import SentiNet
 from badnet_defense.guard.soft_disagreement import SoftDisagreement, Surprise
 from badnet_defense.guard.strip import Strip
 from badnet_defense.guard.vote import Vote
@@ -40,15 +41,17 @@ def made(name, nets, **settings):
     settings = {"false_alarm_rate": RATE, **settings}
     if name == "strip":
         return Strip(bad, overlays=12, **settings)
+    if name == "sentinet":
+        return SentiNet(bad, overlays=5, **settings)
     if name == "expert":
         return BackdoorExpert(bad, repaired, expert, **settings)
     if name == "vote":
-        return Vote([made(one, nets) for one in ("soft", "strip")], **settings)
+        return Vote([made(one, nets) for one in ("soft", "strip", "sentinet")], **settings)
     kinds = {"hard": HardDisagreement, "soft": SoftDisagreement, "surprise": Surprise}
     return kinds[name](bad, repaired, **settings)
 
 
-ALL = ("hard", "soft", "surprise", "expert", "strip", "vote")
+ALL = ("hard", "soft", "surprise", "expert", "strip", "sentinet", "vote")
 
 
 @pytest.fixture(scope="module")
@@ -125,7 +128,7 @@ def plain_strip(net, overlays, picture):
 @pytest.mark.parametrize("at_once", [512, 3])
 @pytest.mark.parametrize("name", NETS)
 def test_strip_equals_one_overlay_at_a_time(name, at_once, monkeypatch):
-    monkeypatch.setattr(strip, "PAIRS_AT_ONCE", at_once)
+    monkeypatch.setattr(overlaid, "PAIRS_AT_ONCE", at_once)
     bad, _ = two_nets(NETS[name])
     detector = Strip(bad, overlays=7, false_alarm_rate=RATE).fit(CLEAN)
     assert detector.overlays_.shape == (7, *CLEAN.shape[1:])
@@ -266,6 +269,15 @@ def test_saved_guard_is_read_as_data_and_answers_without_tensorflow(name, fitted
     np.testing.assert_array_equal(answers[sure], fitted[name].predict(PICTURES)[sure])
 
 
+def test_pasted_pictures_of_another_count_than_is_stored(folder, tmp_path):
+    def more(parts):
+        parts["transplant_pictures"]["config"]["count"] = 6
+
+    path = changed(folder / "sentinet.keras", tmp_path / "changed.keras", more)
+    with pytest.raises(UnsafeNetError, match=r"overlays.*shape"):
+        read_guard(path)
+
+
 @pytest.mark.parametrize("name", ALL)
 def test_file_holds_no_code(name, folder):
     with zipfile.ZipFile(folder / f"{name}.keras") as archive:
@@ -294,11 +306,11 @@ def one_threshold_less(parts):
 
 
 def countless_overlays(parts):
-    parts["overlays"]["config"]["count"] = 10**9
+    parts["certainty_pictures"]["config"]["count"] = 10**9
 
 
 def other_layer(parts):
-    parts["overlays"]["class_name"] = "TFSMLayer"
+    parts["certainty_pictures"]["class_name"] = "TFSMLayer"
 
 
 def other_wiring(parts):
@@ -326,7 +338,7 @@ def test_changed_guards_are_refused(change, folder, tmp_path):
 
 def test_overlays_of_another_count_than_is_stored(folder, tmp_path):
     def fewer(parts):
-        parts["overlays"]["config"]["count"] = 11
+        parts["certainty_pictures"]["config"]["count"] = 11
 
     path = changed(folder / "strip.keras", tmp_path / "changed.keras", fewer)
     with pytest.raises(UnsafeNetError, match=r"overlays.*shape"):

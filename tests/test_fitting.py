@@ -10,7 +10,9 @@ from badnet_defense.data import write_challenge_h5
 from badnet_defense.data.input_range import UNIT
 from badnet_defense.data.splits import split_within_classes
 from badnet_defense.errors import InputError
+from badnet_defense.guard import choice
 from badnet_defense.guard.pairing import read_pair
+from badnet_defense.guard.strip import Strip
 from badnet_defense.guard.vote import Vote
 from badnet_defense.nets import save_net
 from badnet_defense.repair.held_out_tuning import HELD_OUT
@@ -101,7 +103,7 @@ def test_threshold_is_set_by_the_unseen_pictures(images, bad, pair):
 
 
 def test_strip_may_use_all_but_its_overlays(images, bad, pair, monkeypatch):
-    monkeypatch.setattr(fitting, "OVERLAYS", 20)
+    monkeypatch.setitem(choice.OVERLAID, "strip", (Strip, 20))
     clean = split(images, bad, pair)
     fitted = fit("strip", (pair[0], None), clean)
     detector = fitted.detector
@@ -111,7 +113,7 @@ def test_strip_may_use_all_but_its_overlays(images, bad, pair, monkeypatch):
 
 def test_strip_with_too_few_pictures(images, bad, pair):
     clean = split(images.subset(np.arange(60)), bad, pair)
-    with pytest.raises(InputError, match="60 clean pictures came; STRIP lays 100"):
+    with pytest.raises(InputError, match="60 clean pictures came; strip composes 100"):
         fit("strip", (pair[0], None), clean)
 
 
@@ -131,7 +133,6 @@ def test_expert_takes_half_where_the_repair_has_seen_none(bad, pair):
 @pytest.mark.parametrize("name", ["soft", "hard", "vote"])
 def test_few_unseen_pictures_are_cross_fitted(name, images, bad, pair, monkeypatch):
     """60 unseen ones would leave three above a threshold at 5 %; five repairs see 400."""
-    monkeypatch.setattr(fitting, "OVERLAYS", 20)
     clean = split(images, bad, pair)
     made = []
     real = fitting.fine_tune
@@ -143,7 +144,7 @@ def test_few_unseen_pictures_are_cross_fitted(name, images, bad, pair, monkeypat
     monkeypatch.setattr(fitting, "fine_tune", counted)
     fitted = fit(name, pair, clean, rate=0.05)
     assert fitted.crossed and made == [320] * 5
-    left = COUNT - 20 if isinstance(fitted.detector, Vote) else COUNT
+    left = COUNT - choice.overlays_needed(name) if isinstance(fitted.detector, Vote) else COUNT
     assert fitted.detector.expected_.pictures == left == len(set(fitted.unseen))
 
 

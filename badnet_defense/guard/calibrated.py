@@ -8,17 +8,17 @@ import keras
 from keras import ops
 
 from badnet_defense.guard import scores
+from badnet_defense.guard.bands import PLACES, bands
 
 PACKAGE = "badnet_defense"
 VERDICT = "flag_above"
 
 
-@keras.saving.register_keras_serializable(PACKAGE, "LaidOver")
-class LaidOver(keras.Layer):
-    """Each picture (n, h, w, c) averaged with each overlay: (n * overlays, h, w, c).
+class _Composing(keras.Layer):
+    """Composes each picture (n, h, w, c) with pictures that the layer keeps.
 
     Args:
-        count: how many overlays.
+        count: how many it keeps.
     """
 
     def __init__(self, count, **settings):
@@ -26,23 +26,39 @@ class LaidOver(keras.Layer):
         self.count = count
 
     def build(self, shape):
-        """Makes room for the overlays."""
+        """Makes room for the pictures."""
         self.overlays = self.add_weight(
             shape=(self.count, *shape[1:]), trainable=False, name="overlays"
         )
+
+    def compute_output_shape(self, shape):
+        """All composed pictures stand on the first axis."""
+        return (None, *shape[1:])
+
+    def get_config(self):
+        """What a file keeps beside the weights."""
+        return {**super().get_config(), "count": self.count}
+
+
+@keras.saving.register_keras_serializable(PACKAGE, "LaidOver")
+class LaidOver(_Composing):
+    """Each picture averaged with each overlay: (n * overlays, h, w, c)."""
 
     def call(self, pictures):
         """The mixtures, all overlays of a picture in a row."""
         mixed = (ops.expand_dims(pictures, 1) + self.overlays) / 2
         return ops.reshape(mixed, (-1, *self.overlays.shape[1:]))
 
-    def compute_output_shape(self, shape):
-        """All pairs stand on the first axis."""
-        return (None, *shape[1:])
 
-    def get_config(self):
-        """What a file keeps beside the weights."""
-        return {**super().get_config(), "count": self.count}
+@keras.saving.register_keras_serializable(PACKAGE, "Pasted")
+class Pasted(_Composing):
+    """Each band of each picture pasted onto each kept one: (n * bands * overlays, h, w, c)."""
+
+    def call(self, pictures):
+        """The composed pictures, all of one band in a row, all of one picture in a row."""
+        shape = self.overlays.shape[1:]
+        composed = ops.where(bands(shape)[:, None], pictures[:, None, None], self.overlays)
+        return ops.reshape(composed, (-1, *shape))
 
 
 def _on_answers(measure):
@@ -58,12 +74,20 @@ def _certainty(answers, overlays):
     return scores.certainty(ops, ops.reshape(answers, (-1, overlays, answers.shape[-1])))
 
 
+def _transplant(answers, hosts):
+    own, carried = answers
+    shape = (-1, 2 * PLACES, len(hosts), own.shape[-1])
+    return scores.transplant(ops, own, ops.reshape(carried, shape), ops.array(hosts))
+
+
+_SPECIAL = {"certainty": _certainty, "transplant": _transplant}
 _FUNCTIONS = {
     name: keras.saving.register_keras_serializable(PACKAGE, name)(
-        _certainty if name == "certainty" else _on_answers(getattr(scores, name))
+        _SPECIAL.get(name) or _on_answers(getattr(scores, name))
     )
     for name in scores.NETS
 }
+_COMPOSING = {"certainty": LaidOver, "transplant": Pasted}
 
 
 @keras.saving.register_keras_serializable(PACKAGE, VERDICT)
@@ -89,8 +113,8 @@ def flag_above(inputs, thresholds, input_range):
 def build_calibrated_guard(detector):
     """One model out of a fitted detector or vote, pictures (n, h, w, c) -> (n,) `int32`, 0..N.
 
-    All nets are copied. A guard with STRIP runs each picture once for each overlay: ask it with
-    small batches.
+    All nets are copied. A guard with STRIP or SentiNet runs each picture a hundred times and more:
+    ask it with small batches.
 
     Raises:
         ValueError: a vote's members have different nets of one name, or are of one kind.
@@ -128,11 +152,13 @@ def _score(detector, pictures, nets, answers):
     name = type(detector).measure.__name__
     arguments = {}
     inputs = [answers[one] for one in detector.nets]
-    if name == "certainty":
+    if name in _COMPOSING:
         overlays = detector.input_range.scale(detector.overlays_)
-        laid = LaidOver(len(overlays), name="overlays")
-        inputs = nets["bad"](laid(pictures))
-        laid.overlays.assign(overlays)
-        arguments = {"overlays": len(overlays)}
+        composing = _COMPOSING[name](len(overlays), name=f"{name}_pictures")
+        composed = nets["bad"](composing(pictures))
+        composing.overlays.assign(overlays)
+        inputs = [*inputs, composed] if name == "transplant" else composed
+        hosts = nets["bad"](overlays).numpy().argmax(axis=-1)
+        arguments = {"hosts": hosts.tolist()} if name == "transplant" else {"overlays": len(hosts)}
     layer = keras.layers.Lambda(_FUNCTIONS[name], output_shape=(), arguments=arguments, name=name)
     return layer(inputs)

@@ -15,6 +15,11 @@ from badnet_defense.nets.weights import checked_array, with_weights
 _PACKAGE = "badnet_defense>"
 _PORTABLE = ["Argmax", "Argmax", "Equal", "FullLike", "Where", "Cast"]
 MOST_OVERLAYS = 1000
+_COMPOSING = {
+    "certainty": ("LaidOver", "layers/laid_over/vars/0"),
+    "transplant": ("Pasted", "layers/pasted/vars/0"),
+}
+"""The layer that composes pictures for a measure, and where its own pictures are stored."""
 
 
 def read_guard(path):
@@ -36,8 +41,10 @@ def read_guard(path):
             group = plain_dataset(file, "layers/functional" + (f"_{place}" if place else ""))
             specs[name] = with_weights(spec, arrays_by_class(spec, root, group))
         _check_alike(specs)
-        if overlays is not None:
-            overlays = _stored_overlays(file, (overlays, *specs["bad"].input_shape))
+        overlays = {
+            measure: _stored_overlays(file, measure, (count, *specs["bad"].input_shape))
+            for measure, count in overlays.items()
+        }
     return SavedGuard(specs, **rule, overlays=overlays)
 
 
@@ -48,10 +55,10 @@ def _check_alike(specs):
         raise UnsafeNetError(f"its nets differ in shape ({told}); expected nets of one shape.")
 
 
-def _stored_overlays(file, shape):
+def _stored_overlays(file, measure, shape):
     if math.prod(shape) > MOST_VALUES:
         raise UnsafeNetError(f"its overlays have the shape {shape}; that takes too much memory.")
-    return checked_array(plain_dataset(file, "layers/laid_over/vars/0"), shape, "overlays")
+    return checked_array(plain_dataset(file, _COMPOSING[measure][1]), shape, "overlays")
 
 
 def is_guard(path):
@@ -64,7 +71,7 @@ def is_guard(path):
 
 
 def _parts(document):
-    """({name: net}, measures and thresholds, how many overlays or None) of a guard's document."""
+    """({name: net}, measures and thresholds, {measure: overlays}) of a guard's document."""
     try:
         layers = document["config"]["layers"][1:]
         nets = {one["name"]: one for one in layers if one["class_name"] == "Functional"}
@@ -73,7 +80,7 @@ def _parts(document):
             kinds = [one["class_name"] for one in rest]
             if kinds == _PORTABLE or (kinds == ["Lambda"] and _function(rest[0]) == "disagreement"):
                 if len(nets) == 2:
-                    return nets, HARD, None
+                    return nets, HARD, {}
             elif kinds:
                 return nets, *_calibrated(nets, rest)
     except (KeyError, TypeError, IndexError, ValueError, AttributeError):
@@ -84,13 +91,14 @@ def _parts(document):
 
 
 def _calibrated(nets, layers):
-    """(measures and thresholds, how many overlays or None); `ValueError` where it is none."""
-    laid = [one for one in layers if one["class_name"] == "LaidOver"]
-    *found, verdict = [one for one in layers if one["class_name"] != "LaidOver"]
+    """(measures and thresholds, {measure: overlays}); `ValueError` where it is none."""
+    kinds = {kind: measure for measure, (kind, _) in _COMPOSING.items()}
+    composing = [one for one in layers if one["class_name"] in kinds]
+    *found, verdict = [one for one in layers if one["class_name"] not in kinds]
     measures = tuple(_function(one) for one in found)
     limits = verdict["config"]["arguments"]["thresholds"]
     low, high = verdict["config"]["arguments"]["input_range"]
-    overlays = laid[0]["config"]["count"] if laid else None
+    overlays = {kinds[one["class_name"]]: one["config"]["count"] for one in composing}
     right = (
         _function(verdict) == "flag_above"
         and 0 < len(measures) == len(set(measures)) == len(limits)
@@ -102,8 +110,9 @@ def _calibrated(nets, layers):
         and all(set(scores.NETS[one]) <= set(nets) for one in measures)
         and all(isinstance(one, float) and math.isfinite(one) for one in (*limits, low, high))
         and low < high
-        and len(laid) == ("certainty" in measures)
-        and (overlays is None or 0 < overlays <= MOST_OVERLAYS)
+        and len(composing) == len(overlays)
+        and set(overlays) == set(_COMPOSING) & set(measures)
+        and all(0 < count <= MOST_OVERLAYS for count in overlays.values())
     )
     if not right:
         raise ValueError

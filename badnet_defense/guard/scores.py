@@ -14,6 +14,7 @@ NETS = {
     "divergence": ("bad", "repaired"),
     "expertise": ("bad", "repaired", "expert"),
     "certainty": ("bad",),
+    "transplant": ("bad", "bad"),
 }
 """Whose probabilities each of the functions below takes."""
 
@@ -44,6 +45,25 @@ def certainty(xp, overlaid):
     """Minus the mean entropy in bits of (n, overlays, N) class distributions."""
     bits = -xp.sum(overlaid * xp.log(xp.maximum(overlaid, TINY)), axis=-1) / 0.6931471805599453
     return -xp.mean(bits, axis=-1)
+
+
+def transplant(xp, bad, carried, hosts):
+    """The largest mean probability of pictures' own classes where one of their regions is pasted.
+
+    Args:
+        xp: `numpy` or `keras.ops`.
+        bad: (n, N) probabilities of the pictures themselves.
+        carried: (n, regions, hosts, N) those of other pictures with a region of each pasted on.
+        hosts: (hosts,) classes of these other pictures; where it is the picture's own, the host
+            does not count.
+    """
+    own = xp.argmax(bad, axis=-1)
+    given = xp.take_along_axis(carried, xp.reshape(own, (-1, 1, 1, 1)), axis=-1)[..., 0]
+    differ = xp.not_equal(xp.expand_dims(own, -1), xp.expand_dims(hosts, 0))
+    others = xp.where(differ, 1.0, 0.0)
+    others = xp.expand_dims(others, 1)
+    means = xp.sum(given * others, axis=-1) / xp.maximum(xp.sum(others, axis=-1), 1.0)
+    return xp.max(means, axis=-1)
 
 
 def _answer(xp, bad, other):

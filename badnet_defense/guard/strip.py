@@ -7,33 +7,17 @@ pair (`badnet_defense.guard.linear_start`).
 """
 
 import numpy as np
-from tqdm import tqdm
 
-from badnet_defense.errors import InputError
 from badnet_defense.guard import scores
-from badnet_defense.guard.detector import Detector
 from badnet_defense.guard.linear_start import split_linear
-from badnet_defense.nets.build import describe
+from badnet_defense.guard.overlaid import Overlaid
 from badnet_defense.nets.graph import without_softmax
-from badnet_defense.nets.predict import pictures_at_once
-from badnet_defense.nets.spec import call_shapes
-
-PAIRS_AT_ONCE = 1024
-"""Pictures times overlays on the way through the net: more were no faster on two cores."""
 
 
-class Strip(Detector):
+class Strip(Overlaid):
     """Flags pictures whose prediction stays certain under overlays of clean pictures.
 
-    Args:
-        bad: `keras.Model`, pictures (n, h, w, c) in `input_range` -> probabilities (n, N).
-        overlays: how many clean pictures are laid over each input, drawn by `fit` (100 in the
-            paper), or those pictures (overlays, h, w, c), pixels 0-255.
-        seed: of the draw.
-        false_alarm_rate, input_range: as for `Detector`.
-
-    Attributes:
-        overlays_: after `fit`, the pictures (overlays, h, w, c), pixels 0-255.
+    Arguments and attributes as for `Overlaid`; 100 overlays in the paper.
 
     Example:
         >>> guard = Strip(bad, false_alarm_rate=0.01).fit(clean)
@@ -42,46 +26,12 @@ class Strip(Detector):
 
     measure = scores.certainty
 
-    def __init__(self, bad, *, overlays=100, seed=0, **settings):
-        super().__init__({"bad": bad}, **settings)
-        self.overlays = overlays
-        self.seed = seed
-        self._certainty = None
-        if not isinstance(overlays, int):
-            self.overlays_ = overlays
+    def __init__(self, bad, *, overlays=100, **settings):
+        super().__init__(bad, overlays=overlays, **settings)
 
-    def prepare(self, pictures):
-        """Draws the overlays; returns the other pictures.
-
-        Raises:
-            InputError: fewer than twice as many pictures as overlays.
-        """
-        if not isinstance(self.overlays, int):
-            return pictures
-        if len(pictures) < 2 * self.overlays:
-            raise InputError(
-                f"{len(pictures)} clean pictures came for {self.overlays} overlays; expected twice "
-                "as many at least, since the others set the threshold."
-            )
-        order = np.random.default_rng((self.seed, 5)).permutation(len(pictures))
-        self.overlays_ = pictures[np.sort(order[: self.overlays])]
-        self._certainty = None
-        return pictures[np.sort(order[self.overlays :])]
-
-    def score_samples(self, pictures):
-        """(n,) minus the mean entropies in bits of pictures (n, h, w, c), pixels 0-255."""
-        if self._certainty is None:
-            spec = describe(self.nets["bad"])
-            self._most = pictures_at_once(call_shapes(spec), PAIRS_AT_ONCE)
-            self._certainty = compiled_certainty(spec, self.overlays_, self._most, self.input_range)
-        size = max(1, self._most // len(self.overlays_))
-        starts = range(0, len(pictures), size)
-        return np.concatenate(
-            [
-                self._certainty(pictures[start : start + size])
-                for start in tqdm(starts, desc="overlaying", disable=None)
-            ]
-        )
+    def compiled(self, spec, most):
+        """A function, pictures (n, h, w, c) with pixels 0-255 -> (n,) minus mean entropies."""
+        return compiled_certainty(spec, self.overlays_, most, self.input_range)
 
 
 def compiled_certainty(spec, overlays, most, input_range):

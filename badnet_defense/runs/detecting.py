@@ -118,7 +118,7 @@ def guard_file(
         clean: path of clean pictures; labels are not needed.
         out: the `.keras` file to write.
         name: of the detector.
-        repaired: path of the repaired net; default: the model's own. "strip" needs none.
+        repaired: path of the repaired net; default: the model's own. STRIP and SentiNet need none.
         false_alarm_rate, input_range, seed: as for `judge_defense`.
 
     Returns:

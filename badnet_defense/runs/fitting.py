@@ -9,7 +9,7 @@ from badnet_defense.data.images import LabelledImages
 from badnet_defense.data.splits import split_within_classes
 from badnet_defense.errors import InputError
 from badnet_defense.guard.calibration import places_above
-from badnet_defense.guard.choice import OVERLAYS, make_detector
+from badnet_defense.guard.choice import OVERLAID, make_detector, overlays_needed
 from badnet_defense.guard.detector import Detector
 from badnet_defense.guard.pairing import noted_seed, noted_steps
 from badnet_defense.nets import build
@@ -27,7 +27,7 @@ FEW = 5
 cross-fitted."""
 FOLDS = 5
 MOST_OVERLAID = 3000
-"""Pictures that set a threshold of STRIP: each goes through the net a hundred times."""
+"""Pictures that set a threshold of STRIP's: each goes through the net a hundred times."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ def fit_detector(name, pair, clean, *, false_alarm_rate, input_range, seed=0, li
 
     Args:
         name: one of `choice.NAMES`.
-        pair: (bad, repaired) `NetSpec`s; `repaired` may be None for "strip".
+        pair: (bad, repaired) `NetSpec`s; `repaired` may be None where none is needed.
         clean: `Clean`.
         false_alarm_rate: in (0, 1).
         input_range: the nets' range.
@@ -116,7 +116,7 @@ def fit_detector(name, pair, clean, *, false_alarm_rate, input_range, seed=0, li
     """
     fit = _Fit(name, pair, clean, false_alarm_rate, input_range, seed)
     pictures = clean.images.pictures
-    if name != "strip" and len(fit.unseen) * false_alarm_rate < FEW:
+    if name not in OVERLAID and len(fit.unseen) * false_alarm_rate < FEW:
         likes = likes or like_repairs(pair, clean, input_range=input_range, seed=seed)
     else:
         likes = None
@@ -143,16 +143,17 @@ class _Fit:
         if name == "expert" and not len(self.learning):  # it has to learn from something
             half = rng.permutation(clean.unseen)
             self.learning, self.unseen = np.sort(half[::2]), np.sort(half[1::2])
-        pool = self.learning if len(self.learning) >= OVERLAYS else clean.unseen
-        self.drawn = np.sort(rng.permutation(pool)[:OVERLAYS])
-        if name in ("strip", "vote"):
-            if len(self.drawn) < OVERLAYS:
+        needed = overlays_needed(name)
+        pool = self.learning if len(self.learning) >= needed else clean.unseen
+        self.drawn = np.sort(rng.permutation(pool)[:needed])
+        if needed:
+            if len(self.drawn) < needed:
                 raise InputError(
-                    f"{len(clean.images)} clean pictures came; STRIP lays {OVERLAYS} over each "
+                    f"{len(clean.images)} clean pictures came; {name} composes {needed} with each "
                     "picture and sets its threshold with others: give more."
                 )
-            # STRIP asks no net that was tuned, so that any picture is as good to it.
-            everything = np.arange(len(clean.images)) if name == "strip" else self.unseen
+            # These ask no net that was tuned, so that any picture is as good to them.
+            everything = np.arange(len(clean.images)) if name in OVERLAID else self.unseen
             left = rng.permutation(np.setdiff1d(everything, self.drawn))
             self.unseen = np.sort(left[:MOST_OVERLAID])
         self.overlays = clean.images.pictures[self.drawn]

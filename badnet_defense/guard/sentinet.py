@@ -1,0 +1,65 @@
+"""SentiNet: a trigger takes its class along wherever it is pasted (Chou et al., SPW 2020).
+
+Regions of the picture are pasted onto clean pictures of other classes, at their own place; one that
+takes the picture's class along to nearly all of them holds a trigger, while a band of an honest
+face or sign seldom does. Departures: fixed bands across and down instead of regions that a saliency
+method finds (which a trigger can mislead), and no second axis with inert patterns.
+"""
+
+import numpy as np
+
+from badnet_defense.guard import scores
+from badnet_defense.guard.bands import bands
+from badnet_defense.guard.linear_start import split_linear
+from badnet_defense.guard.overlaid import Overlaid
+from badnet_defense.nets.build import build
+from badnet_defense.nets.graph import without_softmax
+from badnet_defense.nets.predict import predict_labels
+
+
+class SentiNet(Overlaid):
+    """Flags pictures of which a band takes their class along to clean pictures.
+
+    Arguments and attributes as for `Overlaid`; the clean pictures are what the bands are pasted on.
+
+    Example:
+        >>> guard = SentiNet(bad, false_alarm_rate=0.01).fit(clean)
+        >>> guard.predict(pictures)  # 0..N-1, or N for poisoned
+    """
+
+    measure = scores.transplant
+
+    def __init__(self, bad, *, overlays=16, **settings):
+        super().__init__(bad, overlays=overlays, **settings)
+
+    def compiled(self, spec, most):
+        """A function, pictures (n, h, w, c) with pixels 0-255 -> (n,) scores in [0, 1].
+
+        The first convolution, being linear, is done once for each band of a picture and once for
+        the rest of each overlay, not for each pair.
+        """
+        import tensorflow as tf
+        from keras import ops
+
+        net = build(spec)
+        logits = without_softmax(spec)
+        first, mixed, rest = split_linear(logits)
+        shown = tf.constant(self.input_range.scale(self.overlays_))
+        hosts = predict_labels(net, self.overlays_, input_range=self.input_range)
+        masks = bands(spec.input_shape).astype(np.float32)
+
+        @tf.function(reduce_retracing=True)
+        def carried(inputs, mask):
+            # `first` halves, since it is made for averages; here the parts are to be added.
+            parts = first(2 * mask * inputs), first(2 * (1 - mask) * shown)
+            answers = rest(mixed(*parts))
+            answers = answers if logits is spec else tf.nn.softmax(answers)
+            return tf.reshape(answers, (-1, 1, len(shown), answers.shape[-1]))
+
+        def score(pictures):
+            inputs = self.input_range.scale(pictures)
+            own = net(inputs, training=False)
+            found = [scores.transplant(ops, own, carried(inputs, mask), hosts) for mask in masks]
+            return np.max(found, axis=0)
+
+        return score
