@@ -1,6 +1,6 @@
 """python3 -m badnet_defense COMMAND: what is not a script of its own."""
 
-from badnet_defense import commands, console, guard_commands
+from badnet_defense import commands, compare_commands, console, guard_commands
 
 
 def main():
@@ -14,6 +14,7 @@ def main():
     commands.add_scan(chosen)
     guard_commands.add_guard(chosen)
     guard_commands.add_strip(chosen)
+    compare_commands.add_compare(chosen)
     commands.add_summary(chosen)
     arguments = parser.parse_args()
     arguments.run(arguments)

@@ -16,7 +16,7 @@ from badnet_defense.guard.strip import Strip
 from badnet_defense.guard.vote import Vote
 from badnet_defense.nets import save_net
 from badnet_defense.repair.held_out_tuning import HELD_OUT
-from badnet_defense.runs import fitting
+from badnet_defense.runs import fitting, repeating
 from badnet_defense.runs.fitting import fit_detector, split_clean
 from badnet_defense.runs.repairing import repair_file
 
@@ -135,13 +135,13 @@ def test_few_unseen_pictures_are_cross_fitted(name, images, bad, pair, monkeypat
     """60 unseen ones would leave three above a threshold at 5 %; five repairs see 400."""
     clean = split(images, bad, pair)
     made = []
-    real = fitting.fine_tune
+    real = repeating.tune_held_out
 
-    def counted(spec, tuning, held_out, **settings):
-        made.append(len(tuning) + len(held_out))
-        return real(spec, tuning, held_out, **settings)
+    def counted(spec, images, **settings):
+        made.append(len(images))
+        return real(spec, images, **settings)
 
-    monkeypatch.setattr(fitting, "fine_tune", counted)
+    monkeypatch.setattr(repeating, "tune_held_out", counted)
     fitted = fit(name, pair, clean, rate=0.05)
     assert fitted.crossed and made == [320] * 5
     left = COUNT - choice.overlays_needed(name) if isinstance(fitted.detector, Vote) else COUNT

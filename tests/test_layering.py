@@ -93,6 +93,7 @@ def test_only_the_console_prints():
         if path.relative_to(PACKAGE).as_posix() in {
             "console.py",
             "commands.py",
+            "compare_commands.py",
             "guard_commands.py",
         }:
             continue
@@ -127,6 +128,7 @@ def test_ground_floor_and_drawing_import_nothing_heavy_at_once():
         "demo",
         "console",
         "commands",
+        "compare_commands",
         "guard_commands",
         "runs",
         "__main__",

@@ -108,20 +108,41 @@ def noted_steps(repaired):
     notes = {} if repaired is None else repaired.attributes
     if "pruning" not in notes or "recipe" not in notes:
         return None
+    recipe = noted_recipe(repaired)
     try:
-        pruning, recipe = json.loads(notes["pruning"]), json.loads(notes["recipe"])
+        pruning = json.loads(notes["pruning"])
         layer, zeroed = pruning["layer"], pruning["order"][: pruning["removed"]]
         whole = all(isinstance(channel, int) and channel >= 0 for channel in zeroed)
-        if not (isinstance(layer, str) and whole and isinstance(recipe, dict)):
+        if not (isinstance(layer, str) and whole):
             raise TypeError
+    except (ValueError, TypeError, KeyError):
+        raise _damaged(notes) from None
+    return Steps(layer, zeroed, recipe, bool(notes.get("keep_pruned")), noted_seed(repaired))
+
+
+def noted_recipe(repaired):
+    """{setting: value} of the recipe that a repaired net (`NetSpec`) notes, or None.
+
+    Raises:
+        InputError: the note is damaged.
+    """
+    notes = repaired.attributes
+    if "recipe" not in notes:
+        return None
+    try:
+        recipe = json.loads(notes["recipe"])
         lengths = [recipe[name] for name in ("epochs", "least_steps")]
         if not all(isinstance(one, int) and 0 <= one <= MOST_STEPS for one in lengths):
             raise TypeError
     except (ValueError, TypeError, KeyError):
-        raise InputError(
-            f"{notes['file']}: its notes on how it was made are damaged; make the repair again."
-        ) from None
-    return Steps(layer, zeroed, recipe, bool(notes.get("keep_pruned")), noted_seed(repaired))
+        raise _damaged(notes) from None
+    return recipe
+
+
+def _damaged(notes):
+    return InputError(
+        f"{notes['file']}: its notes on how it was made are damaged; make the repair again."
+    )
 
 
 def _check_source(net, path, bad, model):

@@ -11,21 +11,18 @@ from badnet_defense.errors import InputError
 from badnet_defense.guard.calibration import places_above
 from badnet_defense.guard.choice import OVERLAID, make_detector, overlays_needed
 from badnet_defense.guard.detector import Detector
-from badnet_defense.guard.pairing import noted_seed, noted_steps
+from badnet_defense.guard.pairing import noted_seed
 from badnet_defense.nets import build
-from badnet_defense.repair.channels import channel_masks, zero_channels
 from badnet_defense.repair.clean_unlearning import unlearn_clean_task
-from badnet_defense.repair.fine_tuning import fine_tune
 from badnet_defense.repair.held_out_tuning import HELD_OUT
 from badnet_defense.repair.pseudo_labels import pseudo_labelled
-from badnet_defense.repair.recipes import Recipe
+from badnet_defense.runs.repeating import like_repairs
 
 log = logging.getLogger(__name__)
 
 FEW = 5
 """Where fewer unseen clean pictures than this are expected above the threshold, it is
 cross-fitted."""
-FOLDS = 5
 MOST_OVERLAID = 3000
 """Pictures that set a threshold of STRIP's: each goes through the net a hundred times."""
 
@@ -181,48 +178,3 @@ class _Fit:
             like = self.detector(repaired, others)
             scores.append(like.raw_scores(self.clean.images.pictures[places[-1]]))
         return np.concatenate(scores, axis=-1), np.concatenate(places)
-
-
-def like_repairs(pair, clean, *, input_range, seed=0):
-    """A repair made again `FOLDS` times, each on all but a part of the clean pictures.
-
-    Args:
-        pair, clean, input_range, seed: as for `fit_detector`.
-
-    Returns:
-        [(positions of the part, positions of the others, `NetSpec`)]; None where the repair does
-        not note how it was made, or learnt from none of these pictures.
-    """
-    bad, repaired = pair
-    steps = noted_steps(repaired) if len(clean.tuned) else None
-    if steps is None:
-        return None
-    log.info("few unseen pictures: the repair is made %d times to set the threshold", FOLDS)
-    order = np.random.default_rng((seed, 7)).permutation(len(clean.images))
-    likes = []
-    for fold in np.array_split(order, FOLDS):
-        others = np.setdiff1d(order, fold)
-        images = clean.images.subset(others)
-        tuning, held_out = split_within_classes(images.labels, HELD_OUT, seed=seed)
-        tuned, _ = fine_tune(
-            zero_channels(bad, steps.layer, steps.zeroed),
-            images.subset(tuning),
-            images.subset(held_out),
-            targets=None if clean.targets is None else clean.targets[others][tuning],
-            recipe=_recipe(steps.recipe),
-            frozen=channel_masks(bad, steps.layer, steps.zeroed) if steps.frozen else None,
-            input_range=input_range,
-            seed=steps.seed,
-        )
-        likes.append((fold, others, tuned))
-    return likes
-
-
-def _recipe(noted):
-    try:
-        return Recipe(**noted)
-    except TypeError:
-        raise InputError(
-            f"the repair was tuned with {', '.join(map(str, noted))[:80]}, which this version does "
-            "not know; make it again."
-        ) from None

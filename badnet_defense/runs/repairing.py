@@ -119,6 +119,8 @@ def _write(folder, stem, nets, images, result):
     for name in ("pruning", "recipe"):
         if result.get(name) is not None:
             notes[name] = json.dumps(result[name])
+    if "max_accuracy_drop" in result:
+        notes["max_accuracy_drop"] = result["max_accuracy_drop"]
     if result["synthetic"]:
         notes["synthetic"] = True
     write_pair(

@@ -1,0 +1,153 @@
+"""Runs of the grid as a leaderboard: rows, text, CSV and verdicts."""
+
+import csv
+from itertools import groupby
+
+from tabulate import tabulate
+
+from badnet_defense.data.files import replace_when_done
+
+COLUMNS = {
+    "net": "net",
+    "repair": "repair",
+    "detector": "detector",
+    "seeds": "seeds",
+    "bad_accuracy": "bad ACC",
+    "repaired_accuracy": "repaired ACC",
+    "guard_accuracy": "guard ACC",
+    "false_alarms": "false alarms",
+    "bad_success": "bad ASR",
+    "repaired_success": "repaired ASR",
+    "guard_success": "guard ASR",
+    "flagged": "flagged",
+    "repaired_der": "repaired DER",
+    "guard_der": "guard DER",
+    "repair_seconds": "repair (s)",
+    "pictures_per_second": "pictures/s",
+}
+"""Of a row; accuracies and false alarms are shares of clean pictures, the others of pictures with
+the trigger that gets through most; with several seeds, means."""
+CLEAN = ("bad_accuracy", "repaired_accuracy", "guard_accuracy", "false_alarms")
+ATTACK = ("bad_success", "repaired_success", "guard_success", "flagged")
+RATINGS = ("repaired_der", "guard_der")
+SPEED = ("repair_seconds", "pictures_per_second")
+
+
+def leaderboard(runs):
+    """One row for each net, repair and detector, the best guard of each net first.
+
+    Args:
+        runs: results of the grid.
+
+    Returns:
+        dicts with the keys of `COLUMNS`; a share has `<key>_interval` beside it: of one seed the
+        95 % interval, of several the lowest and the highest end.
+    """
+
+    def group(run):
+        return run["name"], run["repair"], run["detector"]
+
+    rows = [_row(list(same)) for _, same in groupby(sorted(runs, key=group), key=group)]
+    return sorted(rows, key=lambda row: (row["net"], -(row["guard_der"] or 0), row["false_alarms"]))
+
+
+def _row(runs):
+    first = runs[0]
+    row = dict.fromkeys(COLUMNS)
+    row |= {
+        "net": first["name"],
+        "repair": first["repair"],
+        "detector": first["detector"],
+        "seeds": len(runs),
+    }
+    for name in CLEAN:
+        _fill(row, name, [run["clean"] for run in runs])
+    worst = [worst_trigger(run) for run in runs if run["triggers"]]
+    for name in ATTACK:
+        _fill(row, name, worst)
+    for name in RATINGS:
+        row[name] = _mean([one[name] for one in worst if name in one])
+    for name in SPEED:
+        row[name] = _mean([run[name] for run in runs])
+    return row
+
+
+def worst_trigger(run):
+    """Figures of the trigger that gets through the guard most, of equal ones the least flagged."""
+    found = run["triggers"].values()
+    return max(found, key=lambda one: (one["guard_success"], -one["flagged"]))
+
+
+def _fill(row, name, figures):
+    figures = [one for one in figures if name in one]
+    row[name] = _mean([one[name] for one in figures])
+    ends = [one[f"{name}_interval"] for one in figures]
+    row[f"{name}_interval"] = [min(e[0] for e in ends), max(e[1] for e in ends)] if ends else None
+
+
+def _mean(values):
+    return sum(values) / len(values) if values else None
+
+
+def leaderboard_text(rows, *, style="simple"):
+    """The rows as a table, shares in per cent."""
+    headers = [name.replace(" ", "\n") if style == "simple" else name for name in COLUMNS.values()]
+    lines = [[shown(row, key) for key in COLUMNS] for row in rows]
+    align = ["left"] * 3 + ["right"] * (len(COLUMNS) - 3)
+    return tabulate(lines, headers, tablefmt=style, colalign=align, disable_numparse=True)
+
+
+def shown(row, key):
+    """A cell as text."""
+    value = row[key]
+    if value is None:
+        return ""
+    if key in (*CLEAN, *ATTACK):
+        return f"{100 * value:.1f}"
+    if key in RATINGS:
+        return f"{value:.3f}"
+    return f"{value:,.0f}" if key in SPEED else str(value)
+
+
+def write_csv(path, rows):
+    """The rows with all digits and intervals; complete or not at all."""
+    names = list(rows[0]) if rows else list(COLUMNS)
+    with (
+        replace_when_done(path) as partial,
+        open(partial, "w", newline="", encoding="utf-8") as file,
+    ):
+        writer = csv.DictWriter(file, names)
+        writer.writeheader()
+        for row in rows:
+            flat = {k: " ".join(map(str, v)) if isinstance(v, list) else v for k, v in row.items()}
+            writer.writerow(flat)
+
+
+def verdicts(rows, repair, detector):
+    """{net: one sentence}: what the bad net does, and what the recommended defence leaves of it.
+
+    Args:
+        rows: of the leaderboard.
+        repair, detector: the recommended pair; where a net has no such row, its first stands in.
+    """
+    found = {}
+    for net in dict.fromkeys(row["net"] for row in rows):
+        own = [row for row in rows if row["net"] == net]
+        wanted = [row for row in own if (row["repair"], row["detector"]) == (repair, detector)]
+        found[net] = _sentence((wanted or own)[0])
+    return found
+
+
+def _sentence(row):
+    how = row["detector"] if row["repair"] == "none" else f"{row['repair']} with {row['detector']}"
+    cost = (
+        f"{shown(row, 'guard_accuracy')} % of clean pictures are answered right "
+        f"({shown(row, 'bad_accuracy')} % before) and {shown(row, 'false_alarms')} % flagged"
+    )
+    if row["bad_success"] is None:
+        return f"No poisoned pictures to judge the attack with; behind {how}, {cost}."
+    return (
+        f"Backdoored: its worst trigger fools the net on {shown(row, 'bad_success')} % of the "
+        f"poisoned pictures; behind {how} it gets through on {shown(row, 'guard_success')} %; "
+        f"{cost}."
+    )

@@ -1,0 +1,147 @@
+"""The grid's leaderboard as one self-contained HTML page."""
+
+import base64
+import io
+from importlib import resources
+from itertools import cycle
+
+import numpy as np
+
+from badnet_defense.data.files import replace_when_done
+from badnet_defense.report.comparison import COLUMNS, shown
+from badnet_defense.report.figures import new_figure
+
+_INK, _QUIET = "#222222", "#777777"
+_COLOURS = ("#1f5fa8", "#c1440e", "#1b7f5c", "#7b2d8b", "#b8860b", "#444444", "#d1639b", "#20a0b0")
+LEAST_RATE = 1e-3
+
+
+def write_page(path, runs, rows, sentences, failed, command, pictures=()):
+    """Writes the page.
+
+    Args:
+        path: the `.html` file.
+        runs: results of the grid.
+        rows: their leaderboard.
+        sentences: {net: verdict}.
+        failed: [(name of a run, what was wrong)].
+        command: what was called, as text.
+        pictures: {net: bytes of a PNG of its scan's triggers}.
+    """
+    from jinja2 import Environment
+
+    template = resources.files("badnet_defense.report") / "templates/comparison.html.j2"
+    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    nets = [
+        {
+            "name": net,
+            "verdict": verdict,
+            "curves": [(name, png(figure)) for name, figure in _figures(net, runs)],
+            "triggers": _encoded(dict(pictures).get(net)),
+            "examples": _examples(net, runs),
+            "run": next(run for run in runs if run["name"] == net),
+        }
+        for net, verdict in sentences.items()
+    ]
+    text = environment.from_string(template.read_text("utf-8")).render(
+        nets=nets,
+        columns=COLUMNS,
+        rows=[
+            [(shown(row, key), _sort_key(row[key]), _interval(row, key)) for key in COLUMNS]
+            for row in rows
+        ],
+        failed=failed,
+        command=command,
+        about=runs[0] if runs else None,
+        seeds=sorted({run["seed"] for run in runs}),
+    )
+    with replace_when_done(path) as partial:
+        partial.write_text(text, "utf-8")
+
+
+def _sort_key(value):
+    return "" if value is None else value
+
+
+def _interval(row, key):
+    ends = row.get(f"{key}_interval")
+    return "" if ends is None else "95 %: {:.1f} to {:.1f} %".format(*(100 * end for end in ends))
+
+
+def _figures(net, runs):
+    own = [run for run in runs if run["name"] == net]
+    curves = {run["repair"]: run["pruning"] for run in own if run["pruning"]}
+    if curves:
+        yield "Clean accuracy over pruned channels", pruning_figure(curves)
+    found = {
+        f"{run['repair']}, {run['detector']}: {name}": (figures["roc"], run, figures)
+        for run in own
+        if run["seed"] == own[0]["seed"]
+        for name, figures in run["triggers"].items()
+        if "roc" in figures
+    }
+    for detector in dict.fromkeys(run["detector"] for _, run, _ in found.values()):
+        chosen = {
+            name.replace(f", {detector}", ""): one
+            for name, one in found.items()
+            if one[1]["detector"] == detector
+        }
+        yield f"Detector {detector}: triggers flagged over false alarms", roc_figure(chosen)
+
+
+def pruning_figure(curves):
+    """Accuracy over pruned channels, for each way of ranking."""
+    figure = new_figure((6, 3.6))
+    axes = figure.subplots()
+    for (name, pruning), colour in zip(curves.items(), cycle(_COLOURS)):
+        percent = [100 * share for share in pruning["curve"]]
+        axes.plot(percent, color=colour, label=name)
+        axes.plot(pruning["removed"], percent[pruning["removed"]], "o", color=colour)
+    axes.set_ylim(0, 103)
+    axes.set_xlabel("channels pruned", color=_INK)
+    axes.set_ylabel("clean accuracy (%)", color=_INK)
+    _dress(axes)
+    return figure
+
+
+def roc_figure(curves):
+    """Triggers flagged over false alarms, on a logarithmic scale, with the chosen points."""
+    figure = new_figure((6, 3.6))
+    axes = figure.subplots()
+    for (name, (roc, run, figures)), colour in zip(curves.items(), cycle(_COLOURS)):
+        rates = 100 * np.maximum(roc["false_alarms"], LEAST_RATE)
+        axes.step(rates, 100 * np.array(roc["flagged"]), where="post", color=colour, label=name)
+        chosen = max(run["clean"]["false_alarms"], LEAST_RATE)
+        axes.plot(100 * chosen, 100 * figures["flagged"], "o", color=colour)
+    for rate in (1, 5):
+        axes.axvline(rate, color=_QUIET, lw=0.8, ls="--")
+    axes.set_xscale("log")
+    axes.set_xlim(100 * LEAST_RATE, 100)
+    axes.xaxis.set_major_formatter(lambda rate, _: f"{rate:g}")
+    axes.set_ylim(0, 103)
+    axes.set_xlabel("clean pictures flagged (%)", color=_INK)
+    axes.set_ylabel("poisoned pictures flagged (%)", color=_INK)
+    _dress(axes)
+    return figure
+
+
+def _dress(axes):
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, fontsize=7, loc="best")
+
+
+def png(figure):
+    """A figure as text for a `data:` address."""
+    with io.BytesIO() as buffer:
+        figure.savefig(buffer, format="png", metadata={"Software": None})
+        return _encoded(buffer.getvalue())
+
+
+def _encoded(data):
+    return None if data is None else base64.b64encode(data).decode()
+
+
+def _examples(net, runs):
+    """The examples of the net's run with the most stages."""
+    own = [run for run in runs if run["name"] == net]
+    return max(own, key=lambda run: len(run["examples"][0]["answers"]))["examples"]

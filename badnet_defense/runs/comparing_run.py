@@ -1,0 +1,168 @@
+"""One run of the grid: what a repair and a detector cost on clean pictures, and what they catch."""
+
+import base64
+import io
+import time
+from dataclasses import asdict, dataclass, field
+
+import numpy as np
+from PIL import Image
+
+from badnet_defense.data.images import LabelledImages
+from badnet_defense.data.input_range import InputRange
+from badnet_defense.measure.metrics import (
+    auroc,
+    defense_effectiveness,
+    detection_at,
+    roc_curve,
+    wilson_interval,
+)
+from badnet_defense.nets import build, predict_labels
+from badnet_defense.nets.spec import NetSpec
+from badnet_defense.runs.fitting import FEW, Clean, like_repairs
+
+CLEAN_SETS = ("clean_validation", "clean_test")
+ROC_POINTS = 120
+
+
+@dataclass
+class Judged:
+    """Nets, pictures and the nets' answers, shared by the detectors of one repair.
+
+    Attributes:
+        bad_spec, repaired_spec: `NetSpec`s; no repair: None.
+        bad: `keras.Model`.
+        sets: {"clean_validation": `LabelledImages`, "clean_test": .., trigger: ..}.
+        clean: `Clean` of the validation pictures.
+        input_range: the nets' range.
+        report: the repair's own result.
+        answers: {"bad": {set: (n,) classes}, "repaired": ..}.
+    """
+
+    bad_spec: NetSpec
+    repaired_spec: NetSpec | None
+    bad: object
+    sets: dict[str, LabelledImages]
+    clean: Clean
+    input_range: InputRange
+    report: dict
+    answers: dict = field(default_factory=dict)
+    _likes: list | None = None
+
+    @classmethod
+    def of(cls, spec, repaired, bad, sets, clean, input_range, report):
+        """Asks both nets about all pictures."""
+        nets = {"bad": bad} | ({} if repaired is None else {"repaired": build(repaired)})
+        answers = {
+            name: {
+                part: predict_labels(net, images.pictures, input_range=input_range)
+                for part, images in sets.items()
+            }
+            for name, net in nets.items()
+        }
+        return cls(spec, repaired, bad, sets, clean, input_range, report, answers)
+
+    def repairs_like_it(self, rate):
+        """What `like_repairs` gives, made once; None where enough unseen pictures are there."""
+        if self.repaired_spec is None or len(self.clean.unseen) * rate >= FEW:
+            return None
+        if self._likes is None:
+            nets = (self.bad_spec, self.repaired_spec)
+            self._likes = like_repairs(nets, self.clean, input_range=self.input_range)
+        return self._likes
+
+
+def judge_run(detector, fitted, judged):
+    """A fitted detector's figures beside those of both nets, as plain numbers.
+
+    Args:
+        detector: its name.
+        fitted: `Fitted`.
+        judged: `Judged`.
+
+    Returns:
+        {"clean": {..}, "triggers": {name: {..}}, "expected": {..}, "examples": [..]}; shares are
+        fractions, with `<share>_interval` beside them.
+    """
+    found, classes = fitted.detector, judged.bad_spec.classes
+    start = time.perf_counter()
+    scores = {part: found.score_samples(images.pictures) for part, images in judged.sets.items()}
+    seconds = time.perf_counter() - start
+    guard = {part: found.judged(judged.answers["bad"][part], scores[part]) for part in scores}
+    part = "clean_test" if "clean_test" in scores else "clean_validation"
+    answers = {**judged.answers, "guard": guard}
+
+    def of(part):
+        return {stage: given[part] for stage, given in answers.items()}, judged.sets[part].labels
+
+    clean = clean_figures(*of(part), classes)
+    triggers = {
+        name: trigger_figures(
+            *of(name), clean, classes, (scores[part], scores[name]), with_curve=detector != "hard"
+        )
+        for name in scores
+        if name not in CLEAN_SETS
+    }
+    return {
+        "clean": {**clean, "set": part},
+        "triggers": triggers,
+        "expected": asdict(found.expected_),
+        "threshold": float(found.threshold_),
+        "cross_fitted": fitted.crossed,
+        "pictures_per_second": sum(map(len, scores.values())) / seconds,
+        "examples": examples(judged.sets, answers, part),
+    }
+
+
+def clean_figures(answers, labels, classes):
+    """Accuracies of each stage and the guard's false alarms, with intervals."""
+    found = {"pictures": len(labels)}
+    for stage, given in answers.items():
+        _add(found, f"{stage}_accuracy", given == labels)
+    _add(found, "false_alarms", answers["guard"] == classes)
+    return found
+
+
+def trigger_figures(answers, targets, clean, classes, scores, *, with_curve):
+    """What one trigger does at each stage; `scores` are those of clean and of its pictures."""
+    found = {"pictures": len(targets), "target": int(np.bincount(targets).argmax())}
+    for stage, given in answers.items():
+        _add(found, f"{stage}_success", given == targets)
+        if stage != "bad":
+            found[f"{stage}_der"] = defense_effectiveness(
+                bad_accuracy=clean["bad_accuracy"],
+                bad_success=found["bad_success"],
+                accuracy=clean[f"{stage}_accuracy"],
+                success=found[f"{stage}_success"],
+            )
+    _add(found, "flagged", answers["guard"] == classes)
+    found["auroc"] = auroc(*scores)
+    found["detection"] = {f"{rate:g}": detection_at(*scores, rate) for rate in (0.01, 0.05)}
+    if with_curve:
+        rates, shares = roc_curve(*scores)
+        kept = np.unique(np.searchsorted(rates, np.geomspace(1e-4, 1, ROC_POINTS), "right") - 1)
+        found["roc"] = {"false_alarms": rates[kept].tolist(), "flagged": shares[kept].tolist()}
+    return found
+
+
+def _add(found, name, right):
+    found[name] = float(np.mean(right))
+    found[f"{name}_interval"] = list(wilson_interval(int(np.sum(right)), len(right)))
+
+
+def examples(sets, answers, clean):
+    """A clean picture, one of each trigger and a false alarm, with every stage's answer."""
+    wanted = {"clean": (clean, 0)}
+    wanted |= {name: (name, 0) for name in sets if name not in CLEAN_SETS}
+    alarms = np.flatnonzero(answers["guard"][clean] != answers["bad"][clean])
+    if len(alarms):
+        wanted["false alarm"] = (clean, int(alarms[0]))
+    found = []
+    for title, (part, place) in wanted.items():
+        with io.BytesIO() as buffer:
+            Image.fromarray(sets[part].pictures[place]).save(buffer, "PNG")
+            png = base64.b64encode(buffer.getvalue()).decode()
+        given = {stage: int(answers[stage][part][place]) for stage in answers}
+        label = {"label": int(sets[part].labels[place])} if part == clean else {}
+        found.append({"title": title, "png": png, "answers": given, **label})
+    return found

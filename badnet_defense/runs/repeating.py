@@ -1,0 +1,80 @@
+"""Makes a repair again on a part of the clean pictures, by what its file notes."""
+
+import logging
+
+import numpy as np
+
+from badnet_defense.errors import InputError
+from badnet_defense.guard.pairing import noted_recipe, noted_seed, noted_steps
+from badnet_defense.repair.channels import channel_masks, zero_channels
+from badnet_defense.repair.held_out_tuning import tune_held_out
+from badnet_defense.repair.recipes import Recipe
+from badnet_defense.runs.methods import METHODS, unlearn_scanned
+
+log = logging.getLogger(__name__)
+
+FOLDS = 5
+
+
+def like_repairs(pair, clean, *, input_range, seed=0):
+    """A repair made again `FOLDS` times, each on all but a part of the clean pictures.
+
+    Args:
+        pair, clean, input_range, seed: as for `fitting.fit_detector`.
+
+    Returns:
+        [(positions of the part, positions of the others, `NetSpec`)]; None where the repair does
+        not note how it was made, or learnt from none of these pictures.
+    """
+    bad, repaired = pair
+    again = _repeated(bad, repaired, input_range) if len(clean.tuned) else None
+    if again is None:
+        return None
+    log.info("few unseen pictures: the repair is made %d times to set the threshold", FOLDS)
+    order = np.random.default_rng((seed, 7)).permutation(len(clean.images))
+    likes = []
+    for fold in np.array_split(order, FOLDS):
+        others = np.setdiff1d(order, fold)
+        targets = None if clean.targets is None else clean.targets[others]
+        likes.append((fold, others, again(clean.images.subset(others), targets)))
+    return likes
+
+
+def _repeated(bad, repaired, input_range):
+    """A function, (images, targets) -> `NetSpec`, that does what a repaired net notes of itself.
+
+    What was pruned is pruned again, not chosen again; None where the notes do not tell enough, or a
+    scan belongs to it.
+    """
+    steps = noted_steps(repaired)
+    if steps is not None:
+        pruned = zero_channels(bad, steps.layer, steps.zeroed)
+        settings = {
+            "recipe": _recipe(steps.recipe),
+            "frozen": channel_masks(bad, steps.layer, steps.zeroed) if steps.frozen else None,
+            "seed": steps.seed,
+        }
+        return lambda images, targets: tune_held_out(
+            pruned, images, targets=targets, input_range=input_range, **settings
+        )[0]
+    notes = {} if repaired is None else repaired.attributes
+    method = METHODS.get(notes.get("method"))
+    if method is None or method is unlearn_scanned:
+        return None
+    settings = {"input_range": input_range, "seed": noted_seed(repaired)}
+    recipe, drop = noted_recipe(repaired), notes.get("max_accuracy_drop")
+    if recipe is not None:
+        settings["recipe"] = _recipe(recipe)
+    if drop is not None:
+        settings["max_accuracy_drop"] = drop
+    return lambda images, targets: method(bad, images, targets=targets, **settings)[0]
+
+
+def _recipe(noted):
+    try:
+        return Recipe(**noted)
+    except TypeError:
+        raise InputError(
+            f"the repair was tuned with {', '.join(map(str, noted))[:80]}, which this version does "
+            "not know; make it again."
+        ) from None
