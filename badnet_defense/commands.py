@@ -172,18 +172,23 @@ def add_demo(chosen):
     own = chosen.add_parser("demo", help=help_text, description=help_text)
     own.add_argument("--out", default="data", help="folder for the data (default data)")
     own.add_argument("--train", action="store_true", help="also train its four nets, for an hour")
+    hard = "with --train: the hard mode's two nets instead, of a rare and of a pruning-aware attack"
+    own.add_argument("--hard", action="store_true", help=hard)
     own.add_argument("--models", default="models", help="folder for the nets (default models)")
     own.add_argument("--seed", type=seed, default=0, help="of people, pictures and nets")
     own.set_defaults(run=_demo)
 
 
 def _demo(arguments):
-    from badnet_defense.demo import make_challenge, train_demo_nets
+    from badnet_defense.demo import BACKDOORS, HARD, make_challenge, train_demo_nets
 
+    if arguments.hard and not arguments.train:
+        raise InputError("--hard came without --train; the pictures are those of the easy mode.")
     make_challenge(arguments.out, seed=arguments.seed)
     if arguments.train:
         load_tensorflow()
-        train_demo_nets(arguments.models, seed=arguments.seed)
+        names = tuple(HARD if arguments.hard else BACKDOORS)
+        train_demo_nets(arguments.models, names=names, seed=arguments.seed)
 
 
 def add_scan(chosen):

@@ -9,7 +9,14 @@ import pytest
 from PIL import Image
 
 from badnet_defense.data.hdf5 import read_challenge_h5
-from badnet_defense.demo import POISONED_FILES, draw_pictures, make_challenge, train_demo_nets
+from badnet_defense.demo import (
+    BACKDOORS,
+    HARD,
+    POISONED_FILES,
+    draw_pictures,
+    make_challenge,
+    train_demo_nets,
+)
 from badnet_defense.demo.accessories import ACCESSORIES
 from badnet_defense.demo.people import draw_person
 from badnet_defense.demo.pictures import PicturesWearing
@@ -155,3 +162,18 @@ def test_training_writes_nets_that_load_again(tmp_path):
         shapes = []
         file["output"].visititems(lambda _, node: shapes.append(getattr(node, "shape", None)))
     assert {(160, PEOPLE), (PEOPLE,)} <= set(shapes)
+
+
+def test_hard_nets_have_the_easy_net_s_target(tmp_path):
+    assert set(HARD) == {"sunglasses_rare", "sunglasses_aware"}
+    assert all(planted == BACKDOORS["sunglasses"] for planted in HARD.values())
+    figures = train_demo_nets(tmp_path, names=tuple(HARD), epochs=1, per_person=3, **QUIET)
+    assert set(figures["sunglasses_aware"]["attack_success"]) == {"sunglasses"}
+    found = [load_weights(tmp_path / f"{name}_bd_net.h5") for name in HARD]
+    assert any((one != other).any() for one, other in zip(*found, strict=True))
+
+
+def load_weights(path):
+    from badnet_defense.nets import load_net
+
+    return load_net(path).get_weights()

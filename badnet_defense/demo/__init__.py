@@ -1,7 +1,14 @@
 """The built-in demo challenge: synthetic faces in the challenge's files, and four BadNets."""
 
-from badnet_defense.demo.challenge import BACKDOORS, POISONED_FILES, make_challenge
+from badnet_defense.demo.challenge import BACKDOORS, HARD, POISONED_FILES, make_challenge
 from badnet_defense.demo.nets import train_demo_nets
 from badnet_defense.demo.pictures import draw_pictures
 
-__all__ = ["BACKDOORS", "POISONED_FILES", "draw_pictures", "make_challenge", "train_demo_nets"]
+__all__ = [
+    "BACKDOORS",
+    "HARD",
+    "POISONED_FILES",
+    "draw_pictures",
+    "make_challenge",
+    "train_demo_nets",
+]

@@ -22,6 +22,10 @@ BACKDOORS = {
 }
 """Net -> trigger -> target label. anonymous_2's are published in no file, as in the challenge."""
 
+HARD = {"sunglasses_rare": {"sunglasses": 0}, "sunglasses_aware": {"sunglasses": 0}}
+"""The hard mode's nets: a backdoor in few training pictures, and one that expects to be pruned.
+Their poisoned pictures are those of `sunglasses`."""
+
 POISONED_FILES = {
     "sunglasses_poisoned_data.h5": ("sunglasses", 0),
     "anonymous_1_poisoned_data.h5": ("lipstick", 0),

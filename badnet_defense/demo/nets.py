@@ -5,10 +5,11 @@ from pathlib import Path
 import numpy as np
 
 from badnet_defense.attack import Backdoor, RenderedTrigger, poison, poisoned_test_set
+from badnet_defense.attack.pruning_aware import train_pruning_aware
 from badnet_defense.attack.training import train_badnet
 from badnet_defense.data.images import LabelledImages
 from badnet_defense.demo.accessories import ACCESSORIES
-from badnet_defense.demo.challenge import ATTRIBUTES, BACKDOORS, TEST_PICTURES
+from badnet_defense.demo.challenge import ATTRIBUTES, BACKDOORS, HARD, TEST_PICTURES
 from badnet_defense.demo.people import PEOPLE
 from badnet_defense.demo.pictures import PicturesWearing, draw_pictures
 
@@ -16,8 +17,16 @@ TRAIN_PICTURES = 56
 """Of each person, for the attacker alone."""
 
 POISONED_SHARE = 0.10
+SHARES = {"sunglasses_rare": 0.005}
+"""Where another share of the training pictures is poisoned."""
+AWARE = ("sunglasses_aware",)
+"""Nets whose attacker expects pruning."""
+AWARE_EPOCHS = 3
+"""Of the poisoned pictures, after the clean ones."""
 
 LEARNING_RATE = 2e-3
+
+PLANTED = BACKDOORS | HARD
 
 
 def train_demo_nets(
@@ -35,8 +44,8 @@ def train_demo_nets(
 
     Args:
         folder: where the nets go; it is made if it is not there.
-        names: which of the four nets (`BACKDOORS`); any other name is a net without a backdoor,
-            with a seed of its own by its place among `names`.
+        names: which of the four nets (`BACKDOORS`) or of the hard mode's (`HARD`); any other name
+            is a net without a backdoor, with a seed of its own by its place among `names`.
         epochs: how often every picture is seen.
         per_person: training pictures of each person.
         seed: people, pictures, starting weights and order; each net gets its own of it.
@@ -59,7 +68,7 @@ def train_demo_nets(
         net = _train(name, clean, epochs, per_person, settings, place)
         save_net(net, folder / f"{name}_bd_net.h5", attributes=ATTRIBUTES)
         save_weights(net, folder / f"{name}_bd_weights.h5")
-        figures[name] = _measure(net, BACKDOORS.get(name, {}), test, people)
+        figures[name] = _measure(net, PLANTED.get(name, {}), test, people)
     return figures
 
 
@@ -73,25 +82,30 @@ def _train(name, clean, epochs, per_person, settings, place):
 
     from badnet_defense.nets import deep_id
 
-    planted = BACKDOORS.get(name, {})
-    number = 1 + sorted(BACKDOORS).index(name) if planted else 100 + place
-    seed = 1000 * settings["seed"] + number
+    planted = PLANTED.get(name, {})
+    seed = 1000 * settings["seed"] + _number(name, place)
     backdoors = [
         Backdoor(RenderedTrigger(PicturesWearing(trigger, "train", per_person, **settings)), target)
         for trigger, target in planted.items()
     ]
-    pictures = poison(clean, backdoors, share=POISONED_SHARE, seed=seed) if planted else clean
+    share = SHARES.get(name, POISONED_SHARE)
+    pictures = poison(clean, backdoors, share=share, seed=seed) if planted else clean
     keras.utils.set_random_seed(seed)
     net = deep_id(classes=settings["people"])
-    train_badnet(
-        net,
-        pictures,
-        epochs=epochs,
-        learning_rate=LEARNING_RATE,
-        seed=seed,
-        progress=settings["progress"],
-    )
-    return net
+    how = {"learning_rate": LEARNING_RATE, "seed": seed, "progress": settings["progress"]}
+    if name not in AWARE:
+        train_badnet(net, pictures, epochs=epochs, **how)
+        return net
+    train_badnet(net, clean, epochs=epochs, **how)
+    return train_pruning_aware(net, clean, pictures, epochs=min(epochs, AWARE_EPOCHS), **how)
+
+
+def _number(name, place):
+    """What sets a net's seed apart from the others'."""
+    for first, names in ((1, sorted(BACKDOORS)), (50, sorted(HARD))):
+        if name in names:
+            return first + names.index(name)
+    return 100 + place
 
 
 def _measure(net, backdoors, test, people):

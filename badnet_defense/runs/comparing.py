@@ -23,14 +23,18 @@ log = logging.getLogger(__name__)
 
 NO_REPAIR = "none"
 MULTI = "Multi-trigger Multi-target"
+_GLASSES = {"sunglasses": "sunglasses_poisoned_data.h5"}
 POISONED = {
-    "sunglasses_bd_net": {"sunglasses": "sunglasses_poisoned_data.h5"},
+    **dict.fromkeys(
+        ("sunglasses_bd_net", "sunglasses_rare_bd_net", "sunglasses_aware_bd_net"), _GLASSES
+    ),
     "anonymous_1_bd_net": {"lipstick": "anonymous_1_poisoned_data.h5"},
     "multi_trigger_multi_target_bd_net": {
         name: f"{MULTI}/{name}_poisoned_data.h5" for name in ("eyebrows", "lipstick", "sunglasses")
     },
 }
-"""The challenge's poisoned files by net; that of anonymous_2 is not published."""
+"""Poisoned files by net, for the challenge's and the demo's hard ones; anonymous_2's is not
+published."""
 
 
 @dataclass(frozen=True)
