@@ -85,6 +85,22 @@ def test_options_reach_the_repair(call, project, tmp_path):
     )
 
 
+def test_another_method(call, tmp_path):
+    code, out, _ = call(
+        *("fine_prune.py", "models/sunglasses_bd_net.h5", "--method", "magnitude-pruning"),
+        *("--epochs", 2, "--out", tmp_path),
+    )
+    assert code == 0 and "magnitude-pruning; written to" in out
+    assert {path.name for path in tmp_path.iterdir()} == {
+        f"sunglasses_bd_net.{ending}" for ending in ("h5", "json", "guard.keras")
+    }
+    result = json.loads((tmp_path / "sunglasses_bd_net.json").read_text())
+    assert (result["method"], result["sparsity"]) == ("magnitude-pruning", 0.5)
+    net = read_net(tmp_path / "sunglasses_bd_net.h5")
+    assert net.attributes["method"] == "magnitude-pruning"
+    assert np.mean(net.layers["conv_3"].weights[0] == 0) == 0.5
+
+
 def test_wrong_input_range_is_refused_with_the_flag(call, tmp_path):
     settings = ("--epochs", 0, "--out", tmp_path, "--clean", "data/raw_data.h5")
     told = message(call("fine_prune.py", "models/raw_bd_net.h5", *settings))
@@ -111,6 +127,9 @@ def test_net_and_data_that_do_not_belong_together(call, tmp_path):
         (["models/sunglasses_bd_net.h5", "--max-accuracy-drop", "10"], "--max-accuracy-drop 10"),
         (["models/sunglasses_bd_net.h5", "--fraction", "1.5"], "--fraction 1.5"),
         (["models/sunglasses_bd_net.h5", "--epochs", "-1"], "--epochs -1"),
+        (["models/sunglasses_bd_net.h5", "--method", "ft-sam", "--layer", "conv_1"], "not take it"),
+        (["models/sunglasses_bd_net.h5", "--method", "anp", "--epochs", "3"], "which has none"),
+        (["models/sunglasses_bd_net.h5", "--method", "anp", "--tuning", "classic"], "not take it"),
     ],
 )
 def test_refusals_of_fine_prune(call, arguments, words, tmp_path):

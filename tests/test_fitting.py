@@ -16,11 +16,13 @@ from badnet_defense.guard.strip import Strip
 from badnet_defense.guard.vote import Vote
 from badnet_defense.nets import save_net
 from badnet_defense.repair.held_out_tuning import HELD_OUT
+from badnet_defense.repair.recipes import RECIPES
 from badnet_defense.runs import fitting, repeating
 from badnet_defense.runs.fitting import fit_detector, split_clean
 from badnet_defense.runs.repairing import repair_file
 
 COUNT = 400
+SHORT = replace(RECIPES["default"], epochs=1, least_steps=0)
 
 
 @pytest.fixture(scope="module")
@@ -31,13 +33,10 @@ def bad():
 @pytest.fixture(scope="module")
 def folder(bad, tmp_path_factory):
     """A net, its repair, and the pictures that it was tuned on."""
-    from badnet_defense.repair.recipes import RECIPES
-
     folder = tmp_path_factory.mktemp("fitting")
     save_net(bad, folder / "net.h5")
     write_challenge_h5(folder / "clean.h5", known(bad, COUNT, seed=1))
-    short = replace(RECIPES["default"], epochs=1, least_steps=0)
-    repair_file(folder / "net.h5", folder / "clean.h5", out=folder / "out", recipe=short)
+    repair_file(folder / "net.h5", folder / "clean.h5", out=folder / "out", recipe=SHORT)
     return folder
 
 
@@ -149,7 +148,7 @@ def test_few_unseen_pictures_are_cross_fitted(name, images, bad, pair, monkeypat
 
 
 def test_a_repair_without_its_steps_is_not_cross_fitted(images, bad, pair):
-    notes = {k: v for k, v in pair[1].attributes.items() if k != "pruning"}
+    notes = {k: v for k, v in pair[1].attributes.items() if k not in ("pruning", "method")}
     other = (pair[0], replace(pair[1], attributes=notes))
     clean = split(images, bad, other)
     fitted = fit("soft", other, clean, rate=0.05)
@@ -191,3 +190,26 @@ def test_of_many_pictures_a_part_sets_strip_s_threshold(images, bad, pair, monke
     monkeypatch.setattr(fitting, "MOST_OVERLAID", 50)
     fitted = fit("strip", (pair[0], None), split(images, bad, (pair[0], None)))
     assert fitted.detector.expected_.pictures == 50 == len(fitted.clean_scores)
+
+
+@pytest.mark.parametrize("method", ["fine-tuning", "anp"])
+def test_other_methods_are_cross_fitted_by_making_them_again(
+    method, images, bad, folder, tmp_path, monkeypatch
+):
+    made = []
+    settings = {"recipe": SHORT} if method == "fine-tuning" else {"max_accuracy_drop": 0.3}
+
+    def counted(spec, images, *, recipe=None, max_accuracy_drop=None, **given):
+        made.append((len(images), recipe, max_accuracy_drop))
+        return spec, {} if max_accuracy_drop is None else {"max_accuracy_drop": max_accuracy_drop}
+
+    monkeypatch.setitem(repeating.METHODS, method, counted)
+    settings["method"] = method
+    repair_file(folder / "net.h5", folder / "clean.h5", out=tmp_path, **settings)
+    found = read_pair(folder / "net.h5", folder=tmp_path)
+    own = (found.bad, found.repaired)
+    clean = split(images, bad, own)
+    made.clear()
+    fitted = fit("soft", own, clean, rate=0.05)
+    expected = (320, settings.get("recipe"), settings.get("max_accuracy_drop"))
+    assert fitted.crossed and made == [expected] * 5

@@ -153,7 +153,7 @@ def _parsed(document):
 
 NOTES = (
     *("source_sha256", "synthetic", "made_by", "pruning", "recipe", "input_range", "keep_pruned"),
-    *("tuned_on", "tuned_on_seed", "tuned_on_pseudo_labels"),
+    *("tuned_on", "tuned_on_seed", "tuned_on_pseudo_labels", "method", "max_accuracy_drop"),
 )
 
 

@@ -65,7 +65,7 @@ def _repeated(bad, repaired, input_range):
     recipe, drop = noted_recipe(repaired), notes.get("max_accuracy_drop")
     if recipe is not None:
         settings["recipe"] = _recipe(recipe)
-    if drop is not None:
+    if isinstance(drop, float):
         settings["max_accuracy_drop"] = drop
     return lambda images, targets: method(bad, images, targets=targets, **settings)[0]
 
