@@ -20,7 +20,7 @@ from badnet_defense.repair.recipes import RECIPES
 from badnet_defense.repair.tuning_alone import tune_alone
 from badnet_defense.report.comparison import leaderboard, leaderboard_text, verdicts, write_csv
 from badnet_defense.report.comparison_page import write_page
-from badnet_defense.runs import comparing, methods
+from badnet_defense.runs import comparing, comparing_run, methods
 from badnet_defense.runs.comparing import POISONED, Case, compare, read_case, runs_of
 
 QUICK = partial(tune_alone, recipe=replace(RECIPES["classic"], epochs=1))
@@ -123,6 +123,15 @@ def test_a_run_s_figures(case, tmp_path, quick):
     alone = next(run for run in runs if run["detector"] == "sentinet")
     assert set(alone["examples"][0]["answers"]) == {"bad", "guard"}
     assert "repaired_success" not in alone["triggers"]["lipstick"]
+
+
+def test_many_pictures_are_drawn_from(case, tmp_path, quick, monkeypatch):
+    monkeypatch.setattr(comparing_run, "MOST_CLEAN", 25)
+    monkeypatch.setattr(comparing_run, "MOST_POISONED", 10)
+    runs, _ = compare([case], out=tmp_path / "out", **ASKED)
+    for run in runs:
+        assert run["clean"]["pictures"] == 25
+        assert all(figures["pictures"] == 10 for figures in run["triggers"].values())
 
 
 def test_a_failing_run_does_not_end_the_grid(case, tmp_path, quick, monkeypatch):

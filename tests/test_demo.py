@@ -177,3 +177,11 @@ def load_weights(path):
     from badnet_defense.nets import load_net
 
     return load_net(path).get_weights()
+
+
+def test_hard_belongs_to_train(monkeypatch):
+    from badnet_defense.__main__ import main
+
+    monkeypatch.setattr("sys.argv", ["badnet_defense", "demo", "--hard"])
+    with pytest.raises(InputError, match="--hard came without --train"):
+        main()

@@ -22,6 +22,8 @@ from badnet_defense.nets.spec import NetSpec
 from badnet_defense.runs.fitting import FEW, Clean, like_repairs
 
 CLEAN_SETS = ("clean_validation", "clean_test")
+MOST_CLEAN, MOST_POISONED = 2000, 500
+"""Pictures that judge, drawn at random: SentiNet's test asks about each of them 160 times."""
 ROC_POINTS = 120
 
 
@@ -32,7 +34,7 @@ class Judged:
     Attributes:
         bad_spec, repaired_spec: `NetSpec`s; no repair: None.
         bad: `keras.Model`.
-        sets: {"clean_validation": `LabelledImages`, "clean_test": .., trigger: ..}.
+        sets: {"clean_test" or "clean_validation": `LabelledImages`, trigger: ..}, which judge.
         clean: `Clean` of the validation pictures.
         input_range: the nets' range.
         report: the repair's own result.
@@ -51,7 +53,10 @@ class Judged:
 
     @classmethod
     def of(cls, spec, repaired, bad, sets, clean, input_range, report):
-        """Asks both nets about all pictures."""
+        """Draws the pictures that judge, and asks both nets about them."""
+        if "clean_test" in sets:
+            sets = {part: images for part, images in sets.items() if part != "clean_validation"}
+        sets = {part: drawn(part, images) for part, images in sets.items()}
         nets = {"bad": bad} | ({} if repaired is None else {"repaired": build(repaired)})
         answers = {
             name: {
@@ -70,6 +75,12 @@ class Judged:
             nets = (self.bad_spec, self.repaired_spec)
             self._likes = like_repairs(nets, self.clean, input_range=self.input_range)
         return self._likes
+
+
+def drawn(part, images):
+    """At most so many pictures of a set, the same ones for every run."""
+    order = np.random.default_rng(0).permutation(len(images))
+    return images.subset(np.sort(order[: MOST_CLEAN if part in CLEAN_SETS else MOST_POISONED]))
 
 
 def judge_run(detector, fitted, judged):
