@@ -85,6 +85,7 @@ def drawn(pictures, most):
 def figures(cases, folder, names, rate):
     """Figures of all detectors on all nets."""
     from badnet_defense.data import read_images
+    from badnet_defense.guard.choice import needs_repair
     from badnet_defense.guard.pairing import read_pair
     from badnet_defense.nets import build
     from badnet_defense.runs.fitting import FEW, fit_detector, like_repairs, split_clean
@@ -100,7 +101,7 @@ def figures(cases, folder, names, rate):
             for part, (pictures, one) in judged.items()
         }
         nets, likes = (pair.bad, pair.repaired), None
-        if len(clean.unseen) * rate < FEW:  # once for all detectors
+        if any(map(needs_repair, names)) and len(clean.unseen) * rate < FEW:  # once for all
             likes = like_repairs(nets, clean, input_range=UNIT)
         for name in names:
             start = time.perf_counter()
