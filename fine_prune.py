@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Repairs a backdoored net: ranks channels on clean pictures, prunes the dormant ones, tunes."""
+"""Repairs a backdoored net: fine-pruning (rank channels, prune the dormant, tune) or --method."""
 
 from pathlib import Path
 

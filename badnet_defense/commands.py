@@ -18,6 +18,8 @@ METHODS = (
     *("ft-sam", "anp", "i-bau", "scan-unlearning"),
 )
 """The names in `runs.methods`, which takes seconds to import; a test compares them."""
+PRUNING = ("fine-pruning", "random-pruning")
+"""Those that change a net before any tuning."""
 
 
 def add_repair_options(parser, root):
@@ -65,12 +67,17 @@ def _repair_settings(arguments):
         for name in ("layer", "max_accuracy_drop", "fraction", "keep_pruned")
         if getattr(arguments, name) not in (None, False)
     }
-    recipe = RECIPES[arguments.tuning] if arguments.tuning else own_recipe(arguments.method)
+    recipe = own_recipe(arguments.method)
+    if arguments.tuning:
+        if recipe is None or recipe.sharpness:
+            raise InputError(f"--tuning came for {arguments.method}, which has a way of its own.")
+        recipe = RECIPES[arguments.tuning]
     if arguments.epochs is not None:
-        if arguments.epochs < 0:
-            raise InputError(f"--epochs {arguments.epochs}: expected 0 or more.")
+        least = 0 if arguments.method in PRUNING else 1
+        if arguments.epochs < least:
+            raise InputError(f"--epochs {arguments.epochs}: expected {least} or more.")
         if recipe is None:
-            raise InputError(f"--epochs came for the method {arguments.method}, which has none.")
+            raise InputError(f"--epochs came for {arguments.method}, which has none.")
         recipe = replace(recipe, epochs=arguments.epochs, least_steps=0)
     if recipe is not None:
         settings["recipe"] = recipe

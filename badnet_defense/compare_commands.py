@@ -25,14 +25,30 @@ def add_compare(chosen):
     add = own.add_argument
     nets = "MODEL or MODEL=POISONED.h5,.. (default: the challenge's four)"
     add("--nets", nargs="+", metavar="NET", help=nets)
-    add("--repairs", nargs="+", choices=METHODS, default=REPAIRS, help=f"default: {REPAIRS}")
-    add("--detectors", nargs="+", choices=NAMES, default=DETECTORS, help=f"default: {DETECTORS}")
+    add(
+        "--repairs",
+        nargs="+",
+        choices=METHODS,
+        default=REPAIRS,
+        help=f"default: {' '.join(REPAIRS)}",
+    )
+    add(
+        "--detectors",
+        nargs="+",
+        choices=NAMES,
+        default=DETECTORS,
+        help=f"default: {' '.join(DETECTORS)}",
+    )
     add("--seeds", nargs="+", type=seed, default=[0], help="one run for each (default 0)")
     add("--data", default="data", help="folder of the challenge's files (default data)")
     add("--clean-validation", help="clean pictures to repair and set thresholds with")
     add("--clean-test", help="clean pictures to judge with")
     add("--false-alarms", type=rate, default=RATE, help="asked of each detector (default 0.01)")
-    add("--scans", default="results/scan", help="folder of scans, for the page (default: there)")
+    add(
+        "--scans",
+        default="results/scan",
+        help="folder of scans, for the page (default: %(default)s)",
+    )
     add("--out", default="results/compare", help="folder (default results/compare)")
     add_input_range(own)
     own.set_defaults(run=_compare)

@@ -8,11 +8,12 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 from small_nets import images
 from small_project import SPACES, small_challenge_net
 
-from badnet_defense.data import write_challenge_h5
+from badnet_defense.data import InputRange, write_challenge_h5
 from badnet_defense.data.input_range import UNIT
 from badnet_defense.errors import InputError
 from badnet_defense.nets import save_net
@@ -70,7 +71,7 @@ def test_detectors_that_need_no_repair_run_once_for_each_seed(case):
 def test_nets_as_they_are_named(project, tmp_path):
     data = tmp_path / "data"
     for name in (
-        "clean_validation_data.h5",
+        *("clean_validation_data.h5", "clean_test_data.h5"),
         *POISONED["multi_trigger_multi_target_bd_net"].values(),
     ):
         (data / name).parent.mkdir(parents=True, exist_ok=True)
@@ -79,7 +80,6 @@ def test_nets_as_they_are_named(project, tmp_path):
     model.touch()
     found = read_case(str(model), data=data)
     assert list(found.poisoned) == ["eyebrows", "lipstick", "sunglasses"]
-    assert found.test is None
     own = tmp_path / "yellow_poisoned_data.h5"
     own.touch()
     found = read_case(f"{model}={own}", data=data)
@@ -107,10 +107,46 @@ def test_runs_are_made_once(case, tmp_path, quick):
     assert all(files(out)[name] > before[name] for name in before)
 
 
+def test_nets_and_triggers_of_one_name(case, project, tmp_path):
+    with pytest.raises(InputError, match="nets of one name came"):
+        compare([case, case], out=tmp_path / "out", **ASKED)
+    twice = f"{case.model}={tmp_path / SPACES},{tmp_path / SPACES}"
+    with pytest.raises(InputError, match="need names that differ"):
+        read_case(twice, data=project / "data")
+    assert len(runs_of([case], ["anp", "anp"], ["soft", "soft"], [0, 0])) == 1
+
+
+def test_a_repair_of_another_range_and_a_damaged_run_are_made_anew(case, tmp_path, quick):
+    out = tmp_path / "out"
+    compare([case], out=out, **ASKED)
+    path = out / "runs/sunglasses_bd_net.fine-tuning.hard.0.json"
+    path.write_text("{")
+    about = out / "nets/fine-tuning.0/sunglasses_bd_net.json"
+    noted = json.loads(about.read_text())
+    about.write_text(json.dumps({**noted, "input_range": "0,255"}))
+    runs, failed = compare([case], out=out, **ASKED)
+    assert len(runs) == 2 and not failed
+    assert json.loads(about.read_text())["input_range"] == noted["input_range"]
+    assert json.loads(path.read_text())["detector"] == "hard"
+
+
+def test_wrong_range_is_refused_without_a_repair(case, tmp_path):
+    asked = {**ASKED, "detectors": ["sentinet"], "input_range": InputRange(0, 255)}
+    runs, failed = compare([case], out=tmp_path / "out", **asked)
+    assert not runs and "give --input-range 0,1" in failed[0][1]
+
+
+def test_grey_pictures_are_shown(project):
+    grey = images(3, shape=(12, 10, 1))
+    answers = {"bad": {"clean_test": np.zeros(3)}, "guard": {"clean_test": np.zeros(3)}}
+    (shown,) = comparing_run.examples({"clean_test": grey}, answers)
+    assert shown["title"] == "clean" and shown["png"]
+
+
 def test_a_run_s_figures(case, tmp_path, quick):
     runs, _ = compare([case], out=tmp_path / "out", **ASKED)
     run = next(run for run in runs if run["detector"] == "hard")
-    assert run["clean"]["set"] == "clean_test" and run["clean"]["pictures"] == 40
+    assert run["clean"]["pictures"] == 40
     assert run["clean"]["bad_accuracy"] == 1.0  # its own answers are the labels
     honest = run["clean"]["guard_accuracy"] + run["clean"]["false_alarms"]
     assert honest == pytest.approx(1.0)  # where the nets agree, the bad net is right here
@@ -135,21 +171,28 @@ def test_many_pictures_are_drawn_from(case, tmp_path, quick, monkeypatch):
 
 
 def test_a_failing_run_does_not_end_the_grid(case, tmp_path, quick, monkeypatch):
+    tried = []
+
     def broken(spec, images, *, targets=None, input_range=UNIT, seed=0):
+        tried.append(seed)
         raise ArithmeticError("diverged")
 
     monkeypatch.setitem(methods.METHODS, "anp", broken)
     asked = {**ASKED, "repairs": ["anp", "fine-tuning"]}
+    asked["detectors"] = ["hard", "surprise", "sentinet"]
     runs, failed = compare([case], out=tmp_path / "out", **asked)
     assert [(run["repair"], run["detector"]) for run in runs] == [
-        ("none", "sentinet"),
-        ("fine-tuning", "hard"),
+        *[("none", "sentinet"), ("fine-tuning", "hard"), ("fine-tuning", "surprise")]
     ]
-    assert failed == [("sunglasses_bd_net.anp.hard.0", "ArithmeticError: diverged")]
+    assert failed == [
+        (f"sunglasses_bd_net.anp.{name}.0", "ArithmeticError: diverged")
+        for name in ("hard", "surprise")
+    ]
+    assert tried == [0]  # once for both detectors
     monkeypatch.setitem(methods.METHODS, "anp", QUICK)
     before = files(tmp_path / "out")
     runs, failed = compare([case], out=tmp_path / "out", **asked)
-    assert len(runs) == 3 and not failed
+    assert len(runs) == 5 and not failed
     assert {name: files(tmp_path / "out")[name] for name in before} == before
 
 
@@ -193,7 +236,7 @@ def run_of(seed, accuracy, successes, **changes):
 
 
 def test_leaderboard_by_hand():
-    """The worst trigger of each seed is `b`; ends of intervals are the lowest and the highest."""
+    """Each figure's worst trigger counts; ends of intervals are the lowest and the highest."""
     runs = [run_of(0, 0.9, {"a": 0.0, "b": 0.2}), run_of(1, 0.96, {"a": 0.0, "b": 0.4})]
     (row,) = leaderboard(runs)
     assert (row["net"], row["seeds"]) == ("net", 2)
@@ -202,6 +245,10 @@ def test_leaderboard_by_hand():
     assert row["guard_success"] == pytest.approx(0.3)
     assert row["flagged"] == pytest.approx(0.7)
     assert row["guard_der"] == pytest.approx((0.9 + 0.8) / 2)
+    own = run_of(0, 0.9, {"a": 0.1, "b": 0.0})
+    own["triggers"]["b"]["repaired_success"] = 0.95
+    (row,) = leaderboard([own])
+    assert (row["guard_success"], row["repaired_success"]) == (0.1, 0.95)
 
 
 def test_best_guard_comes_first_and_nets_without_poisoned_data_have_no_attack():
@@ -216,7 +263,7 @@ def test_best_guard_comes_first_and_nets_without_poisoned_data_have_no_attack():
     text = leaderboard_text(rows, style="github")
     assert "| other | fine-pruning | soft" in text and "90.0" in text
     found = verdicts(rows, "fine-pruning", "soft")
-    assert "gets through on 50.0 %" in found["net"]
+    assert "at most 50.0 % get through" in found["net"]
     assert found["other"].startswith("No poisoned pictures")
 
 

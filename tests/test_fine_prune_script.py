@@ -129,7 +129,9 @@ def test_net_and_data_that_do_not_belong_together(call, tmp_path):
         (["models/sunglasses_bd_net.h5", "--epochs", "-1"], "--epochs -1"),
         (["models/sunglasses_bd_net.h5", "--method", "ft-sam", "--layer", "conv_1"], "not take it"),
         (["models/sunglasses_bd_net.h5", "--method", "anp", "--epochs", "3"], "which has none"),
-        (["models/sunglasses_bd_net.h5", "--method", "anp", "--tuning", "classic"], "not take it"),
+        (["models/sunglasses_bd_net.h5", "--method", "fine-tuning", "--epochs", "0"], "1 or more"),
+        (["models/sunglasses_bd_net.h5", "--method", "ft-sam", "--tuning", "classic"], "its own"),
+        (["models/sunglasses_bd_net.h5", "--method", "anp", "--tuning", "classic"], "its own"),
     ],
 )
 def test_refusals_of_fine_prune(call, arguments, words, tmp_path):

@@ -7,6 +7,7 @@ from keras import layers
 from small_nets import CLASSES, SHAPE, balanced, images, net
 
 from badnet_defense.data import InputRange
+from badnet_defense.errors import InputError
 from badnet_defense.guard import overlaid, scores
 from badnet_defense.guard.bands import PLACES, bands
 from badnet_defense.guard.sentinet import SentiNet
@@ -89,3 +90,9 @@ def test_another_input_range(bad):
     np.testing.assert_allclose(
         found.score_samples(PICTURES), expected.score_samples(PICTURES), atol=2e-5
     )
+
+
+def test_pictures_to_paste_on_of_one_class(bad):
+    one = np.repeat(CLEAN[:1], 6, axis=0)
+    with pytest.raises(InputError, match=r"all 6 clean pictures .* answered with class"):
+        SentiNet(bad, overlays=one).score_samples(PICTURES)

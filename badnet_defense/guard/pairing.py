@@ -12,6 +12,8 @@ from badnet_defense.nets.spec import NetSpec
 FOLDER = "fine_pruned_models"
 MOST_STEPS = 100_000
 """Epochs or steps of a recipe that a file may note; honest ones stay far below."""
+MOST = {"learning_rate": 10, "clip": 1e6, "shift": 0.5, "erase": 1, "light": 1, "sharpness": 1e3}
+"""What its other numbers may be at most; none is below 0."""
 
 
 @dataclass(frozen=True)
@@ -131,9 +133,14 @@ def noted_recipe(repaired):
         return None
     try:
         recipe = json.loads(notes["recipe"])
-        lengths = [recipe[name] for name in ("epochs", "least_steps")]
+        lengths = [recipe[name] for name in ("epochs", "least_steps", "batch_size")]
         if not all(isinstance(one, int) and 0 <= one <= MOST_STEPS for one in lengths):
             raise TypeError
+        if lengths[-1] < 1 or not isinstance(recipe["decays"], bool):
+            raise TypeError
+        for name, most in MOST.items():
+            if not 0 <= float(recipe.get(name, 0)) <= most or isinstance(recipe.get(name), str):
+                raise TypeError
     except (ValueError, TypeError, KeyError):
         raise _damaged(notes) from None
     return recipe

@@ -48,29 +48,35 @@ class SavedGuard:
         flagged = np.zeros(len(inputs), bool)
         for measure, threshold in zip(self.measures, self.thresholds, strict=True):
             if measure == "certainty":
-                answers = (self._overlaid(inputs, predict),)
+                found = self._certainties(inputs, predict)
             elif measure == "transplant":
-                answers = (given["bad"], *self._pasted(inputs, predict))
+                found = self._transplants(inputs, given["bad"], predict)
             else:
                 answers = (given[name] for name in scores.NETS[measure])
+                found = getattr(scores, measure)(np, *answers)
             # Not "above": what is no number is nothing to trust.
-            flagged |= ~(getattr(scores, measure)(np, *answers) <= threshold)
+            flagged |= ~(found <= threshold)
         return np.where(flagged, self.net.classes, given["bad"].argmax(axis=-1))
 
-    def _overlaid(self, inputs, predict):
-        """(n, overlays, N) probabilities of each picture under each overlay."""
+    def _certainties(self, inputs, predict):
+        """(n,) of each picture under each overlay; one picture's answers in memory at a time."""
         overlays = self.overlays["certainty"]
-        mixed = (((one + overlays) / 2) for one in inputs)
-        return np.stack([_in_blocks(predict, one) for one in mixed])
+        mixed = ((one + overlays) / 2 for one in inputs)
+        found = [scores.certainty(np, _in_blocks(predict, pairs)[None]) for pairs in mixed]
+        return np.concatenate(found)
 
-    def _pasted(self, inputs, predict):
-        """((n, bands, overlays, N) probabilities of composed pictures, the overlays' classes)."""
+    def _transplants(self, inputs, own, predict):
+        """(n,) of each band of each picture on each overlay; one band's answers at a time."""
         overlays = self.overlays["transplant"]
+        hosts = _in_blocks(predict, overlays).argmax(axis=-1)
+
+        def score(picture, own, mask):
+            carried = _in_blocks(predict, np.where(mask, picture, overlays))
+            return scores.transplant(np, own[None], carried[None, None], hosts)[0]
+
         masks = bands(inputs.shape[1:])
-        carried = [
-            [_in_blocks(predict, np.where(mask, one, overlays)) for mask in masks] for one in inputs
-        ]
-        return np.array(carried), _in_blocks(predict, overlays).argmax(axis=-1)
+        pairs = zip(inputs, own, strict=True)
+        return np.array([max(score(one, answer, mask) for mask in masks) for one, answer in pairs])
 
 
 def _in_blocks(predict, pictures):

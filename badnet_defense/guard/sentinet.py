@@ -8,6 +8,7 @@ method finds (which a trigger can mislead), and no second axis with inert patter
 
 import numpy as np
 
+from badnet_defense.errors import InputError
 from badnet_defense.guard import scores
 from badnet_defense.guard.bands import bands
 from badnet_defense.guard.linear_start import split_linear
@@ -46,15 +47,24 @@ class SentiNet(Overlaid):
         first, mixed, rest = split_linear(logits)
         shown = tf.constant(self.input_range.scale(self.overlays_))
         hosts = predict_labels(net, self.overlays_, input_range=self.input_range)
+        if len(set(hosts)) < 2:
+            raise InputError(
+                f"all {len(hosts)} clean pictures that bands are pasted on are answered with class "
+                f"{hosts[0]}; SentiNet needs pictures of several classes."
+            )
         masks = bands(spec.input_shape).astype(np.float32)
+        blocks = [shown[start : start + most] for start in range(0, len(shown), most)]
 
         @tf.function(reduce_retracing=True)
         def carried(inputs, mask):
             # `first` halves, since it is made for averages; here the parts are to be added.
-            parts = first(2 * mask * inputs), first(2 * (1 - mask) * shown)
-            answers = rest(mixed(*parts))
-            answers = answers if logits is spec else tf.nn.softmax(answers)
-            return tf.reshape(answers, (-1, 1, len(shown), answers.shape[-1]))
+            own = first(2 * mask * inputs)
+            parts = [rest(mixed(own, first(2 * (1 - mask) * block))) for block in blocks]
+            answers = [
+                tf.reshape(one, (tf.shape(inputs)[0], 1, -1, one.shape[-1])) for one in parts
+            ]
+            answers = tf.concat(answers, axis=2)
+            return answers if logits is spec else tf.nn.softmax(answers)
 
         def score(pictures):
             inputs = self.input_range.scale(pictures)

@@ -83,11 +83,11 @@ def provenance(*, net_path, data_paths, classes, seed, seconds):
         "classes": int(classes),
         "seed": int(seed),
         "seconds": round(float(seconds), 1),
-        "versions": {"python": platform.python_version(), **_versions()},
+        "versions": {"python": platform.python_version(), **versions()},
     }
 
 
-def _versions():
+def versions():
     """Versions as installed, read without importing the packages (TensorFlow takes 3 s)."""
     versions = {}
     for name, distribution in _PACKAGES.items():

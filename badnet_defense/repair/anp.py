@@ -3,7 +3,7 @@
 A backdoor's channels are those that turn clean pictures into the target when they are perturbed a
 little. Masks in [0, 1] on all channels are learnt by
 `clean * loss(masks) + (1 - clean) * largest loss(masks + perturbation)`; the channels with the
-smallest masks are pruned. Departures: explicit masks on every convolution's channels (or on the
+smallest masks are pruned. Departures: explicit masks on the channels of every `Conv2D` (or on the
 batch normalisation right behind it), fewer steps, and channels go until held-out accuracy falls too
 far, not below a set mask.
 """
@@ -14,13 +14,16 @@ import numpy as np
 from tqdm import tqdm
 
 from badnet_defense.data.input_range import UNIT
+from badnet_defense.data.splits import split_within_classes
+from badnet_defense.errors import InputError
 from badnet_defense.measure.metrics import accuracy
 from badnet_defense.nets.build import build
 from badnet_defense.nets.graph import without_softmax
 from badnet_defense.nets.predict import predict_labels
 from badnet_defense.repair.channels import channelwise_run, zero_channels
 from badnet_defense.repair.functional import batches, logits_of, loss_for, scaled_pictures
-from badnet_defense.repair.pruning import MAX_ACCURACY_DROP, kept_point
+from badnet_defense.repair.held_out_tuning import HELD_OUT
+from badnet_defense.repair.pruning import MAX_ACCURACY_DROP, check_share, kept_point
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +41,7 @@ class Masking:
     """
 
     steps: int = 300
-    learning_rate: float = 0.2
+    learning_rate: float = 0.02
     budget: float = 0.4
     clean: float = 0.2
     batch_size: int = 128
@@ -66,19 +69,29 @@ def anp(
             this below the bad net's; the last point before that is kept.
         masking: a `Masking`.
         input_range: the net's range.
-        seed: of the pictures' order.
+        seed: of the split and of the pictures' order.
 
     Returns:
         (`NetSpec` of the repaired net, report as plain numbers).
     """
-    masks = learn_masks(spec, images, targets, masking, input_range, seed)
+    check_share("--max-accuracy-drop", max_accuracy_drop)
+    tuning, held_out = split_within_classes(images.labels, HELD_OUT, seed=seed)
+    wanted = (images.labels if targets is None else targets)[tuning]
+    masks = learn_masks(spec, images.subset(tuning), wanted, masking, input_range, seed)
+    if not masks:
+        raise InputError(
+            f"{spec.name}: ANP prunes Conv2D layers, and it has none that is used once."
+        )
+    judging = images.subset(held_out)
     values = np.concatenate(list(masks.values()))
     order = np.argsort(values, kind="stable")
     counts = np.unique(np.linspace(0, masking.most * len(order), masking.looks).round().astype(int))
     nets = [without_channels(spec, masks, order[:count]) for count in counts]
-    answers = (predict_labels(build(net), images.pictures, input_range=input_range) for net in nets)
+    answers = (
+        predict_labels(build(net), judging.pictures, input_range=input_range) for net in nets
+    )
     shown = tqdm(answers, "pruning", len(nets), disable=None)
-    curve = [accuracy(given, images.labels) for given in shown]
+    curve = [accuracy(given, judging.labels) for given in shown]
     kept = kept_point(curve, max_accuracy_drop)
     report = {
         "removed": int(counts[kept]),
@@ -128,7 +141,8 @@ def learn_masks(spec, images, targets, masking, input_range, seed):
 
     net = build(without_softmax(spec))
     places = masked_places(spec, net)
-    targets = images.labels if targets is None else targets
+    if not places:
+        return {}
     loss = loss_for(targets)
     weights = [tf.identity(variable.value) for variable in net.trainable_variables]
     masks = [tf.Variable(tf.ones(weights[place].shape[-1])) for place, _ in places.values()]

@@ -143,9 +143,13 @@ def _step(net, recipe, steps, masks, input_range, *, soft):
 
         gradients = gradients_here()
         if recipe.sharpness:
+            # Averages of batch normalisation are of the net itself, not of the moved one.
+            state = [tf.identity(variable.value) for variable in net.non_trainable_variables]
             gradients = at_sharpest(
                 net.trainable_variables, gradients, recipe.sharpness, gradients_here
             )
+            for variable, value in zip(net.non_trainable_variables, state, strict=True):
+                variable.assign(value)
         optimizer.apply_gradients(zip(gradients, net.trainable_variables, strict=True))
         for variable, mask in masks:
             variable.assign(variable * mask)

@@ -3,8 +3,8 @@
 A minimax game: inside, one perturbation for all pictures that makes the net most wrong; outside,
 weights that answer right in spite of it. The weights' gradient counts how the worst perturbation
 moves with them, by the implicit function theorem and a few rounds of a fixed-point iteration
-(Grazzi et al., ICML 2020). Departures: the gradient of the perturbation is normalised, the sum of
-its squares bounded by a projection alone, and fewer pictures a round.
+(Grazzi et al., ICML 2020). Departures: the gradient of the perturbation is normalised, its size is
+bounded by a projection alone, relative to the picture's, and a round takes fewer pictures.
 """
 
 from dataclasses import dataclass
@@ -13,10 +13,12 @@ import numpy as np
 from tqdm import tqdm
 
 from badnet_defense.data.input_range import UNIT
+from badnet_defense.data.splits import split_within_classes
 from badnet_defense.nets.build import build
 from badnet_defense.nets.graph import without_softmax
 from badnet_defense.repair.fine_tuning import with_weights_of
 from badnet_defense.repair.functional import batches, logits_of, loss_for, scaled_pictures
+from badnet_defense.repair.held_out_tuning import HELD_OUT
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,8 +28,8 @@ class Game:
     Args:
         rounds: perturbations that are found and unlearnt.
         ascents: steps of the perturbation in each round.
-        ascent: size of one such step, in root sums of squares of the net's input.
-        radius: largest root sum of squares of the perturbation.
+        ascent: size of one such step, as a root mean square, where 1 is from black to white.
+        radius: largest root mean square of the perturbation.
         steps: of the weights in each round.
         learning_rate: of the weights, by Adam.
         iterations: of the fixed point.
@@ -37,8 +39,8 @@ class Game:
 
     rounds: int = 5
     ascents: int = 10
-    ascent: float = 2.0
-    radius: float = 10.0
+    ascent: float = 0.03
+    radius: float = 0.12
     steps: int = 20
     learning_rate: float = 1e-3
     iterations: int = 3
@@ -55,7 +57,7 @@ def i_bau(spec, images, *, targets=None, game=Game(), input_range=UNIT, seed=0):
         targets: (n, classes) soft labels; default: the hard ones.
         game: a `Game`.
         input_range: the net's range.
-        seed: of the pictures' order.
+        seed: of the split, whose held-out pictures are not used, and of the pictures' order.
 
     Returns:
         (`NetSpec` of the repaired net, report as plain numbers).
@@ -63,21 +65,23 @@ def i_bau(spec, images, *, targets=None, game=Game(), input_range=UNIT, seed=0):
     import tensorflow as tf
 
     net = build(without_softmax(spec))
-    targets = images.labels if targets is None else targets
+    tuning, _ = split_within_classes(images.labels, HELD_OUT, seed=seed)
+    targets = (images.labels if targets is None else targets)[tuning]
+    images = images.subset(tuning)
     ascend, descend = compiled_steps(net, loss_for(targets), game, input_range)
     drawn = batches(images, targets, game.batch_size, np.random.default_rng((seed, 10)))
-    norms = []
+    sizes = []
     with tqdm(total=game.rounds * (game.ascents + game.steps), desc="I-BAU", disable=None) as bar:
         for _ in range(game.rounds):
             worst = tf.zeros((1, *spec.input_shape))
             for _ in range(game.ascents):
                 worst = ascend(*next(drawn), worst)
                 bar.update()
-            norms.append(float(tf.norm(worst)))
+            sizes.append(float(tf.sqrt(tf.reduce_mean(worst**2))))
             for _ in range(game.steps):
                 descend(*next(drawn), worst)
                 bar.update()
-    return with_weights_of(net, spec), {"perturbations": norms}
+    return with_weights_of(net, spec), {"perturbations": sizes}
 
 
 def compiled_steps(net, loss, game, input_range):
@@ -88,8 +92,13 @@ def compiled_steps(net, loss, game, input_range):
     optimizer = keras.optimizers.Adam(game.learning_rate)
     optimizer.build(net.trainable_variables)
 
+    span = np.float32(255 * input_range.multiplier)
+
     def value(weights, inputs, worst, wanted):
-        return loss(wanted, logits_of(net, weights, inputs + worst))
+        return loss(wanted, logits_of(net, weights, inputs + span * worst))
+
+    def size(worst):
+        return tf.sqrt(tf.reduce_mean(worst**2)) + 1e-12
 
     @tf.function(reduce_retracing=True)
     def ascend(pictures, wanted, worst):
@@ -99,8 +108,8 @@ def compiled_steps(net, loss, game, input_range):
             tape.watch(worst)
             found = value(weights, inputs, worst, wanted)
         slope = tape.gradient(found, worst)
-        moved = worst + game.ascent * slope / (tf.norm(slope) + 1e-12)
-        return moved * tf.minimum(1.0, game.radius / (tf.norm(moved) + 1e-12))
+        moved = worst + game.ascent * slope / size(slope)
+        return moved * tf.minimum(1.0, game.radius / size(moved))
 
     @tf.function(reduce_retracing=True)
     def descend(pictures, wanted, worst):

@@ -77,8 +77,8 @@ def prune(
     Raises:
         InputError: a threshold outside [0, 1], unlabelled pictures, or no such layer.
     """
-    _check_share("--max-accuracy-drop", max_accuracy_drop)
-    _check_share("--fraction", fraction)
+    check_share("--max-accuracy-drop", max_accuracy_drop)
+    check_share("--fraction", fraction)
     if images.labels is None:
         raise InputError(
             f"{images.source}: the pictures have no labels; give labelled ones, or --pseudo-labels."
@@ -116,6 +116,7 @@ def kept_point(curve, max_accuracy_drop):
     return int(fallen[0]) - 1 if len(fallen) else len(curve) - 1
 
 
-def _check_share(name, value):
+def check_share(name, value):
+    """Refuses a number outside [0, 1]; None passes."""
     if value is not None and not 0 <= value <= 1:
         raise InputError(f"{name} {value}: expected a share between 0 and 1, such as 0.1.")

@@ -26,10 +26,12 @@ COLUMNS = {
     "pictures_per_second": "pictures/s",
 }
 """Of a row; accuracies and false alarms are shares of clean pictures, the others of pictures with
-the trigger that gets through most; with several seeds, means."""
+the trigger that is worst by that very figure; with several seeds, means."""
 CLEAN = ("bad_accuracy", "repaired_accuracy", "guard_accuracy", "false_alarms")
 ATTACK = ("bad_success", "repaired_success", "guard_success", "flagged")
 RATINGS = ("repaired_der", "guard_der")
+FOOLED = 0.5
+"""Attack success from which a net is called backdoored."""
 SPEED = ("repair_seconds", "pictures_per_second")
 
 
@@ -62,26 +64,24 @@ def _row(runs):
     }
     for name in CLEAN:
         _fill(row, name, [run["clean"] for run in runs])
-    worst = [worst_trigger(run) for run in runs if run["triggers"]]
-    for name in ATTACK:
-        _fill(row, name, worst)
-    for name in RATINGS:
-        row[name] = _mean([one[name] for one in worst if name in one])
+    for name in (*ATTACK, *RATINGS):
+        _fill(row, name, [worst_trigger(run, name) for run in runs if run["triggers"]])
     for name in SPEED:
         row[name] = _mean([run[name] for run in runs])
     return row
 
 
-def worst_trigger(run):
-    """Figures of the trigger that gets through the guard most, of equal ones the least flagged."""
-    found = run["triggers"].values()
-    return max(found, key=lambda one: (one["guard_success"], -one["flagged"]))
+def worst_trigger(run, name):
+    """Figures of the trigger that is worst for the defence by the figure `name`."""
+    found = [one for one in run["triggers"].values() if name in one]
+    sign = 1 if name.endswith("_success") else -1
+    return max(found, key=lambda one: sign * one[name], default={})
 
 
 def _fill(row, name, figures):
     figures = [one for one in figures if name in one]
     row[name] = _mean([one[name] for one in figures])
-    ends = [one[f"{name}_interval"] for one in figures]
+    ends = [one[f"{name}_interval"] for one in figures if f"{name}_interval" in one]
     row[f"{name}_interval"] = [min(e[0] for e in ends), max(e[1] for e in ends)] if ends else None
 
 
@@ -146,8 +146,12 @@ def _sentence(row):
     )
     if row["bad_success"] is None:
         return f"No poisoned pictures to judge the attack with; behind {how}, {cost}."
+    if row["bad_success"] < FOOLED:
+        return (
+            f"No poisoned set fools it on more than {shown(row, 'bad_success')} %; behind "
+            f"{how}, {cost}."
+        )
     return (
-        f"Backdoored: its worst trigger fools the net on {shown(row, 'bad_success')} % of the "
-        f"poisoned pictures; behind {how} it gets through on {shown(row, 'guard_success')} %; "
-        f"{cost}."
+        f"Backdoored: a trigger fools the net on {shown(row, 'bad_success')} % of the poisoned "
+        f"pictures; behind {how} at most {shown(row, 'guard_success')} % get through; {cost}."
     )

@@ -65,7 +65,10 @@ def _sort_key(value):
 
 def _interval(row, key):
     ends = row.get(f"{key}_interval")
-    return "" if ends is None else "95 %: {:.1f} to {:.1f} %".format(*(100 * end for end in ends))
+    if ends is None:
+        return ""
+    kind = "95 %" if row["seeds"] == 1 else "lowest to highest end of the seeds' 95 % intervals"
+    return "{}: {:.1f} to {:.1f} %".format(kind, *(100 * end for end in ends))
 
 
 def _figures(net, runs):

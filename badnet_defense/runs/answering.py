@@ -93,7 +93,7 @@ def data_accuracy(data, model, *, input_range=UNIT):
     def predict(name, inputs):
         return predict_probabilities(built[name], inputs, input_range=_SCALED)
 
-    size = BATCH if guard.overlays is None else _AT_ONCE
+    size = _AT_ONCE if guard.overlays else BATCH
     answers = [
         guard.answers(input_range.scale(images.pictures[start:][:size]), predict)
         for start in range(0, len(images), size)

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cache
 from pathlib import Path
 
@@ -13,10 +13,12 @@ from badnet_defense.data.files import data_sha256, file_sha256
 from badnet_defense.errors import InputError
 from badnet_defense.guard.choice import needs_repair
 from badnet_defense.guard.pairing import belongs, read_pair
-from badnet_defense.measure.results import provenance, read_json, write_json
+from badnet_defense.measure.belonging import check_belonging
+from badnet_defense.measure.results import provenance, read_json, versions, write_json
 from badnet_defense.nets import build, read_net
 from badnet_defense.runs.comparing_run import Judged, judge_run
 from badnet_defense.runs.fitting import fit_detector, split_clean
+from badnet_defense.runs.methods import own_recipe
 from badnet_defense.runs.repairing import repair_file
 
 log = logging.getLogger(__name__)
@@ -44,13 +46,13 @@ class Case:
     Attributes:
         model: path of the bad net.
         validation: path of the clean pictures that repair it and set thresholds.
-        test: path of the clean pictures that judge; None: those of `validation` judge.
+        test: path of the clean pictures that judge.
         poisoned: {trigger: path}, whose labels are the attacker's.
     """
 
     model: Path
     validation: Path
-    test: Path | None = None
+    test: Path
     poisoned: dict[str, Path] = field(default_factory=dict)
 
     @property
@@ -59,9 +61,8 @@ class Case:
         return Path(self.model).stem
 
     def data(self):
-        """{name: path} of all its data files that are there."""
-        files = {"clean_validation": self.validation, "clean_test": self.test, **self.poisoned}
-        return {part: path for part, path in files.items() if path is not None}
+        """{name: path} of all its data files."""
+        return {"clean_validation": self.validation, "clean_test": self.test, **self.poisoned}
 
 
 def read_case(text, *, data, validation=None, test=None):
@@ -78,20 +79,16 @@ def read_case(text, *, data, validation=None, test=None):
     model, _, named = text.partition("=")
     data = Path(data)
     if named:
-        poisoned = {
-            Path(path).stem.removesuffix("_poisoned_data"): Path(path) for path in named.split(",")
-        }
+        files = [Path(path) for path in named.split(",")]
+        poisoned = {file.stem.removesuffix("_poisoned_data"): file for file in files}
+        if len(poisoned) < len(files) or set(poisoned) & {"clean_validation", "clean_test"}:
+            raise InputError(f"{text}: poisoned files need names that differ and say the trigger.")
     else:
         known = POISONED.get(Path(model).stem, {})
         poisoned = {name: data / file for name, file in known.items() if (data / file).exists()}
-    if test is None and validation is None and (data / "clean_test_data.h5").exists():
-        test = data / "clean_test_data.h5"
-    case = Case(
-        Path(model),
-        Path(validation or data / "clean_validation_data.h5"),
-        test and Path(test),
-        poisoned,
-    )
+    validation = Path(validation or data / "clean_validation_data.h5")
+    test = Path(test or data / "clean_test_data.h5")
+    case = Case(Path(model), validation, test, poisoned)
     for path in (case.model, *case.data().values()):
         if not path.exists():
             raise InputError(f"{path}: no such file; compare takes MODEL or MODEL=POISONED.h5,..")
@@ -100,6 +97,7 @@ def read_case(text, *, data, validation=None, test=None):
 
 def runs_of(cases, repairs, detectors, seeds):
     """[(case, repair, seed, [detectors])] in the order in which they are run."""
+    repairs, detectors, seeds = (list(dict.fromkeys(one)) for one in (repairs, detectors, seeds))
     alone = [name for name in detectors if not needs_repair(name)]
     paired = [name for name in detectors if needs_repair(name)]
     grid = []
@@ -124,8 +122,14 @@ def compare(cases, *, repairs, detectors, seeds, out, false_alarm_rate, input_ra
 
     Returns:
         ([result of each run that stands], [(name of a run, what was wrong)]).
+
+    Raises:
+        InputError: two nets of one name.
     """
     done, failed = [], []
+    names = [case.name for case in cases]
+    if len(set(names)) < len(names):
+        raise InputError(f"nets of one name came ({', '.join(names)}); rename a file.")
     grid = runs_of(cases, repairs, detectors, seeds)
     settings = {"false_alarm_rate": false_alarm_rate, "input_range": input_range}
     with tqdm(total=sum(len(names) for *_, names in grid), desc="runs", disable=None) as bar:
@@ -148,7 +152,7 @@ class _Group:
     def __init__(self, case, repair, seed, out, settings):
         self.case, self.repair, self.seed, self.out = case, repair, seed, out
         self.settings = settings
-        self.judged = None
+        self.judged = self.failure = None
 
     def title(self, detector):
         return f"{self.case.name}.{self.repair}.{detector}.{self.seed}"
@@ -159,37 +163,40 @@ class _Group:
             "net": _sha256(self.case.model),
             "data": {part: _sha256(path) for part, path in self.case.data().items()},
             "repair": self.repair,
+            "recipe": self.recipe(),
             "detector": detector,
             "seed": self.seed,
+            "version": versions()["badnet_defense"],
             "false_alarm_rate": self.settings["false_alarm_rate"],
             "input_range": str(self.settings["input_range"]),
         }
+
+    def recipe(self):
+        """The settings of the repair's tuning, or None."""
+        recipe = None if self.repair == NO_REPAIR else own_recipe(self.repair)
+        return None if recipe is None else asdict(recipe)
 
     def result(self, detector):
         """The run's result: read, or made and written."""
         path = self.out / "runs" / f"{self.title(detector)}.json"
         inputs = self.inputs(detector)
-        if path.exists():
-            found = read_json(path)
-            if found.get("inputs") == inputs:
-                return found
+        found = _readable(path)
+        if found.get("inputs") == inputs:
+            return found
         found = {**self._run(detector), "inputs": inputs}
         write_json(path, found)
         return found
 
     def _run(self, detector):
         start = time.perf_counter()
-        self.judged = self.judged or self._prepared()
-        judged = self.judged
+        judged = self._prepared()
         fitting = time.perf_counter()
         fitted = fit_detector(
             detector,
             (judged.bad_spec, judged.repaired_spec),
             judged.clean,
             seed=self.seed,
-            likes=judged.repairs_like_it(self.settings["false_alarm_rate"])
-            if needs_repair(detector)
-            else None,
+            likes=judged.repairs_like_it(self.settings["false_alarm_rate"], self.seed),
             **self.settings,
         )
         fit_seconds = time.perf_counter() - fitting
@@ -213,7 +220,17 @@ class _Group:
         }
 
     def _prepared(self):
-        """Net, repair, pictures and answers, once for all detectors."""
+        """Net, repair, pictures and answers, once for all detectors; a failure fails them all."""
+        if self.failure is not None:
+            raise self.failure
+        try:
+            self.judged = self.judged or self._prepare()
+        except Exception as error:
+            self.failure = error
+            raise
+        return self.judged
+
+    def _prepare(self):
         spec = read_net(self.case.model)
         input_range = self.settings["input_range"]
         repaired, report = None, {}
@@ -224,6 +241,14 @@ class _Group:
             for part, path in self.case.data().items()
         }
         bad = build(spec)
+        for part in ("clean_validation", "clean_test"):
+            check_belonging(
+                bad,
+                sets[part],
+                classes=spec.classes,
+                input_range=input_range,
+                net_name=self.case.model,
+            )
         clean = split_clean(sets["clean_validation"], bad, repaired, input_range=input_range)
         return Judged.of(spec, repaired, bad, sets, clean, input_range, report)
 
@@ -233,10 +258,15 @@ class _Group:
         path = folder / f"{self.case.name}.h5"
         about = folder / f"{self.case.name}.json"
         range_ = self.settings["input_range"]
-        fresh = belongs(self.case.model, path) and about.exists()
-        if not fresh or read_json(about)["data"]["clean_validation"]["sha256"] != _sha256(
-            self.case.validation
-        ):
+        made = _readable(about)
+        fresh = belongs(self.case.model, path) and (
+            made.get("data", {}).get("clean_validation", {}).get("sha256"),
+            made.get("input_range"),
+            made.get("recipe"),
+        ) == (_sha256(self.case.validation), str(range_), self.recipe())
+        if not fresh:
+            # The repaired net is written last: without the old one, its being there means all is.
+            path.unlink(missing_ok=True)
             repair_file(
                 self.case.model,
                 self.case.validation,
@@ -246,6 +276,14 @@ class _Group:
                 seed=self.seed,
             )
         return read_pair(self.case.model, path).repaired, read_json(about)
+
+
+def _readable(path):
+    """A result, or an empty one where nothing is there or it cannot be read: it is made anew."""
+    try:
+        return read_json(path)
+    except InputError:
+        return {}
 
 
 @cache

@@ -21,7 +21,7 @@ from badnet_defense.nets import build, predict_labels
 from badnet_defense.nets.spec import NetSpec
 from badnet_defense.runs.fitting import FEW, Clean, like_repairs
 
-CLEAN_SETS = ("clean_validation", "clean_test")
+CLEAN = "clean_test"
 MOST_CLEAN, MOST_POISONED = 2000, 500
 """Pictures that judge, drawn at random: SentiNet's test asks about each of them 160 times."""
 ROC_POINTS = 120
@@ -34,7 +34,7 @@ class Judged:
     Attributes:
         bad_spec, repaired_spec: `NetSpec`s; no repair: None.
         bad: `keras.Model`.
-        sets: {"clean_test" or "clean_validation": `LabelledImages`, trigger: ..}, which judge.
+        sets: {"clean_test": `LabelledImages`, trigger: ..}, which judge.
         clean: `Clean` of the validation pictures.
         input_range: the nets' range.
         report: the repair's own result.
@@ -54,8 +54,7 @@ class Judged:
     @classmethod
     def of(cls, spec, repaired, bad, sets, clean, input_range, report):
         """Draws the pictures that judge, and asks both nets about them."""
-        if "clean_test" in sets:
-            sets = {part: images for part, images in sets.items() if part != "clean_validation"}
+        sets = {part: images for part, images in sets.items() if part != "clean_validation"}
         sets = {part: drawn(part, images) for part, images in sets.items()}
         nets = {"bad": bad} | ({} if repaired is None else {"repaired": build(repaired)})
         answers = {
@@ -67,20 +66,20 @@ class Judged:
         }
         return cls(spec, repaired, bad, sets, clean, input_range, report, answers)
 
-    def repairs_like_it(self, rate):
+    def repairs_like_it(self, rate, seed):
         """What `like_repairs` gives, made once; None where enough unseen pictures are there."""
         if self.repaired_spec is None or len(self.clean.unseen) * rate >= FEW:
             return None
         if self._likes is None:
             nets = (self.bad_spec, self.repaired_spec)
-            self._likes = like_repairs(nets, self.clean, input_range=self.input_range)
+            self._likes = like_repairs(nets, self.clean, input_range=self.input_range, seed=seed)
         return self._likes
 
 
 def drawn(part, images):
     """At most so many pictures of a set, the same ones for every run."""
     order = np.random.default_rng(0).permutation(len(images))
-    return images.subset(np.sort(order[: MOST_CLEAN if part in CLEAN_SETS else MOST_POISONED]))
+    return images.subset(np.sort(order[: MOST_CLEAN if part == CLEAN else MOST_POISONED]))
 
 
 def judge_run(detector, fitted, judged):
@@ -100,28 +99,27 @@ def judge_run(detector, fitted, judged):
     scores = {part: found.score_samples(images.pictures) for part, images in judged.sets.items()}
     seconds = time.perf_counter() - start
     guard = {part: found.judged(judged.answers["bad"][part], scores[part]) for part in scores}
-    part = "clean_test" if "clean_test" in scores else "clean_validation"
     answers = {**judged.answers, "guard": guard}
 
     def of(part):
         return {stage: given[part] for stage, given in answers.items()}, judged.sets[part].labels
 
-    clean = clean_figures(*of(part), classes)
+    clean = clean_figures(*of(CLEAN), classes)
     triggers = {
         name: trigger_figures(
-            *of(name), clean, classes, (scores[part], scores[name]), with_curve=detector != "hard"
+            *of(name), clean, classes, (scores[CLEAN], scores[name]), with_curve=detector != "hard"
         )
         for name in scores
-        if name not in CLEAN_SETS
+        if name != CLEAN
     }
     return {
-        "clean": {**clean, "set": part},
+        "clean": clean,
         "triggers": triggers,
         "expected": asdict(found.expected_),
         "threshold": float(found.threshold_),
         "cross_fitted": fitted.crossed,
         "pictures_per_second": sum(map(len, scores.values())) / seconds,
-        "examples": examples(judged.sets, answers, part),
+        "examples": examples(judged.sets, answers),
     }
 
 
@@ -161,19 +159,21 @@ def _add(found, name, right):
     found[f"{name}_interval"] = list(wilson_interval(int(np.sum(right)), len(right)))
 
 
-def examples(sets, answers, clean):
+def examples(sets, answers):
     """A clean picture, one of each trigger and a false alarm, with every stage's answer."""
-    wanted = {"clean": (clean, 0)}
-    wanted |= {name: (name, 0) for name in sets if name not in CLEAN_SETS}
-    alarms = np.flatnonzero(answers["guard"][clean] != answers["bad"][clean])
+    wanted = {"clean": (CLEAN, 0)}
+    wanted |= {name: (name, 0) for name in sets if name != CLEAN}
+    alarms = np.flatnonzero(answers["guard"][CLEAN] != answers["bad"][CLEAN])
     if len(alarms):
-        wanted["false alarm"] = (clean, int(alarms[0]))
+        wanted["false alarm"] = (CLEAN, int(alarms[0]))
     found = []
     for title, (part, place) in wanted.items():
         with io.BytesIO() as buffer:
-            Image.fromarray(sets[part].pictures[place]).save(buffer, "PNG")
+            pixels = np.rint(sets[part].pictures[place]).astype(np.uint8)
+            shown = pixels[..., 0] if pixels.shape[-1] == 1 else pixels
+            Image.fromarray(shown).save(buffer, "PNG")
             png = base64.b64encode(buffer.getvalue()).decode()
         given = {stage: int(answers[stage][part][place]) for stage in answers}
-        label = {"label": int(sets[part].labels[place])} if part == clean else {}
+        label = {"label": int(sets[part].labels[place])} if part == CLEAN else {}
         found.append({"title": title, "png": png, "answers": given, **label})
     return found

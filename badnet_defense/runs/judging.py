@@ -121,7 +121,7 @@ def judge_defense(
 def _about(repaired):
     """Which repaired net was judged, as it is written into the result."""
     notes = repaired.attributes
-    about = {"file": notes["file"], "sha256": notes["file_sha256"]}
+    about = {"file": notes["file"], "sha256": notes["file_sha256"], "method": notes.get("method")}
     return {**about, "recipe": json.loads(notes["recipe"]) if "recipe" in notes else None}
 
 

@@ -112,8 +112,10 @@ def _pictures(model, spec, bad, clean, pseudo_labels, input_range):
 
 def _write(folder, stem, nets, images, result):
     """The files; the repaired net comes last, so that where it is, the others are too."""
+    curve = folder / f"{stem}.pruning.png"
+    curve.unlink(missing_ok=True)  # of another method, that was here before
     if result["method"] == DEFAULT:
-        plot_pruning_curve(folder / f"{stem}.pruning.png", result["pruning"], net=stem)
+        plot_pruning_curve(curve, result["pruning"], net=stem)
     write_json(folder / f"{stem}.json", result)
     notes = {"method": result["method"], "keep_pruned": result["keep_pruned"]}
     for name in ("pruning", "recipe"):

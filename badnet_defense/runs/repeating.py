@@ -6,7 +6,8 @@ import numpy as np
 
 from badnet_defense.errors import InputError
 from badnet_defense.guard.pairing import noted_recipe, noted_seed, noted_steps
-from badnet_defense.repair.channels import channel_masks, zero_channels
+from badnet_defense.nets.graph import CONVOLUTIONS
+from badnet_defense.repair.channels import channel_count, channel_masks, zero_channels
 from badnet_defense.repair.held_out_tuning import tune_held_out
 from badnet_defense.repair.recipes import Recipe
 from badnet_defense.runs.methods import METHODS, unlearn_scanned
@@ -48,6 +49,7 @@ def _repeated(bad, repaired, input_range):
     """
     steps = noted_steps(repaired)
     if steps is not None:
+        check_steps(bad, steps, repaired.attributes["file"])
         pruned = zero_channels(bad, steps.layer, steps.zeroed)
         settings = {
             "recipe": _recipe(steps.recipe),
@@ -68,6 +70,13 @@ def _repeated(bad, repaired, input_range):
     if isinstance(drop, float):
         settings["max_accuracy_drop"] = drop
     return lambda images, targets: method(bad, images, targets=targets, **settings)[0]
+
+
+def check_steps(bad, steps, file):
+    """Refuses noted channels that the bad net (`NetSpec`) does not have."""
+    right = steps.layer in bad.layers and bad.layers[steps.layer].kind in CONVOLUTIONS
+    if not right or max(steps.zeroed, default=0) >= channel_count(bad, steps.layer):
+        raise InputError(f"{file}: it notes channels that the net does not have; make it again.")
 
 
 def _recipe(noted):
