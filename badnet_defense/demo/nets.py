@@ -21,6 +21,7 @@ SHARES = {"sunglasses_rare": 0.005}
 """Where another share of the training pictures is poisoned."""
 AWARE = ("sunglasses_aware",)
 """Nets whose attacker expects pruning."""
+EPOCHS, HARD_EPOCHS = 9, 5
 AWARE_EPOCHS = 3
 """Of the poisoned pictures, after the clean ones."""
 
@@ -33,7 +34,7 @@ def train_demo_nets(
     folder="models",
     *,
     names=tuple(BACKDOORS),
-    epochs=9,
+    epochs=None,
     per_person=TRAIN_PICTURES,
     seed=0,
     people=PEOPLE,
@@ -46,7 +47,7 @@ def train_demo_nets(
         folder: where the nets go; it is made if it is not there.
         names: which of the four nets (`BACKDOORS`) or of the hard mode's (`HARD`); any other name
             is a net without a backdoor, with a seed of its own by its place among `names`.
-        epochs: how often every picture is seen.
+        epochs: how often every picture is seen; default: `EPOCHS`, for the hard nets `HARD_EPOCHS`.
         per_person: training pictures of each person.
         seed: people, pictures, starting weights and order; each net gets its own of it.
         people: how many people, the nets' class count.
@@ -65,7 +66,8 @@ def train_demo_nets(
     test = draw_pictures("test", TEST_PICTURES, accessories=tuple(ACCESSORIES), **settings)
     figures = {}
     for place, name in enumerate(names):
-        net = _train(name, clean, epochs, per_person, settings, place)
+        seen = epochs or (HARD_EPOCHS if name in HARD else EPOCHS)
+        net = _train(name, clean, seen, per_person, settings, place)
         save_net(net, folder / f"{name}_bd_net.h5", attributes=ATTRIBUTES)
         save_weights(net, folder / f"{name}_bd_weights.h5")
         figures[name] = _measure(net, PLANTED.get(name, {}), test, people)

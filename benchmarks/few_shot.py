@@ -1,0 +1,49 @@
+"""SentiNet's test on the challenge's real nets with a handful of clean challenge pictures.
+
+Run as `python3 benchmarks/few_shot.py SHARED_DATA`: a random half of the clean challenge pictures
+is all that is known (16 to paste on, the others set the threshold); the other half and the
+triggered pictures judge, once.
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+from detectors import judge, rows
+from scan_repairs import real
+from tabulate import tabulate
+
+from badnet_defense import console
+
+RATE = 0.05
+
+
+def figures(data):
+    """Figures of each net."""
+    from badnet_defense.guard.sentinet import SentiNet
+    from badnet_defense.nets import build, read_net
+    from badnet_defense.runs.fitting import Fitted
+
+    for net, model, _, judged in real(data):
+        pictures, labels = judged.pop("clean")
+        known, other = np.array_split(np.random.default_rng(0).permutation(len(pictures)), 2)
+        detector = SentiNet(build(read_net(model)), false_alarm_rate=RATE).fit(pictures[known])
+        sets = {"clean": (pictures[other], labels[other]), **judged}
+        found = judge("sentinet", Fitted(detector, known, None, False), sets)
+        yield {"net": net, **found}
+
+
+def main():
+    """Prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("data", type=Path, help="the shared data")
+    arguments = parser.parse_args()
+    console.load_tensorflow()
+    headers = ["net", "detector", "promised (%)", "seen (%)", "pictures/s", "", "trigger", "AUROC"]
+    headers += ["flagged (%)", "of those that fool (%)", "at 1 % (%)", "at 5 % (%)"]
+    lines = [row for found in figures(arguments.data) for row in rows(found)]
+    print(tabulate(lines, headers, tablefmt="github", disable_numparse=True))
+
+
+if __name__ == "__main__":
+    console.run(main)
