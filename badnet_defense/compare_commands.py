@@ -14,7 +14,7 @@ from badnet_defense.guard_commands import RATE, rate
 log = logging.getLogger(__name__)
 
 NETS = ("sunglasses", "anonymous_1", "anonymous_2", "multi_trigger_multi_target")
-REPAIRS = ("fine-pruning", "fine-tuning", "magnitude-pruning", "ft-sam")
+REPAIRS = ("fine-pruning", "fine-tuning", "magnitude-pruning")
 DETECTORS = ("hard", "soft", "sentinet")
 
 
