@@ -92,7 +92,7 @@ def test_refusals(repaired, tmp_path):
     assert "ends in .keras" in told
     out = tmp_path / "guard.keras"
     few = ("--clean", VALIDATION, "--out", out, "--detector", "strip")
-    assert "80 clean pictures came; STRIP lays 100" in message(
+    assert "80 clean pictures came; strip composes 100" in message(
         command(project, "guard", MODEL, *few)
     )
     assert not out.exists()
