@@ -103,7 +103,7 @@ def _strip(arguments):
         seed=arguments.seed,
     )
     limit = found["threshold"]
-    print(f"suspicious below {limit:.3f} bits; expect {found['expected']} false alarms")
+    print(f"suspicious below {limit:.3f} bits; false alarms to expect: {found['expected']}")
     for path, bits in found["entropies"].items():
         if len(bits) == 1:
             print(f"{path}\t{bits[0]:.3f} bits\t{'suspicious' if bits[0] < limit else 'clean'}")

@@ -18,6 +18,8 @@ UNITS = {
     "vote": "minus decimal logarithm of the smallest tail",
 }
 LEAST_RATE = 1e-4
+FEW = 20
+"""Fewer pictures than this are marked one by one."""
 
 
 def plot_roc(path, curves, about, *, net):
@@ -79,6 +81,10 @@ def plot_scores(path, clean, others, about, *, net, low=False):
     for (name, scores), colour in zip(others.items(), cycle(_POISONED)):
         groups[name] = (scores, colour)
     for name, (scores, colour) in groups.items():
+        if len(scores) < FEW:  # shares of so few would tower over the others
+            marks = {"marker": "v", "ls": "none", "ms": 9, "mec": "white", "clip_on": False}
+            axes.plot(scores, np.zeros(len(scores)), color=colour, label=name, zorder=3, **marks)
+            continue
         weights = np.full(len(scores), 100 / len(scores))
         axes.hist(scores, edges, weights=weights, color=colour, alpha=0.7, label=name)
     axes.axvline(about["threshold"], color=_INK, lw=1.2, ls="--")

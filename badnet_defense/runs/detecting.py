@@ -197,7 +197,7 @@ def strip_files(model, clean, inputs, *, out=None, false_alarm_rate=0.01, input_
         single = [bits for bits in entropies.values() if len(bits) == 1]
         groups |= {"pictures": np.concatenate(single)} if single else {}
         about = {**_about("strip", fitted), "threshold": -detector.threshold_}
-        plot_scores(out, -fitted.clean_scores, groups, about, net=spec.name, low=True)
+        plot_scores(out, -fitted.clean_scores, groups, about, net=Path(model).stem, low=True)
     return {
         "threshold": -detector.threshold_,
         "expected": detector.expected_,
