@@ -39,12 +39,12 @@ class Game:
 
     rounds: int = 5
     ascents: int = 10
-    ascent: float = 0.03
-    radius: float = 0.12
-    steps: int = 20
-    learning_rate: float = 1e-3
+    ascent: float = 0.01
+    radius: float = 0.05
+    steps: int = 40
+    learning_rate: float = 5e-4
     iterations: int = 3
-    inner_rate: float = 0.1
+    inner_rate: float = 1e-4
     batch_size: int = 128
 
 
