@@ -1,6 +1,5 @@
 """The command that compares repairs and detectors on several nets."""
 
-import logging
 import shlex
 import sys
 from pathlib import Path
@@ -10,8 +9,6 @@ from badnet_defense.console import add_input_range, load_tensorflow, seed
 from badnet_defense.errors import InputError
 from badnet_defense.guard.choice import NAMES
 from badnet_defense.guard_commands import RATE, rate
-
-log = logging.getLogger(__name__)
 
 NETS = ("sunglasses", "anonymous_1", "anonymous_2", "multi_trigger_multi_target")
 REPAIRS = ("fine-pruning", "fine-tuning", "magnitude-pruning")

@@ -1,5 +1,7 @@
 """Fine-pruning from end to end: rank, prune, tune (Liu, Dolan-Gavitt and Garg, RAID 2018)."""
 
+import numpy as np
+
 from badnet_defense.data.input_range import UNIT
 from badnet_defense.repair.channels import channel_masks
 from badnet_defense.repair.held_out_tuning import tune_held_out
@@ -15,6 +17,7 @@ def fine_prune(
     layer=None,
     max_accuracy_drop=MAX_ACCURACY_DROP,
     fraction=None,
+    order=np.arange,
     recipe=RECIPES["default"],
     keep_pruned=False,
     input_range=UNIT,
@@ -26,7 +29,7 @@ def fine_prune(
         spec: the bad net (`NetSpec`); unchanged.
         images: clean `LabelledImages`, with labels.
         targets: (n, classes) soft labels; default: the hard ones.
-        layer, max_accuracy_drop, fraction: see `prune`.
+        layer, max_accuracy_drop, fraction, order: see `prune`.
         recipe: how to tune, a `Recipe`.
         keep_pruned: True holds the zeroed channels at zero; else they may grow back.
         input_range: the net's range.
@@ -44,6 +47,7 @@ def fine_prune(
         layer=layer,
         max_accuracy_drop=max_accuracy_drop,
         fraction=fraction,
+        order=order,
         input_range=input_range,
     )
     zeroed = list(pruning.order[: pruning.removed])

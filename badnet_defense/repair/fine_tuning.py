@@ -13,6 +13,7 @@ from badnet_defense.nets.graph import without_softmax
 from badnet_defense.nets.predict import predict_labels
 from badnet_defense.nets.weights import with_weights
 from badnet_defense.repair.augmentation import erased, light_changes, shifted
+from badnet_defense.repair.functional import loss_for
 from badnet_defense.repair.recipes import RECIPES
 from badnet_defense.repair.sharpness import at_sharpest
 
@@ -81,7 +82,7 @@ def fine_tune(
     if not epochs:
         return spec, Tuning(0, tuple(scores))
     total = epochs * steps
-    step = _step(net, recipe, total, masks, input_range, soft=targets.ndim > 1)
+    step = _step(net, recipe, total, masks, input_range, loss_for(targets))
     kept, keepable, done = 0, True, 0
     with tqdm(total=total, desc="tuning", unit="step", disable=None) as bar:
         for epoch in range(1, epochs + 1):
@@ -120,15 +121,11 @@ def _prepared(images, targets, recipe, steps, rng):
             yield ready
 
 
-def _step(net, recipe, steps, masks, input_range, *, soft):
+def _step(net, recipe, steps, masks, input_range, loss):
     """A compiled tuning step: `uint8` pictures, light changes and targets in, weights changed."""
-    import keras
     import tensorflow as tf
 
     optimizer = _optimizer(recipe, steps)
-    losses = keras.losses
-    loss = losses.CategoricalCrossentropy if soft else losses.SparseCategoricalCrossentropy
-    loss = loss(from_logits=True)
     optimizer.build(net.trainable_variables)
 
     @tf.function(reduce_retracing=True)

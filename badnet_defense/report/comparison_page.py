@@ -76,20 +76,14 @@ def _figures(net, runs):
     curves = {run["repair"]: run["pruning"] for run in own if run["pruning"]}
     if curves:
         yield "Clean accuracy over pruned channels", pruning_figure(curves)
-    found = {
-        f"{run['repair']}, {run['detector']}: {name}": (figures["roc"], run, figures)
-        for run in own
-        if run["seed"] == own[0]["seed"]
-        for name, figures in run["triggers"].items()
-        if "roc" in figures
-    }
-    for detector in dict.fromkeys(run["detector"] for _, run, _ in found.values()):
-        chosen = {
-            name.replace(f", {detector}", ""): one
-            for name, one in found.items()
-            if one[1]["detector"] == detector
-        }
-        yield f"Detector {detector}: triggers flagged over false alarms", roc_figure(chosen)
+    found = {}
+    for run in own:
+        for name, figures in run["triggers"].items():
+            if run["seed"] == own[0]["seed"] and "roc" in figures:
+                curves = found.setdefault(run["detector"], {})
+                curves[f"{run['repair']}: {name}"] = (figures["roc"], run, figures)
+    for detector, curves in found.items():
+        yield f"Detector {detector}: triggers flagged over false alarms", roc_figure(curves)
 
 
 def pruning_figure(curves):

@@ -9,7 +9,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from badnet_defense.data import read_images
-from badnet_defense.data.files import data_sha256, file_sha256
+from badnet_defense.data.files import data_sha256
 from badnet_defense.errors import InputError
 from badnet_defense.guard.choice import needs_repair
 from badnet_defense.guard.pairing import belongs, read_pair
@@ -286,6 +286,4 @@ def _readable(path):
         return {}
 
 
-@cache
-def _sha256(path):
-    return data_sha256(path) if Path(path).is_dir() else file_sha256(path)
+_sha256 = cache(data_sha256)
