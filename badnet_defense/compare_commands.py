@@ -44,7 +44,7 @@ def add_compare(chosen):
     add(
         "--scans",
         default="results/scan",
-        help="folder of scans, for the page (default: %(default)s)",
+        help="folder of the nets' scans, for scan-unlearning and the page (default: %(default)s)",
     )
     add("--out", default="results/compare", help="folder (default results/compare)")
     add_input_range(own)
@@ -60,7 +60,8 @@ def _compare(arguments):
         write_csv,
     )
     from badnet_defense.report.comparison_page import write_page
-    from badnet_defense.runs.comparing import compare, read_case
+    from badnet_defense.runs.cases import read_case
+    from badnet_defense.runs.comparing import compare
 
     named = arguments.nets or [f"models/{name}_bd_net.h5" for name in NETS]
     sets = (arguments.clean_validation, arguments.clean_test)
@@ -72,6 +73,7 @@ def _compare(arguments):
         detectors=arguments.detectors,
         seeds=arguments.seeds,
         out=out,
+        scans=arguments.scans,
         false_alarm_rate=arguments.false_alarms,
         input_range=arguments.input_range,
     )

@@ -7,7 +7,6 @@ faces with the nets' own answers as labels. Clean test and triggered pictures on
 """
 
 import argparse
-import json
 from pathlib import Path
 
 import numpy as np
@@ -71,6 +70,7 @@ def repairs(kind, name, model, clean):
     from badnet_defense.repair.pseudo_labels import pseudo_labelled
     from badnet_defense.repair.trigger_pruning import prune_by_triggers
     from badnet_defense.repair.unlearning import unlearn
+    from badnet_defense.runs.scanned import found_triggers
 
     spec, targets = read_net(model), None
     images = _read(clean, spec.input_shape)
@@ -85,20 +85,6 @@ def repairs(kind, name, model, clean):
     ways = {f"prune ({report.removed} channels)": pruned, "unlearn": unlearnt}
     ways = {way: build(net) for way, net in ways.items()}
     return bad, ways, [label for label, *_ in triggers]
-
-
-def found_triggers(stem):
-    """[(label, mask, pattern)] of the labels that a scan flagged."""
-    entries = json.loads(stem.with_suffix(".json").read_text("utf-8"))
-    near = entries["near"]["shift"]
-    with np.load(stem.with_suffix(".npz")) as arrays:
-        found = []
-        for entry in entries["flagged"]:
-            look = "near_" if entry["shift"] == near else ""
-            place = np.flatnonzero(arrays[f"{look}finished"] == entry["label"])[0]
-            parts = (arrays[f"{look}{part}"][place] for part in ("masks", "patterns"))
-            found.append((entry["label"], *parts))
-        return found
 
 
 def rows(name, bad, ways, flagged, judged):

@@ -1,9 +1,7 @@
-"""The grid: what is run, what is not run again, what a failure leaves, and what is shown."""
+"""The grid: what is run, what is not run again, and what a failure leaves."""
 
-import csv
 import json
 import shutil
-import subprocess
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -16,19 +14,20 @@ from small_project import SPACES, small_challenge_net
 from badnet_defense.data import InputRange, write_challenge_h5
 from badnet_defense.data.input_range import UNIT
 from badnet_defense.errors import InputError
-from badnet_defense.nets import save_net
+from badnet_defense.measure.results import provenance, write_json
+from badnet_defense.nets import read_net, save_net
 from badnet_defense.repair.recipes import RECIPES
 from badnet_defense.repair.tuning_alone import tune_alone
-from badnet_defense.report.comparison import leaderboard, leaderboard_text, verdicts, write_csv
-from badnet_defense.report.comparison_page import write_page
 from badnet_defense.runs import comparing, comparing_run, methods
-from badnet_defense.runs.comparing import POISONED, Case, compare, read_case, runs_of
+from badnet_defense.runs.cases import POISONED, Case, read_case
+from badnet_defense.runs.comparing import compare, runs_of
 
 QUICK = partial(tune_alone, recipe=replace(RECIPES["classic"], epochs=1))
 ASKED = {
     "repairs": ["fine-tuning"],
     "detectors": ["hard", "sentinet"],
     "seeds": [0],
+    "scans": "no such folder",
     "false_alarm_rate": 0.2,
     "input_range": UNIT,
 }
@@ -196,143 +195,36 @@ def test_a_failing_run_does_not_end_the_grid(case, tmp_path, quick, monkeypatch)
     assert {name: files(tmp_path / "out")[name] for name in before} == before
 
 
-# What is shown -----------------------------------------------------------------------------------
+def test_one_scan_serves_every_seed(case, tmp_path, monkeypatch):
+    """Made where it is missing, and not again while net and pictures are the same."""
+    spec, scans, given = read_net(case.model), tmp_path / "scans", []
+    area = np.zeros((*spec.input_shape[:2], 1), np.float32)
+    area[:9, :9] = 1.0
 
+    def scanned(model, clean, *, out, input_range):
+        found = {"flagged": [{"label": 2, "shift": 0.1}], "near": {"shift": 0.2}, "labels": 3}
+        paths = {"net_path": model, "data_paths": {"clean": clean}}
+        about = provenance(**paths, classes=3, seed=0, seconds=1)
+        write_json(f"{out}.json", {**about, **found, "input_range": str(input_range)})
+        pattern = np.ones((1, *spec.input_shape), np.float32)
+        np.savez(f"{out}.npz", finished=[2], masks=[area], patterns=pattern)
+        given.append(out)
 
-def run_of(seed, accuracy, successes, **changes):
-    """A run's result with made-up figures."""
+    def unlearnt(*arguments, triggers, recipe=RECIPES["classic"], **settings):
+        ((label, mask, _),) = triggers
+        assert label == 2 and np.array_equal(mask, area)
+        return QUICK(*arguments, **settings)
 
-    def with_intervals(figures):
-        ends = {f"{k}_interval": [v - 0.01, v + 0.01] for k, v in figures.items()}
-        return figures | ends
-
-    clean = {"bad_accuracy": 0.99, "repaired_accuracy": accuracy, "guard_accuracy": accuracy}
-    triggers = {
-        name: with_intervals(
-            {"bad_success": 1.0, "repaired_success": 0.1, "guard_success": one, "flagged": 1 - one}
-        )
-        | {"repaired_der": 0.9, "guard_der": 1 - one / 2, "pictures": 100, "target": 3}
-        for name, one in successes.items()
-    }
-    for one in triggers.values():
-        one["roc"] = {"false_alarms": [0, 0.01, 1], "flagged": [0, 0.9, 1]}
-    return {
-        "name": "net",
-        "repair": "fine-pruning",
-        "detector": "soft",
-        "seed": seed,
-        "clean": with_intervals({**clean, "false_alarms": 0.01}),
-        "triggers": triggers,
-        "repair_seconds": 30.0,
-        "pictures_per_second": 100.0,
-        "pruning": {"curve": [0.99, 0.9, 0.2], "removed": 1},
-        "classes": 5,
-        "net": {"file": "net.h5", "sha256": "0" * 64},
-        "data": {},
-        "versions": {"keras": "3"},
-        "examples": [],
-        **changes,
-    }
-
-
-def test_leaderboard_by_hand():
-    """Each figure's worst trigger counts; ends of intervals are the lowest and the highest."""
-    runs = [run_of(0, 0.9, {"a": 0.0, "b": 0.2}), run_of(1, 0.96, {"a": 0.0, "b": 0.4})]
-    (row,) = leaderboard(runs)
-    assert (row["net"], row["seeds"]) == ("net", 2)
-    assert row["guard_accuracy"] == pytest.approx(0.93)
-    assert row["guard_accuracy_interval"] == pytest.approx([0.89, 0.97])
-    assert row["guard_success"] == pytest.approx(0.3)
-    assert row["flagged"] == pytest.approx(0.7)
-    assert row["guard_der"] == pytest.approx((0.9 + 0.8) / 2)
-    own = run_of(0, 0.9, {"a": 0.1, "b": 0.0})
-    own["triggers"]["b"]["repaired_success"] = 0.95
-    (row,) = leaderboard([own])
-    assert (row["guard_success"], row["repaired_success"]) == (0.1, 0.95)
-
-
-def test_best_guard_comes_first_and_nets_without_poisoned_data_have_no_attack():
-    good = run_of(0, 0.9, {"a": 0.0}, detector="sentinet")
-    bad = run_of(0, 0.9, {"a": 0.5})
-    unknown = run_of(0, 0.9, {}, name="other")
-    rows = leaderboard([bad, unknown, good])
-    assert [(row["net"], row["detector"]) for row in rows] == [
-        *[("net", "sentinet"), ("net", "soft"), ("other", "soft")]
-    ]
-    assert rows[2]["guard_success"] is None
-    text = leaderboard_text(rows, style="github")
-    assert "| other | fine-pruning | soft" in text and "90.0" in text
-    found = verdicts(rows, "fine-pruning", "soft")
-    assert "at most 50.0 % get through" in found["net"]
-    assert found["other"].startswith("No poisoned pictures")
-
-
-def test_csv_keeps_all_digits(tmp_path):
-    write_csv(tmp_path / "rows.csv", leaderboard([run_of(0, 1 / 3, {"a": 0.25})]))
-    with open(tmp_path / "rows.csv", newline="") as file:
-        (row,) = csv.DictReader(file)
-    assert float(row["guard_accuracy"]) == 1 / 3
-    assert row["flagged_interval"] == "0.74 0.76"
-
-
-PROBE = """
-<script>
-  window.problems = [];
-  window.addEventListener("error", (e) => problems.push(e.message), true);
-</script>
-"""
-CLICKS = """
-<script>window.addEventListener("load", () => {
-  const name = (row) => row.cells[0].innerText + row.cells[2].innerText;
-  const order = () => [...document.querySelectorAll("tbody tr")].map(name).join(" ");
-  const found = [order()];
-  for (const place of [0, 0, 13]) {
-    document.querySelectorAll("#leaderboard th button")[place].click();
-    found.push(order());
-  }
-  const images = [...document.images];
-  const broken = images.filter((one) => !one.complete || !one.naturalWidth).length;
-  const wide = document.documentElement.scrollWidth > window.innerWidth;
-  const pictures = images.length;
-  document.body.innerText = JSON.stringify({found, broken, wide, problems, pictures});
-});</script>
-"""
-
-
-def test_page_opens_sorts_and_shows_its_pictures(tmp_path):
-    browser = shutil.which("chromium") or shutil.which("google-chrome")
-    if browser is None:
-        pytest.skip("no Chromium here; apt-get install chromium")
-    example = {"title": "a", "png": PNG, "answers": {"bad": 3, "guard": 5}, "label": 1}
-    runs = [
-        run_of(0, 0.9, {"a": 0.5}, examples=[example]),
-        run_of(0, 0.9, {"a": 0.0}, detector="sentinet", examples=[example]),
-        run_of(0, 0.9, {"a": 0.2}, name="other", examples=[example]),
-    ]
-    rows = leaderboard(runs)
-    page = tmp_path / "report.html"
-    write_page(page, runs, rows, verdicts(rows, "fine-pruning", "soft"), [("x", "y <b>")], "call")
-    text = page.read_text()
-    assert "y &lt;b&gt;" in text and "http" not in text
-    page.write_text(text.replace("<head>", "<head>" + PROBE).replace("</body>", CLICKS + "</body>"))
-    done = subprocess.run(
-        [browser, "--headless", "--no-sandbox", "--disable-gpu", "--window-size=400,800",
-         "--dump-dom", page.as_uri()],
-        capture_output=True, text=True, timeout=60, check=True,
-    )  # fmt: skip
-    found = json.loads(done.stdout.split("<body>")[1].split("</body>")[0])
-    assert found["problems"] == [] and found["broken"] == 0 and not found["wide"]
-    assert found["pictures"] >= 4
-    first, down, up, rating = found["found"]
-    assert first == "netsentinet netsoft othersoft"
-    assert down.startswith("other") and up.startswith("net")
-    assert rating == "netsentinet othersoft netsoft"
-
-
-PNG = (  # one pixel
-    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR4"
-    "2mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg=="
-)
+    monkeypatch.setattr(comparing, "scan_file", scanned)
+    monkeypatch.setitem(methods.METHODS, "scan-unlearning", unlearnt)
+    asked = {**ASKED, "repairs": ["scan-unlearning"], "detectors": ["hard"], "seeds": [0, 1]}
+    asked["scans"] = scans
+    runs, failed = compare([case], out=tmp_path / "out", **asked)
+    assert (len(runs), failed, given) == (2, [], [scans / "sunglasses_bd_net"])
+    write_challenge_h5(case.validation, replace(images(90, seed=3), labels=np.arange(90) % 3))
+    comparing._sha256.cache_clear()
+    compare([case], out=tmp_path / "out", **{**asked, "seeds": [1]})
+    assert len(given) == 2
 
 
 def test_command(project, monkeypatch, capfd, quick, tmp_path):

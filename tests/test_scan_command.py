@@ -7,6 +7,7 @@ import io
 import json
 import re
 import runpy
+import shutil
 import sys
 
 import numpy as np
@@ -16,13 +17,16 @@ from planted_net import CLASSES, RUNGS, SHAPE, TARGET, clean_images, planted_net
 from small_project import ROOT, message, start
 
 from badnet_defense import __main__, console
-from badnet_defense.data import file_sha256, write_challenge_h5
+from badnet_defense.data import InputRange, file_sha256, write_challenge_h5
+from badnet_defense.data.input_range import UNIT
 from badnet_defense.data.stamping import stamp
+from badnet_defense.errors import InputError
 from badnet_defense.guard.pairing import read_pair
 from badnet_defense.guard.reading import read_guard
 from badnet_defense.nets import build, predict_labels, read_net, save_net
 from badnet_defense.repair.recipes import Recipe
 from badnet_defense.runs import scanning
+from badnet_defense.runs.scanned import found_triggers, scan_of
 from badnet_defense.scan import schedule
 
 RECIPE = Recipe(optimizer="amsgrad", learning_rate=0.05, epochs=40, batch_size=64, clip=1.0)
@@ -136,6 +140,27 @@ def test_arrays_are_the_triggers(unlearnt, result, folder):
     stamped = stamp(others, found["masks"][TARGET], found["patterns"][TARGET])
     net = build(read_net(folder / "net.h5"))
     assert np.mean(predict_labels(net, stamped) == TARGET) > 0.9
+
+
+def test_what_was_found_is_read_back(unlearnt, result, folder):
+    stem, sets = unlearnt[0] / "new/net", (folder / "net.h5", folder / "clean.h5")
+    ((label, mask, pattern),) = found_triggers(stem)
+    look = "near_" if result["flagged"][0]["shift"] == result["near"]["shift"] else ""
+    with np.load(f"{stem}.npz") as stored:
+        np.testing.assert_array_equal(mask, stored[f"{look}masks"][TARGET])
+        np.testing.assert_array_equal(pattern, stored[f"{look}patterns"][TARGET])
+    assert label == TARGET
+    assert scan_of(stem, *sets, input_range=UNIT)["flagged"] == result["flagged"]
+    assert scan_of(stem, *sets, input_range=InputRange(0, 255)) is None
+    assert scan_of(stem, sets[0], sets[0], input_range=UNIT) is None  # other pictures
+    assert scan_of(folder / "net", *sets, input_range=UNIT) is None
+
+
+def test_files_that_no_scan_wrote(unlearnt, tmp_path):
+    shutil.copy(unlearnt[0] / "new/net.json", tmp_path / "net.json")
+    (tmp_path / "net.npz").write_bytes(b"PK")
+    with pytest.raises(InputError, match=r"net\.npz: not what a scan wrote; scan again"):
+        found_triggers(tmp_path / "net")
 
 
 def test_what_is_printed(unlearnt, result):

@@ -2,7 +2,6 @@
 
 import logging
 import time
-from dataclasses import asdict, dataclass, field
 from functools import cache
 from pathlib import Path
 
@@ -18,81 +17,14 @@ from badnet_defense.measure.results import provenance, read_json, versions, writ
 from badnet_defense.nets import build, read_net
 from badnet_defense.runs.comparing_run import Judged, judge_run
 from badnet_defense.runs.fitting import fit_detector, split_clean
-from badnet_defense.runs.methods import own_recipe
+from badnet_defense.runs.methods import SCANNING, own_settings
 from badnet_defense.runs.repairing import repair_file
+from badnet_defense.runs.scanned import found_triggers, scan_of
+from badnet_defense.runs.scanning import scan_file
 
 log = logging.getLogger(__name__)
 
 NO_REPAIR = "none"
-MULTI = "Multi-trigger Multi-target"
-_GLASSES = {"sunglasses": "sunglasses_poisoned_data.h5"}
-POISONED = {
-    **dict.fromkeys(
-        ("sunglasses_bd_net", "sunglasses_rare_bd_net", "sunglasses_aware_bd_net"), _GLASSES
-    ),
-    "anonymous_1_bd_net": {"lipstick": "anonymous_1_poisoned_data.h5"},
-    "multi_trigger_multi_target_bd_net": {
-        name: f"{MULTI}/{name}_poisoned_data.h5" for name in ("eyebrows", "lipstick", "sunglasses")
-    },
-}
-"""Poisoned files by net, for the challenge's and the demo's hard ones; anonymous_2's is not
-published."""
-
-
-@dataclass(frozen=True)
-class Case:
-    """A net with the pictures to repair and judge it with.
-
-    Attributes:
-        model: path of the bad net.
-        validation: path of the clean pictures that repair it and set thresholds.
-        test: path of the clean pictures that judge.
-        poisoned: {trigger: path}, whose labels are the attacker's.
-    """
-
-    model: Path
-    validation: Path
-    test: Path
-    poisoned: dict[str, Path] = field(default_factory=dict)
-
-    @property
-    def name(self):
-        """The file's stem."""
-        return Path(self.model).stem
-
-    def data(self):
-        """{name: path} of all its data files."""
-        return {"clean_validation": self.validation, "clean_test": self.test, **self.poisoned}
-
-
-def read_case(text, *, data, validation=None, test=None):
-    """A `Case` from `MODEL` or `MODEL=POISONED.h5,POISONED.h5`.
-
-    Args:
-        text: as above; without poisoned files those of the challenge's names in `data` are taken.
-        data: folder of the challenge's files.
-        validation, test: paths of clean pictures; default: the challenge's in `data`.
-
-    Raises:
-        InputError: a file is missing.
-    """
-    model, _, named = text.partition("=")
-    data = Path(data)
-    if named:
-        files = [Path(path) for path in named.split(",")]
-        poisoned = {file.stem.removesuffix("_poisoned_data"): file for file in files}
-        if len(poisoned) < len(files) or set(poisoned) & {"clean_validation", "clean_test"}:
-            raise InputError(f"{text}: poisoned files need names that differ and say the trigger.")
-    else:
-        known = POISONED.get(Path(model).stem, {})
-        poisoned = {name: data / file for name, file in known.items() if (data / file).exists()}
-    validation = Path(validation or data / "clean_validation_data.h5")
-    test = Path(test or data / "clean_test_data.h5")
-    case = Case(Path(model), validation, test, poisoned)
-    for path in (case.model, *case.data().values()):
-        if not path.exists():
-            raise InputError(f"{path}: no such file; compare takes MODEL or MODEL=POISONED.h5,..")
-    return case
 
 
 def runs_of(cases, repairs, detectors, seeds):
@@ -108,7 +40,7 @@ def runs_of(cases, repairs, detectors, seeds):
     return grid
 
 
-def compare(cases, *, repairs, detectors, seeds, out, false_alarm_rate, input_range):
+def compare(cases, *, repairs, detectors, seeds, out, scans, false_alarm_rate, input_range):
     """Runs the grid; a run whose JSON stands and whose inputs are unchanged is not done again.
 
     Args:
@@ -117,6 +49,8 @@ def compare(cases, *, repairs, detectors, seeds, out, false_alarm_rate, input_ra
         detectors: names of `choice.NAMES`; those that need no repair run once for each seed.
         seeds: of repairs and detectors.
         out: folder; `<out>/runs/*.json` and the repaired nets in `<out>/nets`.
+        scans: folder of the nets' scans, `<scans>/<net>.*`; what scan-unlearning needs and is not
+            there is made once for all seeds.
         false_alarm_rate: asked of each detector, in (0, 1).
         input_range: the nets' range.
 
@@ -132,9 +66,10 @@ def compare(cases, *, repairs, detectors, seeds, out, false_alarm_rate, input_ra
         raise InputError(f"nets of one name came ({', '.join(names)}); rename a file.")
     grid = runs_of(cases, repairs, detectors, seeds)
     settings = {"false_alarm_rate": false_alarm_rate, "input_range": input_range}
+    out, scans = Path(out), Path(scans)
     with tqdm(total=sum(len(names) for *_, names in grid), desc="runs", disable=None) as bar:
         for case, repair, seed, names in grid:
-            group = _Group(case, repair, seed, Path(out), settings)
+            group = _Group(case, repair, seed, out, scans, settings)
             for name in names:
                 bar.set_postfix_str(group.title(name))
                 try:
@@ -149,8 +84,9 @@ def compare(cases, *, repairs, detectors, seeds, out, false_alarm_rate, input_ra
 class _Group:
     """The runs of one net, repair and seed, which share nets, pictures and answers."""
 
-    def __init__(self, case, repair, seed, out, settings):
-        self.case, self.repair, self.seed, self.out = case, repair, seed, out
+    def __init__(self, case, repair, seed, out, scans, settings):
+        self.case, self.repair, self.seed = case, repair, seed
+        self.out, self.scans = out, scans
         self.settings = settings
         self.judged = self.failure = None
 
@@ -172,9 +108,8 @@ class _Group:
         }
 
     def recipe(self):
-        """The settings of the repair's tuning, or None."""
-        recipe = None if self.repair == NO_REPAIR else own_recipe(self.repair)
-        return None if recipe is None else asdict(recipe)
+        """The settings that the repair learns with, or None."""
+        return None if self.repair == NO_REPAIR else own_settings(self.repair)
 
     def result(self, detector):
         """The run's result: read, or made and written."""
@@ -274,8 +209,19 @@ class _Group:
                 method=self.repair,
                 input_range=range_,
                 seed=self.seed,
+                **self._scanned(),
             )
         return read_pair(self.case.model, path).repaired, read_json(about)
+
+    def _scanned(self):
+        """The settings of a repair by what a scan found; the scan is made if it is not there."""
+        if self.repair != SCANNING:
+            return {}
+        stem, sets = self.scans / self.case.name, (self.case.model, self.case.validation)
+        input_range = self.settings["input_range"]
+        if scan_of(stem, *sets, input_range=input_range) is None:
+            scan_file(*sets, out=stem, input_range=input_range)
+        return {"triggers": found_triggers(stem)}
 
 
 def _readable(path):

@@ -5,6 +5,7 @@ Each takes a net (`NetSpec`) and clean `LabelledImages` with labels, and the key
 settings of its own; each gives a new `NetSpec` and a report of plain numbers.
 """
 
+from dataclasses import asdict, is_dataclass
 from inspect import signature
 
 import numpy as np
@@ -22,6 +23,7 @@ from badnet_defense.repair.unlearning import UNLEARN, unlearn
 from badnet_defense.scan.scan import scan
 
 DEFAULT = "fine-pruning"
+SCANNING = "scan-unlearning"
 SHARED = ("targets", "input_range", "seed")
 SCANNED = 1000
 """Clean pictures that a scan draws from; more cost reading, and hardly change a trigger."""
@@ -29,16 +31,23 @@ MOST_UNLEARNT = 8
 """Triggers that a repair takes on; more flagged labels speak of a bad scan."""
 
 
-def unlearn_scanned(spec, images, *, targets=None, recipe=UNLEARN, input_range=UNIT, seed=0):
+def unlearn_scanned(
+    spec, images, *, targets=None, triggers=None, recipe=UNLEARN, input_range=UNIT, seed=0
+):
     """Scans the net for triggers and unlearns those that were found.
+
+    Args:
+        triggers: [(label, mask, pattern)] of a scan that was made before; default: it is made now.
 
     Raises:
         InputError: no label was flagged.
     """
-    drawn = np.sort(np.random.default_rng(seed).permutation(len(images))[:SCANNED])
-    found = scan(spec, images.pictures[drawn], input_range=input_range, seed=seed)
-    labels = found.flagged()[:MOST_UNLEARNT]
-    if not labels:
+    if triggers is None:
+        drawn = np.sort(np.random.default_rng(seed).permutation(len(images))[:SCANNED])
+        found = scan(spec, images.pictures[drawn], input_range=input_range, seed=seed)
+        triggers = [(label, *found.trigger(label)[:2]) for label in found.flagged()]
+    triggers = triggers[:MOST_UNLEARNT]
+    if not triggers:
         raise InputError(
             f"{spec.name}: the scan flagged no label, so there is nothing to unlearn; take another "
             "method, such as fine-pruning."
@@ -46,13 +55,14 @@ def unlearn_scanned(spec, images, *, targets=None, recipe=UNLEARN, input_range=U
     repaired, tuning = unlearn(
         spec,
         images,
-        [(label, *found.trigger(label)[:2]) for label in labels],
+        triggers,
         targets=targets,
         recipe=recipe,
         input_range=input_range,
         seed=seed,
     )
-    return repaired, {"labels": [int(label) for label in labels], "tuning": tuning.as_dict()}
+    labels = [int(label) for label, *_ in triggers]
+    return repaired, {"labels": labels, "tuning": tuning.as_dict()}
 
 
 METHODS = {
@@ -63,14 +73,20 @@ METHODS = {
     "ft-sam": ft_sam,
     "anp": anp,
     "i-bau": i_bau,
-    "scan-unlearning": unlearn_scanned,
+    SCANNING: unlearn_scanned,
 }
 
 
 def own_recipe(method):
-    """The `Recipe` that a method tunes with if not asked otherwise, or None where it tunes not."""
+    """The `Recipe` that a method tunes with if not asked otherwise, or None where it has none."""
     taken = signature(METHODS[method]).parameters.get("recipe")
     return None if taken is None else taken.default
+
+
+def own_settings(method):
+    """{setting: value} of what a method learns by if not asked otherwise, or None."""
+    defaults = (one.default for one in signature(METHODS[method]).parameters.values())
+    return next((asdict(default) for default in defaults if is_dataclass(default)), None)
 
 
 def check_settings(method, settings):

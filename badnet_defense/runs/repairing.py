@@ -15,7 +15,7 @@ from badnet_defense.measure.results import provenance, write_json
 from badnet_defense.nets import build, read_net
 from badnet_defense.repair.pseudo_labels import pseudo_labelled
 from badnet_defense.report.plots import plot_pruning_curve
-from badnet_defense.runs.methods import DEFAULT, METHODS, check_settings, own_recipe
+from badnet_defense.runs.methods import DEFAULT, METHODS, check_settings, own_recipe, own_settings
 from badnet_defense.runs.pair_files import write_pair
 
 log = logging.getLogger(__name__)
@@ -74,13 +74,13 @@ def repair_file(
     if images.labels is not None and "pruning" in report:  # the curve has measured it already
         kept = report["pruning"]["curve"][report["pruning"]["removed"]]
         stages["pruned"] = {"clean_validation": accuracy_figures(kept, len(images))}
-    recipe = settings.get("recipe", own_recipe(method))
+    recipe = settings.get("recipe")
     result = {
         **stages,
         "method": method,
         **report,
         "pseudo_labels": pseudo_labels,
-        "recipe": None if recipe is None else asdict(recipe),
+        "recipe": own_settings(method) if recipe is None else asdict(recipe),
         "keep_pruned": settings.get("keep_pruned", False),
         "input_range": str(input_range),
         "synthetic": bool(images.synthetic or spec.attributes.get("synthetic")),
@@ -118,9 +118,10 @@ def _write(folder, stem, nets, images, result):
         plot_pruning_curve(curve, result["pruning"], net=stem)
     write_json(folder / f"{stem}.json", result)
     notes = {"method": result["method"], "keep_pruned": result["keep_pruned"]}
-    for name in ("pruning", "recipe"):
-        if result.get(name) is not None:
-            notes[name] = json.dumps(result[name])
+    if "pruning" in result:
+        notes["pruning"] = json.dumps(result["pruning"])
+    if own_recipe(result["method"]) is not None:
+        notes["recipe"] = json.dumps(result["recipe"])
     if "max_accuracy_drop" in result:
         notes["max_accuracy_drop"] = result["max_accuracy_drop"]
     if result["synthetic"]:

@@ -10,7 +10,7 @@ from badnet_defense.nets.graph import CONVOLUTIONS
 from badnet_defense.repair.channels import channel_count, channel_masks, zero_channels
 from badnet_defense.repair.held_out_tuning import tune_held_out
 from badnet_defense.repair.recipes import Recipe
-from badnet_defense.runs.methods import METHODS, unlearn_scanned
+from badnet_defense.runs.methods import METHODS, SCANNING
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +61,7 @@ def _repeated(bad, repaired, input_range):
         )[0]
     notes = {} if repaired is None else repaired.attributes
     method = METHODS.get(notes.get("method"))
-    if method is None or method is unlearn_scanned:
+    if method is None or notes["method"] == SCANNING:
         return None
     settings = {"input_range": input_range, "seed": noted_seed(repaired)}
     recipe, drop = noted_recipe(repaired), notes.get("max_accuracy_drop")
