@@ -1,0 +1,147 @@
+"""What a comparison shows: its leaderboard by hand, its CSV and its page in a browser."""
+
+import csv
+import json
+import shutil
+import subprocess
+
+import pytest
+
+from badnet_defense.report.comparison import leaderboard, leaderboard_text, verdicts, write_csv
+from badnet_defense.report.comparison_page import write_page
+
+
+def run_of(seed, accuracy, successes, **changes):
+    """A run's result with made-up figures."""
+
+    def with_intervals(figures):
+        ends = {f"{k}_interval": [v - 0.01, v + 0.01] for k, v in figures.items()}
+        return figures | ends
+
+    clean = {"bad_accuracy": 0.99, "repaired_accuracy": accuracy, "guard_accuracy": accuracy}
+    triggers = {
+        name: with_intervals(
+            {"bad_success": 1.0, "repaired_success": 0.1, "guard_success": one, "flagged": 1 - one}
+        )
+        | {"repaired_der": 0.9, "guard_der": 1 - one / 2, "pictures": 100, "target": 3}
+        for name, one in successes.items()
+    }
+    for one in triggers.values():
+        one["roc"] = {"false_alarms": [0, 0.01, 1], "flagged": [0, 0.9, 1]}
+    return {
+        "name": "net",
+        "repair": "fine-pruning",
+        "detector": "soft",
+        "seed": seed,
+        "clean": with_intervals({**clean, "false_alarms": 0.01}),
+        "triggers": triggers,
+        "repair_seconds": 30.0,
+        "pictures_per_second": 100.0,
+        "pruning": {"curve": [0.99, 0.9, 0.2], "removed": 1},
+        "classes": 5,
+        "net": {"file": "net.h5", "sha256": "0" * 64},
+        "data": {},
+        "versions": {"keras": "3"},
+        "examples": [],
+        **changes,
+    }
+
+
+def test_leaderboard_by_hand():
+    """Each figure's worst trigger counts; ends of intervals are the lowest and the highest."""
+    runs = [run_of(0, 0.9, {"a": 0.0, "b": 0.2}), run_of(1, 0.96, {"a": 0.0, "b": 0.4})]
+    (row,) = leaderboard(runs)
+    assert (row["net"], row["seeds"]) == ("net", 2)
+    assert row["guard_accuracy"] == pytest.approx(0.93)
+    assert row["guard_accuracy_interval"] == pytest.approx([0.89, 0.97])
+    assert row["guard_success"] == pytest.approx(0.3)
+    assert row["flagged"] == pytest.approx(0.7)
+    assert row["guard_der"] == pytest.approx((0.9 + 0.8) / 2)
+    own = run_of(0, 0.9, {"a": 0.1, "b": 0.0})
+    own["triggers"]["b"]["repaired_success"] = 0.95
+    (row,) = leaderboard([own])
+    assert (row["guard_success"], row["repaired_success"]) == (0.1, 0.95)
+
+
+def test_best_guard_comes_first_and_nets_without_poisoned_data_have_no_attack():
+    good = run_of(0, 0.9, {"a": 0.0}, detector="sentinet")
+    bad = run_of(0, 0.9, {"a": 0.5})
+    unknown = run_of(0, 0.9, {}, name="other")
+    rows = leaderboard([bad, unknown, good])
+    assert [(row["net"], row["detector"]) for row in rows] == [
+        *[("net", "sentinet"), ("net", "soft"), ("other", "soft")]
+    ]
+    assert rows[2]["guard_success"] is None
+    text = leaderboard_text(rows, style="github")
+    assert "| other | fine-pruning | soft" in text and "90.0" in text
+    found = verdicts(rows, "fine-pruning", "soft")
+    assert "at most 50.0 % get through" in found["net"]
+    assert found["other"].startswith("No poisoned pictures")
+
+
+def test_csv_keeps_all_digits(tmp_path):
+    write_csv(tmp_path / "rows.csv", leaderboard([run_of(0, 1 / 3, {"a": 0.25})]))
+    with open(tmp_path / "rows.csv", newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert float(row["guard_accuracy"]) == 1 / 3
+    assert row["flagged_interval"] == "0.74 0.76"
+
+
+PROBE = """
+<script>
+  window.problems = [];
+  window.addEventListener("error", (e) => problems.push(e.message), true);
+</script>
+"""
+CLICKS = """
+<script>window.addEventListener("load", () => {
+  const name = (row) => row.cells[0].innerText + row.cells[2].innerText;
+  const order = () => [...document.querySelectorAll("tbody tr")].map(name).join(" ");
+  const found = [order()];
+  for (const place of [0, 0, 13]) {
+    document.querySelectorAll("#leaderboard th button")[place].click();
+    found.push(order());
+  }
+  const images = [...document.images];
+  const broken = images.filter((one) => !one.complete || !one.naturalWidth).length;
+  const wide = document.documentElement.scrollWidth > window.innerWidth;
+  const pictures = images.length;
+  document.body.innerText = JSON.stringify({found, broken, wide, problems, pictures});
+});</script>
+"""
+
+
+def test_page_opens_sorts_and_shows_its_pictures(tmp_path):
+    browser = shutil.which("chromium") or shutil.which("google-chrome")
+    if browser is None:
+        pytest.skip("no Chromium here; apt-get install chromium")
+    example = {"title": "a", "png": PNG, "answers": {"bad": 3, "guard": 5}, "label": 1}
+    runs = [
+        run_of(0, 0.9, {"a": 0.5}, examples=[example]),
+        run_of(0, 0.9, {"a": 0.0}, detector="sentinet", examples=[example]),
+        run_of(0, 0.9, {"a": 0.2}, name="other", examples=[example]),
+    ]
+    rows = leaderboard(runs)
+    page = tmp_path / "report.html"
+    write_page(page, runs, rows, verdicts(rows, "fine-pruning", "soft"), [("x", "y <b>")], "call")
+    text = page.read_text()
+    assert "y &lt;b&gt;" in text and "http" not in text
+    page.write_text(text.replace("<head>", "<head>" + PROBE).replace("</body>", CLICKS + "</body>"))
+    done = subprocess.run(
+        [browser, "--headless", "--no-sandbox", "--disable-gpu", "--window-size=400,800",
+         "--dump-dom", page.as_uri()],
+        capture_output=True, text=True, timeout=60, check=True,
+    )  # fmt: skip
+    found = json.loads(done.stdout.split("<body>")[1].split("</body>")[0])
+    assert found["problems"] == [] and found["broken"] == 0 and not found["wide"]
+    assert found["pictures"] >= 4
+    first, down, up, rating = found["found"]
+    assert first == "netsentinet netsoft othersoft"
+    assert down.startswith("other") and up.startswith("net")
+    assert rating == "netsentinet othersoft netsoft"
+
+
+PNG = (  # one pixel
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR4"
+    "2mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg=="
+)
