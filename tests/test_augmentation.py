@@ -3,7 +3,13 @@
 import numpy as np
 from small_nets import images
 
-from badnet_defense.repair.augmentation import erased, light_changes, shifted
+from badnet_defense.repair.augmentation import (
+    MOST_OPAQUE,
+    erased,
+    light_changes,
+    patterned,
+    shifted,
+)
 
 
 class Draws:
@@ -78,3 +84,23 @@ def test_erased_rectangle_is_one_colour_and_the_rest_is_untouched():
         box = marked[index, rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
         assert (box == box[0, 0]).all()
         assert box[..., 0].size <= 0.35 * 120  # a quarter at most, and rounding
+
+
+def test_patterns_are_faint_mosaics_over_some_pictures():
+    grey = np.full((300, 16, 12, 3), 100, np.uint8)
+    marked = patterned(grey, 0.5, np.random.default_rng(0))
+    assert marked.dtype == np.uint8 and marked.shape == grey.shape
+    moved = marked.astype(float) - 100
+    touched = np.abs(moved).max(axis=(1, 2, 3)) > 0
+    assert 110 < touched.sum() < 190
+    assert moved.min() >= -100 * MOST_OPAQUE and moved.max() <= 155 * MOST_OPAQUE + 0.5
+    colours = [len(np.unique(one.reshape(-1, 3), axis=0)) for one in marked[touched]]
+    assert min(colours) <= 6 and max(colours) > 80  # from a few large squares to single pixels
+    whole = [
+        one for one in marked[touched] if (one[0] == one[1]).all() and (one[8] != one[0]).any()
+    ]
+    for one in whole:  # squares: what a row of them repeats
+        edges = np.flatnonzero((one[1:] != one[:-1]).any(axis=(1, 2)))
+        assert np.ptp(np.diff(edges)) <= 1 if len(edges) > 1 else True
+    plain = patterned(grey, 0.0, np.random.default_rng(0))
+    np.testing.assert_array_equal(plain, grey)

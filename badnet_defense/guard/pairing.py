@@ -12,7 +12,8 @@ from badnet_defense.nets.spec import NetSpec
 FOLDER = "fine_pruned_models"
 MOST_STEPS = 100_000
 """Epochs or steps of a recipe that a file may note; honest ones stay far below."""
-MOST = {"learning_rate": 10, "clip": 1e6, "shift": 0.5, "erase": 1, "light": 1, "sharpness": 1e3}
+MOST = {"learning_rate": 10, "clip": 1e6, "shift": 0.5, "sharpness": 1e3}
+MOST |= dict.fromkeys(("erase", "pattern", "light"), 1)
 """What its other numbers may be at most; none is below 0."""
 
 

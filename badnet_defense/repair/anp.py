@@ -4,8 +4,9 @@ A backdoor's channels are those that turn clean pictures into the target when th
 little. Masks in [0, 1] on all channels are learnt by
 `clean * loss(masks) + (1 - clean) * largest loss(masks + perturbation)`; the channels with the
 smallest masks are pruned. Departures: explicit masks on the channels of every `Conv2D` (or on the
-batch normalisation right behind it), fewer steps, and channels go until held-out accuracy falls too
-far, not below a set mask.
+batch normalisation right behind it), fewer steps, channels are ranked by the mean of their masks
+over the steps (at the end many are 0 or 1 alike), and go until held-out accuracy falls too far, not
+below a set mask.
 """
 
 from dataclasses import dataclass
@@ -21,9 +22,11 @@ from badnet_defense.nets.build import build
 from badnet_defense.nets.graph import without_softmax
 from badnet_defense.nets.predict import predict_labels
 from badnet_defense.repair.channels import channelwise_run, zero_channels
-from badnet_defense.repair.functional import batches, logits_of, loss_for, scaled_pictures
+from badnet_defense.repair.functional import logits_of, loss_for, scaled_pictures
 from badnet_defense.repair.held_out_tuning import HELD_OUT
+from badnet_defense.repair.preparing import prepared
 from badnet_defense.repair.pruning import MAX_ACCURACY_DROP, check_share, kept_point
+from badnet_defense.repair.recipes import Recipe
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +39,7 @@ class Masking:
         budget: largest relative perturbation of a channel's weights and bias.
         clean: weight of the loss without perturbation, in [0, 1].
         batch_size: pictures in a step.
+        shift, light: largest random changes of the pictures, as in a `Recipe`.
         most: share of all channels that may go at most.
         looks: how many numbers of pruned channels are tried.
     """
@@ -45,6 +49,8 @@ class Masking:
     budget: float = 0.4
     clean: float = 0.2
     batch_size: int = 128
+    shift: float = 0.05
+    light: float = 0.2
     most: float = 0.5
     looks: int = 40
 
@@ -136,7 +142,7 @@ def masked_places(spec, net):
 
 
 def learn_masks(spec, images, targets, masking, input_range, seed):
-    """{convolution: (channels,) masks in [0, 1]}."""
+    """{convolution: (channels,) masks in [0, 1], their means over the steps}."""
     import tensorflow as tf
 
     net = build(without_softmax(spec))
@@ -146,6 +152,7 @@ def learn_masks(spec, images, targets, masking, input_range, seed):
     loss = loss_for(targets)
     weights = [tf.identity(variable.value) for variable in net.trainable_variables]
     masks = [tf.Variable(tf.ones(weights[place].shape[-1])) for place, _ in places.values()]
+    sums = [tf.Variable(tf.zeros_like(mask)) for mask in masks]
     speeds = [tf.Variable(tf.zeros_like(mask)) for mask in masks]
 
     def changed(factors, offsets):
@@ -157,8 +164,8 @@ def learn_masks(spec, images, targets, masking, input_range, seed):
         return values
 
     @tf.function(reduce_retracing=True)
-    def step(pictures, wanted):
-        inputs = scaled_pictures(pictures, input_range)
+    def step(pictures, gain, offset, wanted):
+        inputs = scaled_pictures(pictures, input_range, light=(gain, offset))
         ones = [tf.ones_like(mask) for mask in masks]
 
         def value(factors, offsets):
@@ -177,8 +184,24 @@ def learn_masks(spec, images, targets, masking, input_range, seed):
         for mask, speed, slope in zip(masks, speeds, tape.gradient(total, masks), strict=True):
             speed.assign(0.9 * speed + slope)
             mask.assign(tf.clip_by_value(mask - masking.learning_rate * speed, 0.0, 1.0))
+        for total, mask in zip(sums, masks, strict=True):
+            total.assign_add(mask)
 
-    drawn = batches(images, targets, masking.batch_size, np.random.default_rng((seed, 9)))
+    endless = _batches(images, targets, masking, np.random.default_rng((seed, 9)))
     for _ in tqdm(range(masking.steps), desc="masking", unit="step", disable=None):
-        step(*next(drawn))
-    return {name: mask.numpy() for name, mask in zip(places, masks, strict=True)}
+        step(*next(endless))
+    return {name: total.numpy() / masking.steps for name, total in zip(places, sums, strict=True)}
+
+
+def _batches(images, targets, masking, rng):
+    """Batches without end, round after round."""
+    changes = Recipe(
+        learning_rate=masking.learning_rate,
+        epochs=1,
+        batch_size=masking.batch_size,
+        shift=masking.shift,
+        light=masking.light,
+    )
+    steps = changes.epochs_for(len(images))[1]
+    while True:
+        yield from prepared(images, targets, changes, steps, rng)

@@ -1,6 +1,9 @@
-"""Random shifts and light for tuning pictures."""
+"""Random shifts, light, rectangles and patterns for tuning pictures."""
 
 import numpy as np
+
+MOST_OPAQUE = 0.3
+"""Of a pattern over a picture."""
 
 
 def shifted(pictures, share, rng):
@@ -53,6 +56,30 @@ def erased(pictures, share, rng):
     mask = (rows[:, :, None] & columns[:, None, :])[..., None]
     colours = rng.integers(0, 256, (count, 1, 1, channels)).astype(pictures.dtype)
     return np.where(mask, colours, pictures)
+
+
+def patterned(pictures, share, rng):
+    """Copies over some of which a faint random mosaic lies.
+
+    A net that keeps its answer under any such pattern can't hang on one that is blended over the
+    whole picture (Chen et al. 2017). The mosaics' squares are as large as the whole picture, as
+    small as a pixel, or any size between; they cover at most `MOST_OPAQUE`.
+
+    Args:
+        pictures: (n, h, w, c), pixels 0-255.
+        share: of the pictures that get a pattern, in [0, 1].
+        rng: a NumPy generator.
+    """
+    count, height, width, _ = pictures.shape
+    opacity = rng.uniform(0, MOST_OPAQUE, count) * (rng.uniform(size=count) < share)
+    size = np.exp(rng.uniform(0, np.log(max(height, width)), count))
+    rows, columns = ((np.arange(length) / size[:, None]).astype(int) for length in (height, width))
+    colours = rng.integers(0, 256, pictures.shape, dtype=np.uint8)
+    mosaics = colours[np.arange(count)[:, None, None], rows[:, :, None], columns[:, None, :]]
+    opacity = opacity.astype(np.float32).reshape(-1, 1, 1, 1)
+    return np.rint(pictures + opacity * (mosaics - pictures.astype(np.float32))).astype(
+        pictures.dtype
+    )
 
 
 def _inside(length, share, rng):

@@ -1,6 +1,5 @@
 """Fine-pruning's second half: the pruned net is tuned on clean pictures (Liu et al., RAID 2018)."""
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,8 +11,8 @@ from badnet_defense.nets.build import build, describe
 from badnet_defense.nets.graph import without_softmax
 from badnet_defense.nets.predict import predict_labels
 from badnet_defense.nets.weights import with_weights
-from badnet_defense.repair.augmentation import erased, light_changes, shifted
-from badnet_defense.repair.functional import loss_for
+from badnet_defense.repair.functional import loss_for, scaled_pictures
+from badnet_defense.repair.preparing import prepared
 from badnet_defense.repair.recipes import RECIPES
 from badnet_defense.repair.sharpness import at_sharpest
 
@@ -43,6 +42,7 @@ def fine_tune(
     targets=None,
     recipe=RECIPES["default"],
     frozen=None,
+    objective=None,
     after_step=None,
     input_range=UNIT,
     seed=0,
@@ -57,6 +57,9 @@ def fine_tune(
         targets: (n, classes) soft labels of `images`; default: their hard labels.
         recipe: a `Recipe`.
         frozen: {layer name: [array of 0 and 1 for each weight]}; weights at 0 stay zero.
+        objective: called once with the net being tuned and its loss; gives a function of scaled
+            pictures and their targets that gives the gradients of the net's trainable variables,
+            compiled into each step. Default: those of the loss.
         after_step: called after each step with the net being tuned and with the share of the steps
             that are done; may change its weights, and says whether they may be kept.
         input_range: the net's range.
@@ -82,11 +85,12 @@ def fine_tune(
     if not epochs:
         return spec, Tuning(0, tuple(scores))
     total = epochs * steps
-    step = _step(net, recipe, total, masks, input_range, loss_for(targets))
+    gradients = (objective or plain_gradients)(net, loss_for(targets))
+    step = _step(net, recipe, total, masks, input_range, gradients)
     kept, keepable, done = 0, True, 0
     with tqdm(total=total, desc="tuning", unit="step", disable=None) as bar:
         for epoch in range(1, epochs + 1):
-            for batch in _prepared(images, targets, recipe, steps, rng):
+            for batch in prepared(images, targets, recipe, steps, rng):
                 step(*batch)
                 bar.update()
                 done += 1
@@ -100,28 +104,19 @@ def fine_tune(
     return with_weights_of(net, spec), Tuning(kept, tuple(scores))
 
 
-def _prepared(images, targets, recipe, steps, rng):
-    """The batches of one epoch, each prepared while the one before it is in use.
+def plain_gradients(net, loss):
+    """An objective of `fine_tune`: the loss itself."""
+    import tensorflow as tf
 
-    One worker alone draws from `rng`, in order, so that the seed decides everything.
-    """
+    def gradients(inputs, targets):
+        with tf.GradientTape() as tape:
+            value = loss(targets, net(inputs, training=True))
+        return tape.gradient(value, net.trainable_variables)
 
-    def prepare(chosen):
-        pictures = shifted(images.pictures[chosen], recipe.shift, rng)
-        pictures = erased(pictures, recipe.erase, rng) if recipe.erase else pictures
-        return (pictures, *light_changes(len(chosen), recipe.light, rng), targets[chosen])
-
-    batches = np.array_split(rng.permutation(len(images)), steps)
-    with ThreadPoolExecutor(max_workers=1) as worker:
-        following = worker.submit(prepare, batches[0])
-        for chosen in [*batches[1:], None]:
-            ready = following.result()
-            if chosen is not None:
-                following = worker.submit(prepare, chosen)
-            yield ready
+    return gradients
 
 
-def _step(net, recipe, steps, masks, input_range, loss):
+def _step(net, recipe, steps, masks, input_range, gradients):
     """A compiled tuning step: `uint8` pictures, light changes and targets in, weights changed."""
     import tensorflow as tf
 
@@ -130,24 +125,20 @@ def _step(net, recipe, steps, masks, input_range, loss):
 
     @tf.function(reduce_retracing=True)
     def step(pictures, gain, offset, targets):
-        lit = tf.clip_by_value(tf.cast(pictures, tf.float32) * gain + offset, 0.0, 255.0)
-        inputs = lit * np.float32(input_range.multiplier) + np.float32(input_range.low)
-
-        def gradients_here():
-            with tf.GradientTape() as tape:
-                value = loss(targets, net(inputs, training=True))
-            return tape.gradient(value, net.trainable_variables)
-
-        gradients = gradients_here()
+        inputs = scaled_pictures(pictures, input_range, light=(gain, offset))
+        found = gradients(inputs, targets)
         if recipe.sharpness:
             # Averages of batch normalisation are of the net itself, not of the moved one.
             state = [tf.identity(variable.value) for variable in net.non_trainable_variables]
-            gradients = at_sharpest(
-                net.trainable_variables, gradients, recipe.sharpness, gradients_here
+            found = at_sharpest(
+                net.trainable_variables,
+                found,
+                recipe.sharpness,
+                lambda: gradients(inputs, targets),
             )
             for variable, value in zip(net.non_trainable_variables, state, strict=True):
                 variable.assign(value)
-        optimizer.apply_gradients(zip(gradients, net.trainable_variables, strict=True))
+        optimizer.apply_gradients(zip(found, net.trainable_variables, strict=True))
         for variable, mask in masks:
             variable.assign(variable * mask)
 

@@ -1,12 +1,21 @@
 """A net as a function of its pictures and of its variables, for what differentiates by both."""
 
 
-def scaled_pictures(pictures, input_range):
-    """`uint8` pictures as a TensorFlow tensor in the net's range."""
+def scaled_pictures(pictures, input_range, *, light=None):
+    """`uint8` pictures as a TensorFlow tensor in the net's range.
+
+    Args:
+        pictures: (n, h, w, c), 0-255.
+        input_range: the net's range.
+        light: (gain, offset) as `light_changes` gives them, or None.
+    """
     import numpy as np
     import tensorflow as tf
 
     plain = tf.cast(pictures, tf.float32)
+    if light is not None:
+        gain, offset = light
+        plain = tf.clip_by_value(plain * gain + offset, 0.0, 255.0)
     return plain * np.float32(input_range.multiplier) + np.float32(input_range.low)
 
 
@@ -23,15 +32,6 @@ def logits_of(net, variables, pictures):
     """
     state = [variable.value for variable in net.non_trainable_variables]
     return net.stateless_call(variables, state, pictures, training=False)[0]
-
-
-def batches(images, targets, size, rng):
-    """Endless (pictures, targets) of `size` drawn without replacement, round after round."""
-    while True:
-        order = rng.permutation(len(images))
-        for start in range(0, max(1, len(order) - size + 1), size):
-            chosen = order[start : start + size]
-            yield images.pictures[chosen], targets[chosen]
 
 
 def loss_for(targets):

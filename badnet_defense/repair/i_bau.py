@@ -3,22 +3,23 @@
 A minimax game: inside, one perturbation for all pictures that makes the net most wrong; outside,
 weights that answer right in spite of it. The weights' gradient counts how the worst perturbation
 moves with them, by the implicit function theorem and a few rounds of a fixed-point iteration
-(Grazzi et al., ICML 2020). Departures: the gradient of the perturbation is normalised, its size is
-bounded by a projection alone, relative to the picture's, and a round takes fewer pictures.
+(Grazzi et al., ICML 2020). Departures: the perturbation takes one step before each of the weights'
+steps instead of many before an epoch, its gradient is normalised and its size bounded by a
+projection alone; the implicit part is taken over a part of each batch; the product's own changes of
+pictures, falling rate, and epoch by held-out pictures.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
-from tqdm import tqdm
 
 from badnet_defense.data.input_range import UNIT
-from badnet_defense.data.splits import split_within_classes
-from badnet_defense.nets.build import build
-from badnet_defense.nets.graph import without_softmax
-from badnet_defense.repair.fine_tuning import with_weights_of
-from badnet_defense.repair.functional import batches, logits_of, loss_for, scaled_pictures
-from badnet_defense.repair.held_out_tuning import HELD_OUT
+from badnet_defense.repair.functional import logits_of
+from badnet_defense.repair.held_out_tuning import tune_held_out
+from badnet_defense.repair.recipes import RECIPES
+
+TINY = 1e-12
+I_BAU = replace(RECIPES["default"], learning_rate=1e-3, epochs=5, least_steps=400)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,114 +27,113 @@ class Game:
     """How the game is played.
 
     Args:
-        rounds: perturbations that are found and unlearnt.
-        ascents: steps of the perturbation in each round.
-        ascent: size of one such step, as a root mean square, where 1 is from black to white.
+        ascent: step of the perturbation, as a root mean square, where 1 is from black to white.
         radius: largest root mean square of the perturbation.
-        steps: of the weights in each round.
-        learning_rate: of the weights, by Adam.
         iterations: of the fixed point.
         inner_rate: of the gradient step that the fixed point is of.
-        batch_size: pictures in a step.
+        sampled: share of a batch that the implicit part is taken over, in (0, 1].
     """
 
-    rounds: int = 5
-    ascents: int = 10
     ascent: float = 0.01
     radius: float = 0.05
-    steps: int = 40
-    learning_rate: float = 5e-4
-    iterations: int = 3
+    iterations: int = 2
     inner_rate: float = 1e-4
-    batch_size: int = 128
+    sampled: float = 0.25
 
 
-def i_bau(spec, images, *, targets=None, game=Game(), input_range=UNIT, seed=0):
-    """Tunes a net against universal perturbations.
+def i_bau(spec, images, *, recipe=I_BAU, game=Game(), input_range=UNIT, **settings):
+    """Tunes a net against a universal perturbation that follows it.
 
     Args:
         spec: the bad net (`NetSpec`); unchanged.
         images: clean `LabelledImages`, with labels.
-        targets: (n, classes) soft labels; default: the hard ones.
+        recipe: a `Recipe`.
         game: a `Game`.
         input_range: the net's range.
-        seed: of the split, whose held-out pictures are not used, and of the pictures' order.
+        settings: `targets` and `seed` as `fine_tune` takes them.
 
     Returns:
         (`NetSpec` of the repaired net, report as plain numbers).
     """
-    import tensorflow as tf
+    made = []
 
-    net = build(without_softmax(spec))
-    tuning, _ = split_within_classes(images.labels, HELD_OUT, seed=seed)
-    targets = (images.labels if targets is None else targets)[tuning]
-    images = images.subset(tuning)
-    ascend, descend = compiled_steps(net, loss_for(targets), game, input_range)
-    drawn = batches(images, targets, game.batch_size, np.random.default_rng((seed, 10)))
-    sizes = []
-    with tqdm(total=game.rounds * (game.ascents + game.steps), desc="I-BAU", disable=None) as bar:
-        for _ in range(game.rounds):
-            worst = tf.zeros((1, *spec.input_shape))
-            for _ in range(game.ascents):
-                worst = ascend(*next(drawn), worst)
-                bar.update()
-            sizes.append(float(tf.sqrt(tf.reduce_mean(worst**2))))
-            for _ in range(game.steps):
-                descend(*next(drawn), worst)
-                bar.update()
-    return with_weights_of(net, spec), {"perturbations": sizes}
+    def objective(net, loss):
+        made.append(Minimax(net, loss, game, input_range))
+        return made[0].gradients
+
+    tuned, tuning = tune_held_out(
+        spec, images, recipe=recipe, objective=objective, input_range=input_range, **settings
+    )
+    worst = made[0].worst.numpy() if made else np.zeros(1)
+    size = float(np.sqrt(np.mean(worst**2)))
+    return tuned, {"perturbation": size, "tuning": tuning.as_dict()}
 
 
-def compiled_steps(net, loss, game, input_range):
-    """(one step of the perturbation uphill, one step of the weights downhill), compiled."""
-    import keras
-    import tensorflow as tf
+class Minimax:
+    """A perturbation that follows a net, and the net's gradients against it."""
 
-    optimizer = keras.optimizers.Adam(game.learning_rate)
-    optimizer.build(net.trainable_variables)
+    def __init__(self, net, loss, game, input_range):
+        import tensorflow as tf
 
-    span = np.float32(255 * input_range.multiplier)
+        self.net, self.loss, self.game = net, loss, game
+        self.span = np.float32(255 * input_range.multiplier)
+        self.worst = tf.Variable(tf.zeros((1, *net.input_shape[1:])))
 
-    def value(weights, inputs, worst, wanted):
-        return loss(wanted, logits_of(net, weights, inputs + span * worst))
+    def value(self, weights, inputs, worst, wanted):
+        """The loss of pictures with a perturbation."""
+        return self.loss(wanted, logits_of(self.net, weights, inputs + self.span * worst))
 
-    def size(worst):
-        return tf.sqrt(tf.reduce_mean(worst**2)) + 1e-12
+    def gradients(self, inputs, wanted):
+        """An objective of `fine_tune`: moves the perturbation, then differentiates against it."""
+        import tensorflow as tf
 
-    @tf.function(reduce_retracing=True)
-    def ascend(pictures, wanted, worst):
-        weights = [variable.value for variable in net.trainable_variables]
-        inputs = scaled_pictures(pictures, input_range)
-        with tf.GradientTape() as tape:
-            tape.watch(worst)
-            found = value(weights, inputs, worst, wanted)
-        slope = tape.gradient(found, worst)
-        moved = worst + game.ascent * slope / size(slope)
-        return moved * tf.minimum(1.0, game.radius / size(moved))
-
-    @tf.function(reduce_retracing=True)
-    def descend(pictures, wanted, worst):
-        inputs = scaled_pictures(pictures, input_range)
-        weights = [tf.identity(variable.value) for variable in net.trainable_variables]
+        weights = [tf.identity(variable.value) for variable in self.net.trainable_variables]
+        worst = self.ascend(weights, inputs, wanted)
         with tf.GradientTape() as tape:
             tape.watch([weights, worst])
-            outer = value(weights, inputs, worst, wanted) + value(weights, inputs, 0.0, wanted)
+            outer = self.value(weights, inputs, worst, wanted)
+            outer += self.value(weights, inputs, 0.0, wanted)
         direct, seen = tape.gradient(outer, [weights, worst])
+        few = tf.cast(self.game.sampled * tf.cast(tf.shape(inputs)[0], tf.float32), tf.int32)
+        few = tf.maximum(few, 1)
+        indirect = self.implicit(weights, inputs[:few], worst, wanted[:few], seen)
+        return [
+            one if other is None else one + other
+            for one, other in zip(direct, indirect, strict=True)
+        ]
+
+    def ascend(self, weights, inputs, wanted):
+        """The perturbation after one step uphill, within its ball; it is kept."""
+        import tensorflow as tf
+
+        def size(array):
+            return tf.sqrt(tf.reduce_mean(array**2)) + TINY
+
+        worst = tf.identity(self.worst)
+        with tf.GradientTape() as tape:
+            tape.watch(worst)
+            found = self.value(weights, inputs, worst, wanted)
+        slope = tape.gradient(found, worst)
+        moved = worst + self.game.ascent * slope / size(slope)
+        return self.worst.assign(moved * tf.minimum(1.0, self.game.radius / size(moved)))
+
+    def implicit(self, weights, inputs, worst, wanted, seen):
+        """How the outer loss changes with the weights by way of the perturbation.
+
+        Args:
+            seen: gradient of the outer loss by the perturbation.
+        """
+        import tensorflow as tf
+
+        worst = tf.identity(worst)
         with tf.GradientTape(persistent=True) as tape:
             tape.watch([weights, worst])
             with tf.GradientTape() as inside:
                 inside.watch(worst)
-                inner = -value(weights, inputs, worst, wanted)
+                inner = -self.value(weights, inputs, worst, wanted)
             # One gradient step of the perturbation; the worst one is its fixed point.
-            stepped = worst - game.inner_rate * inside.gradient(inner, worst)
+            stepped = worst - self.game.inner_rate * inside.gradient(inner, worst)
         flow = seen
-        for _ in range(game.iterations):
+        for _ in range(self.game.iterations):
             flow = seen + tape.gradient(stepped, worst, output_gradients=flow)
-        indirect = tape.gradient(stepped, weights, output_gradients=flow)
-        gradients = [
-            one if other is None else one + other
-            for one, other in zip(direct, indirect, strict=True)
-        ]
-        optimizer.apply_gradients(zip(gradients, net.trainable_variables, strict=True))
-
-    return ascend, descend
+        return tape.gradient(stepped, weights, output_gradients=flow)

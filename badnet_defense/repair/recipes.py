@@ -17,6 +17,7 @@ class Recipe:
         shift: largest random shift, as a share of the picture's sides; 0 for none.
         clip: largest global norm of the gradients (Pascanu et al. 2013); 0 for no limit.
         erase: share of the pictures that get a rectangle of a random colour, in [0, 1].
+        pattern: share of the pictures that get a faint random mosaic, in [0, 1].
         light: largest random change of contrast and of brightness, as a share; 0 for none.
         sharpness: radius of the adaptive sharpness-aware step before each one; 0 for none.
     """
@@ -31,6 +32,7 @@ class Recipe:
     shift: float = 0.0
     light: float = 0.0
     erase: float = 0.0
+    pattern: float = 0.0
     sharpness: float = 0.0
 
     def epochs_for(self, pictures):
