@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from badnet_defense.data.input_range import UNIT
+from badnet_defense.repair.fine_tuning import plain_gradients
 from badnet_defense.repair.functional import logits_of
 from badnet_defense.repair.held_out_tuning import tune_held_out
 from badnet_defense.repair.recipes import RECIPES
@@ -76,6 +77,7 @@ class Minimax:
         import tensorflow as tf
 
         self.net, self.loss, self.game = net, loss, game
+        self.clean_gradients = plain_gradients(net, loss)
         self.span = np.float32(255 * input_range.multiplier)
         self.worst = tf.Variable(tf.zeros((1, *net.input_shape[1:])))
 
@@ -92,15 +94,13 @@ class Minimax:
         with tf.GradientTape() as tape:
             tape.watch([weights, worst])
             outer = self.value(weights, inputs, worst, wanted)
-            outer += self.value(weights, inputs, 0.0, wanted)
         direct, seen = tape.gradient(outer, [weights, worst])
         few = tf.cast(self.game.sampled * tf.cast(tf.shape(inputs)[0], tf.float32), tf.int32)
         few = tf.maximum(few, 1)
         indirect = self.implicit(weights, inputs[:few], worst, wanted[:few], seen)
-        return [
-            one if other is None else one + other
-            for one, other in zip(direct, indirect, strict=True)
-        ]
+        clean = self.clean_gradients(inputs, wanted)
+        parts = zip(clean, direct, indirect, strict=True)
+        return [sum(one for one in found if one is not None) for found in parts]
 
     def ascend(self, weights, inputs, wanted):
         """The perturbation after one step uphill, within its ball; it is kept."""

@@ -45,13 +45,14 @@ RECIPES = {
     "default": Recipe(
         optimizer="amsgrad",
         learning_rate=3e-3,
-        epochs=10,
-        least_steps=800,
+        epochs=12,
+        least_steps=1000,
         batch_size=128,
         clip=1.0,
         shift=0.05,
         light=0.2,
         erase=0.2,
+        pattern=0.2,
     ),
     "classic": Recipe(
         optimizer="amsgrad", learning_rate=1e-3, decays=False, epochs=5, batch_size=200
