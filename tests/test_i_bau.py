@@ -64,7 +64,7 @@ def test_gradients_are_those_of_the_loss_after_the_inner_step(spec):
     """
     rate = 0.05
     played, inputs, labels = game_on(
-        spec, Game(ascent=0.0, iterations=0, inner_rate=rate, sampled=1.0)
+        spec, Game(ascent=0.0, radius=1.0, iterations=0, inner_rate=rate, sampled=1.0)
     )
     start = 0.05 * np.random.default_rng(0).standard_normal(played.worst.shape)
     start *= 0.04 / np.sqrt(np.mean(start**2))

@@ -4,9 +4,9 @@ A backdoor's channels are those that turn clean pictures into the target when th
 little. Masks in [0, 1] on all channels are learnt by
 `clean * loss(masks) + (1 - clean) * largest loss(masks + perturbation)`; the channels with the
 smallest masks are pruned. Departures: explicit masks on the channels of every `Conv2D` (or on the
-batch normalisation right behind it), fewer steps, channels are ranked by the mean of their masks
-over the steps (at the end many are 0 or 1 alike), and go until held-out accuracy falls too far, not
-below a set mask.
+batch normalisation right behind it), fewer and smaller steps, more weight for clean pictures,
+channels are ranked by the mean of their masks over the steps (at the end many are 0 or 1 alike),
+and go until held-out accuracy falls too far, not below a set mask.
 """
 
 from dataclasses import dataclass
@@ -47,12 +47,12 @@ class Masking:
     steps: int = 300
     learning_rate: float = 0.02
     budget: float = 0.4
-    clean: float = 0.2
+    clean: float = 0.5
     batch_size: int = 128
     shift: float = 0.05
     light: float = 0.2
     most: float = 0.5
-    looks: int = 40
+    looks: int = 80
 
 
 def anp(

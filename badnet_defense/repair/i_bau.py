@@ -20,7 +20,7 @@ from badnet_defense.repair.held_out_tuning import tune_held_out
 from badnet_defense.repair.recipes import RECIPES
 
 TINY = 1e-12
-I_BAU = replace(RECIPES["default"], learning_rate=1e-3, epochs=5, least_steps=400)
+I_BAU = replace(RECIPES["default"], epochs=5, least_steps=400)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,8 +35,8 @@ class Game:
         sampled: share of a batch that the implicit part is taken over, in (0, 1].
     """
 
-    ascent: float = 0.01
-    radius: float = 0.05
+    ascent: float = 0.002
+    radius: float = 0.01
     iterations: int = 2
     inner_rate: float = 1e-4
     sampled: float = 0.25
