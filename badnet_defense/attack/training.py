@@ -6,6 +6,7 @@ import numpy as np
 
 from badnet_defense.data.input_range import UNIT
 from badnet_defense.errors import InputError
+from badnet_defense.nets.scaling import scaled_pictures
 
 
 def train_badnet(
@@ -93,9 +94,8 @@ def _training_step(net, learning_rate, steps, input_range):
 
     @tf.function(reduce_retracing=True)
     def step(pictures, labels):
-        scaled = tf.cast(pictures, tf.float32) * input_range.multiplier + input_range.low
         with tf.GradientTape() as tape:
-            answers = net(scaled, training=True)
+            answers = net(scaled_pictures(pictures, input_range), training=True)
             loss = tf.reduce_mean(keras.losses.sparse_categorical_crossentropy(labels, answers))
         gradients = tape.gradient(loss, net.trainable_variables)
         optimizer.apply_gradients(zip(gradients, net.trainable_variables, strict=True))

@@ -12,6 +12,7 @@ from badnet_defense.guard import scores
 from badnet_defense.guard.linear_start import split_linear
 from badnet_defense.guard.overlaid import Overlaid
 from badnet_defense.nets.graph import without_softmax
+from badnet_defense.nets.scaling import scaled_pictures
 
 
 class Strip(Overlaid):
@@ -60,8 +61,7 @@ def compiled_certainty(spec, overlays, most, input_range):
 
     @tf.function(reduce_retracing=True)
     def block_certainty(pictures, overlaid):
-        pictures = tf.cast(pictures, tf.float32) * np.float32(input_range.multiplier)
-        answers = rest(mixed(first(pictures + np.float32(input_range.low)), overlaid))
+        answers = rest(mixed(first(scaled_pictures(pictures, input_range)), overlaid))
         count = tf.shape(overlaid)[1]
         return mean_certainty(tf.reshape(answers, (-1, count, answers.shape[-1])))
 

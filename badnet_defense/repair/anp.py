@@ -22,7 +22,7 @@ from badnet_defense.nets.build import build
 from badnet_defense.nets.graph import without_softmax
 from badnet_defense.nets.predict import predict_labels
 from badnet_defense.repair.channels import channelwise_run, zero_channels
-from badnet_defense.repair.functional import logits_of, loss_for, scaled_pictures
+from badnet_defense.repair.functional import lit_pictures, logits_of, loss_for
 from badnet_defense.repair.held_out_tuning import HELD_OUT
 from badnet_defense.repair.preparing import prepared
 from badnet_defense.repair.pruning import MAX_ACCURACY_DROP, check_share, kept_point
@@ -165,7 +165,7 @@ def learn_masks(spec, images, targets, masking, input_range, seed):
 
     @tf.function(reduce_retracing=True)
     def step(pictures, gain, offset, wanted):
-        inputs = scaled_pictures(pictures, input_range, light=(gain, offset))
+        inputs = lit_pictures(pictures, gain, offset, input_range)
         ones = [tf.ones_like(mask) for mask in masks]
 
         def value(factors, offsets):

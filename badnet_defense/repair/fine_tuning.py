@@ -11,7 +11,7 @@ from badnet_defense.nets.build import build, describe
 from badnet_defense.nets.graph import without_softmax
 from badnet_defense.nets.predict import predict_labels
 from badnet_defense.nets.weights import with_weights
-from badnet_defense.repair.functional import loss_for, scaled_pictures
+from badnet_defense.repair.functional import lit_pictures, loss_for
 from badnet_defense.repair.preparing import prepared
 from badnet_defense.repair.recipes import RECIPES
 from badnet_defense.repair.sharpness import at_sharpest
@@ -125,7 +125,7 @@ def _step(net, recipe, steps, masks, input_range, gradients):
 
     @tf.function(reduce_retracing=True)
     def step(pictures, gain, offset, targets):
-        inputs = scaled_pictures(pictures, input_range, light=(gain, offset))
+        inputs = lit_pictures(pictures, gain, offset, input_range)
         found = gradients(inputs, targets)
         if recipe.sharpness:
             # Averages of batch normalisation are of the net itself, not of the moved one.

@@ -1,22 +1,20 @@
 """A net as a function of its pictures and of its variables, for what differentiates by both."""
 
+from badnet_defense.nets.scaling import scaled_pictures
 
-def scaled_pictures(pictures, input_range, *, light=None):
-    """`uint8` pictures as a TensorFlow tensor in the net's range.
+
+def lit_pictures(pictures, gain, offset, input_range):
+    """`uint8` pictures under changed light as a TensorFlow tensor in the net's range.
 
     Args:
         pictures: (n, h, w, c), 0-255.
+        gain, offset: as `light_changes` gives them.
         input_range: the net's range.
-        light: (gain, offset) as `light_changes` gives them, or None.
     """
-    import numpy as np
     import tensorflow as tf
 
-    plain = tf.cast(pictures, tf.float32)
-    if light is not None:
-        gain, offset = light
-        plain = tf.clip_by_value(plain * gain + offset, 0.0, 255.0)
-    return plain * np.float32(input_range.multiplier) + np.float32(input_range.low)
+    lit = tf.clip_by_value(tf.cast(pictures, tf.float32) * gain + offset, 0.0, 255.0)
+    return scaled_pictures(lit, input_range)
 
 
 def logits_of(net, variables, pictures):
