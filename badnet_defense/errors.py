@@ -8,5 +8,41 @@ class InputError(ValueError):
     """
 
 
-class UnsafeNetError(InputError):
+class UnsafeFileError(InputError):
+    """A file asks for more than plain values that lie in the file itself."""
+
+
+class LinkInFileError(UnsafeFileError):
+    """An HDF5 file holds a soft, external or user-defined link where values were expected."""
+
+
+class ValuesElsewhereError(UnsafeFileError):
+    """An HDF5 array's values lie in other files: external storage or a virtual dataset."""
+
+
+class FilterInFileError(UnsafeFileError):
+    """An HDF5 array is packed by a filter that is not built in, so it would load a plug-in."""
+
+
+class TooLargeError(UnsafeFileError):
+    """A file claims, or unpacks to, more bytes than are allowed."""
+
+
+class MemberError(UnsafeFileError):
+    """A `.keras` file holds other members than Keras writes."""
+
+
+class ReaderError(UnsafeFileError):
+    """The process that reads a file crashed, or was stopped by a limit on memory or time."""
+
+
+class UnsafeNetError(UnsafeFileError):
     """A net's file asks for something that is not a plain layer with plain weights."""
+
+
+class CodeInNetError(UnsafeNetError):
+    """A net's configuration names code: a Lambda, a class, a function or a module of its own."""
+
+
+class WeightError(UnsafeNetError):
+    """A net's weights are missing, or of another shape or dtype, or not finite."""

@@ -7,6 +7,7 @@ import pytest
 from hostile_nets import plain_net
 from small_project import make_project, start
 
+from badnet_defense.data import isolation, limits
 from badnet_defense.nets import save_net
 
 
@@ -61,3 +62,12 @@ def h5(originals, tmp_path):
     path = tmp_path / "net.h5"
     path.write_bytes(originals["h5"])
     return path
+
+
+@pytest.fixture
+def with_limits():
+    """A function that changes the limits on reading; they are put back after the test."""
+    before = limits.current()
+    yield limits.set_limits
+    limits.set_limits(**vars(before))
+    isolation.stop()

@@ -7,7 +7,7 @@ import pytest
 from keras import layers
 from small_nets import CLASSES, net
 
-from badnet_defense.errors import UnsafeNetError
+from badnet_defense.errors import UnsafeFileError
 from badnet_defense.nets import read_net
 
 
@@ -21,7 +21,7 @@ def plain_net():
     )
 
 
-def refused(path, *words, error=UnsafeNetError):
+def refused(path, *words, error=UnsafeFileError):
     """Asserts that reading is refused in one line with the file's name and all `words`."""
     with pytest.raises(error) as caught:
         read_net(path)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hostile_nets import plain_net, refused
 
-from badnet_defense.errors import InputError
+from badnet_defense.errors import InputError, LinkInFileError, TooLargeError, ValuesElsewhereError
 from badnet_defense.nets import loader, save_net, save_weights
 
 
@@ -91,7 +91,7 @@ def test_links_out_of_the_place(h5, tmp_path):
     ):
         h5.write_bytes(original)
         replace_weight(h5, lambda file, name, old, link=link: file.__setitem__(name, link))
-        refused(h5, "is a link")
+        refused(h5, "is a link", error=LinkInFileError)
 
 
 def test_linked_groups_and_containers(h5, originals, tmp_path):
@@ -102,7 +102,7 @@ def test_linked_groups_and_containers(h5, originals, tmp_path):
             if place in file:
                 del file[place]
             file[place] = link
-        refused(h5, "is a link")
+        refused(h5, "is a link", error=LinkInFileError)
 
 
 def test_virtual_and_external_arrays(h5, originals, tmp_path):
@@ -118,7 +118,7 @@ def test_virtual_and_external_arrays(h5, originals, tmp_path):
     for make in (virtual, external):
         h5.write_bytes(originals["h5"])
         replace_weight(h5, make)
-        refused(h5, "stored outside")
+        refused(h5, "stored outside", error=ValuesElsewhereError)
 
 
 def test_weights_of_another_net_without_configuration(tmp_path):
@@ -190,4 +190,4 @@ def test_zip_that_unpacks_to_too_much(tmp_path, monkeypatch):
     zipped(path, {"config.json": b" " * 10_000, "model.weights.h5": b""})
     assert path.stat().st_size < 1000
     monkeypatch.setattr(loader, "LARGEST_CONFIG", 5_000)
-    refused(path, "config.json unpacks to more")
+    refused(path, "config.json unpacks from", error=TooLargeError)

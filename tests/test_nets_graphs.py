@@ -8,8 +8,8 @@ from hostile_nets import change_config, plain_net, refused
 from keras import layers
 from small_nets import CLASSES, SHAPE, net, randomised
 
-from badnet_defense.errors import UnsafeNetError
-from badnet_defense.nets import build, loader, parse, save_net, weights
+from badnet_defense.errors import TooLargeError, UnsafeNetError
+from badnet_defense.nets import build, parse, save_net
 
 
 def graph_refused(outputs, inputs, *words):
@@ -97,20 +97,20 @@ def test_results_beyond_the_cap():
         parse.parse_model(document)
 
 
-def test_weights_beyond_the_cap(tmp_path, monkeypatch):
+def test_weights_beyond_the_cap(tmp_path, with_limits):
     """An HDF5 file of a few bytes can claim an array of any size."""
     model = net([layers.Flatten(), layers.Dense(CLASSES, name="out", use_bias=False)])
     path = tmp_path / "net.h5"
     save_net(model, path)
     units = 2**16
     change_config(path, lambda by_name, _: by_name["out"]["config"].update(units=units))
-    monkeypatch.setattr(weights, "MOST_WEIGHTS", 10**7)
-    refused(path, f"{360 * units} weights")
+    with_limits(max_net_size=4 * 10**7)
+    refused(path, f"{360 * units:,} weights", error=TooLargeError)
 
 
-def test_file_beyond_the_cap(h5, monkeypatch):
-    monkeypatch.setattr(loader, "LARGEST_NET", 1000)
-    refused(h5, "larger than")
+def test_file_beyond_the_cap(h5, with_limits):
+    with_limits(max_net_size=1000)
+    refused(h5, "expected at most 1,000", "--max-net-size", error=TooLargeError)
 
 
 def test_layer_names_cannot_hide_a_second_input():

@@ -4,12 +4,16 @@ import h5py
 import numpy as np
 
 from badnet_defense.data.files import replace_when_done, require_file
+from badnet_defense.data.hdf5_rules import attribute, is_there, member
 from badnet_defense.data.images import LabelledImages
 from badnet_defense.data.labels import check_labels
-from badnet_defense.errors import InputError
+from badnet_defense.errors import InputError, TooLargeError, UnsafeFileError
 
 _BLOCK_PICTURES = 512
 _BLOCK_BYTES = 4 << 20  # what is read at once stays small, however large the pictures are
+LARGEST_DATA = (
+    32 * 2**30
+)  # bytes that a data set may claim: 2.6 million of the challenge's pictures
 _CHUNK_BYTES = 64 << 20  # unless the file is packed in larger pieces, up to this
 
 
@@ -40,7 +44,7 @@ def read_challenge_h5(path, *, classes=None, shape=None, need_labels=False):
             data = _plain_dataset(file, "data", path)
             _check_shape(data, shape, path)
             labels = _read_labels(file, len(data), classes, need_labels, path)
-            synthetic = bool(np.all(file.attrs.get("synthetic", False)))
+            synthetic = bool(np.all(attribute(file, "synthetic", False)))
             return LabelledImages(_read_pictures(data, path), labels, str(path), synthetic)
     except InputError:
         raise
@@ -79,25 +83,25 @@ def write_challenge_h5(path, images, *, attributes=None):
 
 
 def _plain_dataset(file, key, path):
-    """The dataset `key`, if its values lie in this very file.
-
-    Links and virtual datasets could make a downloaded file read any other file of this machine.
-    """
-    link = file.get(key, getlink=True)
-    if link is None:
-        found = ", ".join(sorted(file)[:8]) or "nothing"
+    """The dataset `key` by the rules of `hdf5_rules`: its values lie in this very file."""
+    try:
+        dataset = member(file, key)
+    except UnsafeFileError as error:
+        raise type(error)(f"{path}: {error}") from None
+    if dataset is None:
+        found = ", ".join(sorted(file)[:8])[:80] or "nothing"
         raise InputError(f"{path}: `{key}` is missing, expected `data` and `label`; found {found}.")
-    if not isinstance(link, h5py.HardLink):
-        raise InputError(f"{path}: `{key}` is a link, expected a dataset in the file itself.")
-    dataset = file[key]
     if not isinstance(dataset, h5py.Dataset):
         raise InputError(f"{path}: `{key}` is a group, expected a dataset.")
-    if dataset.is_virtual or dataset.external:
-        raise InputError(f"{path}: `{key}` refers to other files, expected its values in this one.")
     if dataset.dtype.kind not in "iuf":
         raise InputError(f"{path}: `{key}` has dtype {dataset.dtype}, expected numbers.")
     if dataset.size and not dataset.id.get_storage_size():
         raise InputError(f"{path}: `{key}` was never filled with values, expected some.")
+    if dataset.size and dataset.size * dataset.dtype.itemsize > LARGEST_DATA:
+        raise TooLargeError(
+            f"{path}: `{key}` claims {dataset.size * dataset.dtype.itemsize:,} bytes, expected at "
+            f"most {LARGEST_DATA:,}; take a part of it."
+        )
     return dataset
 
 
@@ -125,7 +129,7 @@ def _check_shape(data, shape, path):
 
 def _read_labels(file, count, classes, need_labels, path):
     """(count,) `int64`, or None where the file has none and none are needed."""
-    if "label" not in file and not need_labels:
+    if not is_there(file, "label") and not need_labels:
         return None
     label = _plain_dataset(file, "label", path)
     if label.ndim != 1 and not (label.ndim == 2 and label.shape[1] == 1):

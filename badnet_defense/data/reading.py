@@ -1,14 +1,22 @@
 """One way to read pictures, whatever they come in."""
 
+import logging
 import os
 from pathlib import Path
+
+import numpy as np
 
 from badnet_defense.data.files import require_file
 from badnet_defense.data.folder import read_picture_folder
 from badnet_defense.data.hdf5 import read_challenge_h5
 from badnet_defense.data.images import LabelledImages
+from badnet_defense.data.isolation import isolated
+from badnet_defense.data.labels import check_labels
+from badnet_defense.data.limits import current
 from badnet_defense.data.picture import read_picture
-from badnet_defense.errors import InputError
+from badnet_defense.errors import InputError, ReaderError
+
+_log = logging.getLogger("badnet_defense")
 
 
 def read_images(path, *, shape, classes=None, need_labels=False):
@@ -26,6 +34,28 @@ def read_images(path, *, shape, classes=None, need_labels=False):
     Raises:
         InputError: the pictures cannot be read, or do not fit the net.
     """
+    if not current().isolate:
+        return read_images_here(path, shape=shape, classes=classes, need_labels=need_labels)
+    asked = {"shape": list(shape), "classes": classes, "need_labels": need_labels}
+    found, (pictures, *labels) = isolated("images", path, **asked)
+    for message in found["log"]:
+        _log.warning("%s", message)
+    labels = check_labels(labels[0], classes, path) if labels else None
+    right = (
+        pictures.shape[1:] == tuple(shape)
+        and len(pictures) > 0
+        and pictures.dtype in (np.uint8, np.float32)
+        and (labels is None or len(labels) == len(pictures))
+        and (pictures.dtype == np.uint8 or (pictures.min() >= 0 and pictures.max() <= 255))
+        and isinstance(found["synthetic"], bool)
+    )
+    if not right:
+        raise ReaderError(f"{path}: its reader hands back no pictures.")
+    return LabelledImages(pictures, labels, str(path), found["synthetic"])
+
+
+def read_images_here(path, *, shape, classes, need_labels):
+    """As `read_images`, in this process whatever the limits say."""
     if os.path.isdir(path):
         images = read_picture_folder(path, shape=shape, classes=classes)
     elif Path(path).suffix.lower() in (".h5", ".hdf5"):

@@ -8,7 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from badnet_defense.data.files import require_file
-from badnet_defense.errors import InputError
+from badnet_defense.data.isolation import isolated
+from badnet_defense.data.limits import current
+from badnet_defense.errors import InputError, ReaderError
 
 _FORMATS = ".npy, .csv, .json or .pkl"
 _WORDS = {"true": True, "false": False}
@@ -35,6 +37,16 @@ def read_trigger_labels(path, count):
     Raises:
         InputError: no such file, another format, other values, or another length.
     """
+    if not current().isolate:
+        return read_trigger_labels_here(path, count)
+    _, (labels,) = isolated("trigger_labels", path, count=count)
+    if labels.shape != (count,):
+        raise ReaderError(f"{path}: its reader hands back no trigger labels.")
+    return labels.astype(bool)
+
+
+def read_trigger_labels_here(path, count):
+    """As `read_trigger_labels`, in this process whatever the limits say."""
     path = require_file(path, f"True or False for each picture, as {_FORMATS}")
     readers = {".npy": _npy, ".csv": _csv, ".json": _json, ".pkl": _pickle, ".pickle": _pickle}
     reader = readers.get(path.suffix.lower())

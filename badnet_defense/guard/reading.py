@@ -4,13 +4,17 @@ import math
 
 from badnet_defense.data.files import require_file
 from badnet_defense.data.input_range import InputRange
-from badnet_defense.errors import InputError, UnsafeNetError
+from badnet_defense.data.isolation import isolated
+from badnet_defense.data.limits import current
+from badnet_defense.errors import InputError, TooLargeError, UnsafeFileError, UnsafeNetError
 from badnet_defense.guard import scores
 from badnet_defense.guard.saved import HARD, SavedGuard
 from badnet_defense.nets.hdf5_weights import arrays_by_class, plain_dataset
-from badnet_defense.nets.loader import named_errors, opened_keras_zip
-from badnet_defense.nets.parse import MOST_VALUES, parse_model
+from badnet_defense.nets.loader import check_size, named_errors, opened_keras_zip
+from badnet_defense.nets.parse import parse_model
+from badnet_defense.nets.shapes import MOST_VALUES
 from badnet_defense.nets.weights import checked_array, with_weights
+from badnet_defense.nets.wire import spec_from_wire, spec_to_wire
 
 _PACKAGE = "badnet_defense>"
 _PORTABLE = ["Argmax", "Argmax", "Equal", "FullLike", "Where", "Cast"]
@@ -33,6 +37,16 @@ def read_guard(path):
         UnsafeNetError: its nets are made of more than plain layers, or its numbers are no numbers.
     """
     path = require_file(path, "a guard (.guard.keras)")
+    check_size(path)
+    if not current().isolate:
+        return read_guard_here(path)
+    found, arrays = isolated("guard", path)
+    with named_errors(path):
+        return guard_from_wire(found["guard"], arrays)
+
+
+def read_guard_here(path):
+    """As `read_guard`, in this process whatever the limits say."""
     with named_errors(path), opened_keras_zip(path) as (document, file):
         nets, rule, overlays = _parts(document)
         specs = {}
@@ -57,12 +71,74 @@ def _check_alike(specs):
 
 def _stored_overlays(file, measure, shape):
     if math.prod(shape) > MOST_VALUES:
-        raise UnsafeNetError(f"its overlays have the shape {shape}; that takes too much memory.")
+        raise TooLargeError(f"its overlays have the shape {shape}; that takes too much memory.")
     return checked_array(plain_dataset(file, _COMPOSING[measure][1]), shape, "overlays")
+
+
+def guard_to_wire(guard):
+    """(what `json.dumps` takes, arrays) of a `SavedGuard`."""
+    nets, arrays = {}, []
+    for name, spec in guard.nets.items():
+        nets[name], own = spec_to_wire(spec)
+        nets[name]["arrays"] = len(own)
+        arrays += own
+    range_ = guard.input_range
+    plain = {
+        "nets": nets,
+        "measures": list(guard.measures),
+        "thresholds": list(guard.thresholds),
+        "overlays": list(guard.overlays),
+        "input_range": None if range_ is None else [range_.low, range_.high],
+    }
+    return plain, [*arrays, *guard.overlays.values()]
+
+
+def guard_from_wire(plain, arrays):
+    """The `SavedGuard`, with nothing believed.
+
+    Raises:
+        UnsafeNetError: it is none.
+    """
+    remaining, specs = list(arrays), {}
+    try:
+        for name, net in plain["nets"].items():
+            count = net["arrays"]
+            specs[name] = spec_from_wire(net, remaining[:count])
+            remaining = remaining[count:]
+        _check_alike(specs)
+        measures, limits = tuple(plain["measures"]), tuple(plain["thresholds"])
+        overlays = dict(zip(plain["overlays"], remaining, strict=True))
+        range_ = plain["input_range"] and InputRange(*map(float, plain["input_range"]))
+        shape = specs["bad"].input_shape
+        right = (
+            set(specs) <= set(scores.NAMES)
+            and len(measures) == len(limits)
+            and all(set(scores.NETS[one]) <= set(specs) for one in measures)
+            and all(math.isfinite(one) for one in limits)
+            and set(overlays) == set(_COMPOSING) & set(measures)
+            and all(
+                array.shape[1:] == shape and 0 < len(array) <= MOST_OVERLAYS
+                for array in overlays.values()
+            )
+        )
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        if isinstance(error, UnsafeFileError):
+            raise
+        right = False
+    if not right:
+        raise UnsafeNetError("its reader hands back no guard.")
+    return SavedGuard(specs, measures, limits, overlays, range_)
 
 
 def is_guard(path):
     """True where the file has the shape of a guard; its nets are not looked at yet."""
+    if not current().isolate:
+        return is_guard_here(path)
+    return isolated("is_guard", path)[0]["guard"] is True
+
+
+def is_guard_here(path):
+    """As `is_guard`, in this process whatever the limits say."""
     try:
         with named_errors(path), opened_keras_zip(path) as (document, _):
             return bool(_parts(document))

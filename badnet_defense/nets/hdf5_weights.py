@@ -2,9 +2,8 @@
 
 from contextlib import suppress
 
-import h5py
-
-from badnet_defense.errors import UnsafeNetError
+from badnet_defense.data.hdf5_rules import attribute, is_there, member
+from badnet_defense.errors import WeightError
 from badnet_defense.nets.parse import Entry
 from badnet_defense.nets.weights import expected_weights, snake_names
 
@@ -12,31 +11,22 @@ _CONTAINERS = ("layers", "_layer_checkpoint_dependencies")
 
 
 def plain_dataset(group, name):
-    """The dataset at `name` below `group`, refusing links out of the file and external storage.
+    """The dataset or group at `name` below `group`, by the rules of `hdf5_rules`.
 
     Raises:
-        UnsafeNetError: it is missing, a soft or external link, virtual, or stored elsewhere.
+        WeightError: it is missing.
+        UnsafeFileError: it breaks a rule.
     """
-    node = group
-    for part in name.split("/"):
-        # The link is looked at first: to ask whether `part` is there would open another file.
-        link = node.get(part, getlink=True) if isinstance(node, h5py.Group) else None
-        if link is None:
-            raise UnsafeNetError(f"{name[:80]!r} is missing; expected the arrays of every layer.")
-        if not isinstance(link, h5py.HardLink):
-            raise UnsafeNetError(
-                f"{name[:80]!r} is a link; expected the arrays in the file itself."
-            )
-        node = node[part]
-    if isinstance(node, h5py.Dataset) and (node.is_virtual or node.external):
-        raise UnsafeNetError(f"{name[:80]!r} is stored outside; expected it in the file itself.")
-    return node
+    found = member(group, name)
+    if found is None:
+        raise WeightError(f"{name[:80]!r} is missing; expected the arrays of every layer.")
+    return found
 
 
 def first_dataset(group, names):
     """The first of the datasets `names` that is there; raises for the last as `plain_dataset`."""
     for name in names[:-1]:
-        with suppress(UnsafeNetError):
+        with suppress(WeightError):
             return plain_dataset(group, name)
     return plain_dataset(group, names[-1])
 
@@ -44,7 +34,7 @@ def first_dataset(group, names):
 def arrays_by_name(spec, root, group):
     """Layer name -> datasets, from the layout of Keras 1 and 2: `group[layer]`, `weight_names`."""
     expected, arrays = expected_weights(spec), {}
-    keras_3 = _text(group.attrs.get("keras_version", "")).startswith("3")
+    keras_3 = _text(attribute(group, "keras_version", "")).startswith("3")
     for entry in root.children:
         wanted = sum(len(expected.get(leaf.flat, ())) for leaf in entry.leaves())
         if not wanted:
@@ -54,9 +44,7 @@ def arrays_by_name(spec, root, group):
         for slot, name in zip(_slots(entry, expected, keras_3), names, strict=False):
             arrays.setdefault(slot[0], {})[slot[1]] = plain_dataset(stored, name)
         if len(names) != wanted:
-            raise UnsafeNetError(
-                f"layer {entry.name!r} has {len(names)} weights; expected {wanted}."
-            )
+            raise WeightError(f"layer {entry.name!r} has {len(names)} weights; expected {wanted}.")
     return {name: [found[weight] for weight in expected[name]] for name, found in arrays.items()}
 
 
@@ -81,12 +69,12 @@ def arrays_by_class(spec, root, group):
 
 
 def _collect(entry, group, expected, arrays):
-    container = next((name for name in _CONTAINERS if _holds(group, name)), None)
+    container = next((name for name in _CONTAINERS if is_there(group, name)), None)
     for child, stored in snake_names(entry.children):
         if not any(expected.get(leaf.flat) for leaf in child.leaves()):
             continue
         if container is None:
-            raise UnsafeNetError("the arrays of its layers are missing.")
+            raise WeightError("the arrays of its layers are missing.")
         inner = plain_dataset(group, f"{container}/{stored}")
         if child.children is not None:
             _collect(child, inner, expected, arrays)
@@ -102,9 +90,9 @@ def find_arrays(spec, root, file):
         spec, root: as `parse_model` gives them.
         file: an open `h5py.File`.
     """
-    if any(_holds(file, name) for name in _CONTAINERS):
+    if any(is_there(file, name) for name in _CONTAINERS):
         return arrays_by_class(spec, root, file)
-    group = plain_dataset(file, "model_weights") if _holds(file, "model_weights") else file
+    group = plain_dataset(file, "model_weights") if is_there(file, "model_weights") else file
     return arrays_by_name(spec, root, group)
 
 
@@ -117,18 +105,14 @@ def entries_of(spec):
     return Entry("Functional", spec.name, "", True, children)
 
 
-def _holds(group, name):
-    """True where there is a link of that name, without following it."""
-    return group.get(name, getlink=True) is not None
-
-
 def _weight_names(group):
     """The names in `weight_names`, which Keras cuts in pieces where they need more than 64 kB."""
-    if "weight_names" in group.attrs:
-        return [_text(name) for name in group.attrs["weight_names"]]
+    whole = attribute(group, "weight_names")
+    if whole is not None:
+        return [_text(name) for name in whole]
     names = []
-    while (piece := f"weight_names{len(names)}") in group.attrs:
-        names.append([_text(name) for name in group.attrs[piece]])
+    while (piece := attribute(group, f"weight_names{len(names)}")) is not None:
+        names.append([_text(name) for name in piece])
     return [name for piece in names for name in piece]
 
 

@@ -15,17 +15,27 @@ from dataclasses import replace
 import h5py
 
 from badnet_defense.data.files import file_sha256, require_file
-from badnet_defense.errors import InputError, UnsafeNetError
+from badnet_defense.data.hdf5_rules import FREE, RATIO, attribute
+from badnet_defense.data.isolation import isolated
+from badnet_defense.data.limits import current
+from badnet_defense.errors import (
+    InputError,
+    MemberError,
+    TooLargeError,
+    UnsafeNetError,
+    WeightError,
+)
 from badnet_defense.nets.build import build
 from badnet_defense.nets.deepid import deep_id_spec
 from badnet_defense.nets.hdf5_weights import entries_of, find_arrays, first_dataset
 from badnet_defense.nets.parse import parse_model
 from badnet_defense.nets.weights import with_weights
+from badnet_defense.nets.wire import spec_from_wire
 
 LARGEST_CONFIG = 16 * 2**20
 """Bytes; the configuration of a net of a thousand layers takes one megabyte."""
-LARGEST_NET = 2 * 2**30
-"""Bytes of a net's file and of what it unpacks to."""
+MEMBERS = ("metadata.json", "config.json", "model.weights.h5")
+"""What Keras 3 writes into a `.keras` file of plain layers."""
 
 
 def load_net(path):
@@ -46,17 +56,35 @@ def read_net(path):
             the layer or the weight.
     """
     path = require_file(path, "a Keras net (.h5 or .keras)")
-    if path.stat().st_size > LARGEST_NET:
-        raise UnsafeNetError(f"{path}: it is larger than {LARGEST_NET >> 30} GB.")
-    with named_errors(path):
-        if zipfile.is_zipfile(path):
-            spec = _read_keras_zip(path)
-        elif h5py.is_hdf5(path):
-            spec = _read_hdf5(path)
-        else:
-            raise InputError("it is neither an HDF5 file nor a .keras file; expected a Keras net.")
+    check_size(path)
+    if current().isolate:
+        found, arrays = isolated("net", path)
+        with named_errors(path):
+            spec = spec_from_wire(found["net"], arrays)
+    else:
+        spec = read_net_here(path)
     notes = {**spec.attributes, "file": str(path), "file_sha256": file_sha256(path)}
     return replace(spec, attributes=notes)
+
+
+def read_net_here(path):
+    """As `read_net`, in this process whatever the limits say, and without the file's own name."""
+    with named_errors(path):
+        if zipfile.is_zipfile(path):
+            return _read_keras_zip(path)
+        if h5py.is_hdf5(path):
+            return _read_hdf5(path)
+        raise InputError("it is neither an HDF5 file nor a .keras file; expected a Keras net.")
+
+
+def check_size(path):
+    """Refuses a file that is larger than a net's may be."""
+    size, most = path.stat().st_size, current().max_net_size
+    if size > most:
+        raise TooLargeError(
+            f"{path}: it takes {size:,} bytes, expected at most {most:,}; a larger net needs "
+            "--max-net-size."
+        )
 
 
 # What h5py and zipfile raise on files that were cut off, changed, or made to trip them up.
@@ -81,7 +109,7 @@ def named_errors(path):
 
 def _read_hdf5(path):
     with h5py.File(path, "r") as file:
-        document = file.attrs.get("model_config")
+        document = attribute(file, "model_config")
         if document is None:
             return _read_weights_only(file)
         spec, root = parse_model(_parsed(document))
@@ -93,7 +121,7 @@ def _read_weights_only(file):
     """Weights without a configuration: the challenge's `*_bd_weights.h5`, made for DeepID."""
     try:
         bias = _output_bias(file)
-    except UnsafeNetError as error:
+    except WeightError as error:
         raise InputError(
             f"it holds no net's configuration, and its weights are not DeepID's ({error})"
         ) from None
@@ -107,7 +135,7 @@ def _output_bias(file):
     places = ("output/output/bias", "layers/dense_2/vars/1", "output/output/bias:0")
     bias = first_dataset(file, places)
     if len(bias.shape) != 1 or not 2 <= bias.shape[0] <= 2**16:
-        raise UnsafeNetError(f"its output bias has the shape {bias.shape}.")
+        raise WeightError(f"its output bias has the shape {bias.shape}.")
     return bias
 
 
@@ -120,23 +148,44 @@ def _read_keras_zip(path):
 
 @contextmanager
 def opened_keras_zip(path):
-    """(configuration as parsed JSON, open weights `h5py.File`) of a `.keras` file, in memory."""
+    """(configuration as parsed JSON, open weights `h5py.File`) of a `.keras` file, in memory.
+
+    Raises:
+        MemberError, TooLargeError: see `_check_members` and `_member`.
+    """
     with zipfile.ZipFile(path) as archive:
+        _check_members(archive.infolist())
         document = _parsed(_member(archive, "config.json", LARGEST_CONFIG))
-        weights = _member(archive, "model.weights.h5", LARGEST_NET)
+        weights = _member(archive, "model.weights.h5", current().max_net_size)
     with h5py.File(io.BytesIO(weights), "r") as file:
         yield document, file
 
 
+def _check_members(members):
+    """Refuses any other member than `MEMBERS`, once each; nothing is ever unpacked to a path."""
+    names = [one.filename for one in members]
+    odd = [name for name in names if name not in MEMBERS]
+    if odd or len(names) > len(set(names)):
+        raise MemberError(
+            f"it holds {len(names)} members, among them {(odd or names)[0][:60]!r}; expected "
+            f"{', '.join(MEMBERS)}, once each."
+        )
+
+
 def _member(archive, name, limit):
     if name not in archive.namelist():
-        raise InputError(f"it holds no {name}; expected a .keras file as Keras 3 saves it.")
-    if archive.getinfo(name).file_size > limit:
-        raise UnsafeNetError(f"its {name} unpacks to more than {limit >> 20} MB.")
-    with archive.open(name) as member:  # read with the cap too: a header may lie about the size
-        content = member.read(limit + 1)
+        raise MemberError(f"it holds no {name}; expected a .keras file as Keras 3 saves it.")
+    about = archive.getinfo(name)
+    claimed, stored = about.file_size, about.compress_size
+    if claimed > limit or (claimed > FREE and claimed > RATIO * stored):
+        raise TooLargeError(
+            f"its {name} unpacks from {stored:,} to {claimed:,} bytes; expected at most {limit:,} "
+            f"and {RATIO} times as many."
+        )
+    with archive.open(name) as opened:  # read with the cap too: a header may lie about the size
+        content = opened.read(limit + 1)
     if len(content) > limit:
-        raise UnsafeNetError(f"its {name} unpacks to more than {limit >> 20} MB.")
+        raise TooLargeError(f"its {name} unpacks to more than {limit:,} bytes.")
     return content
 
 
@@ -144,7 +193,7 @@ def _parsed(document):
     if not isinstance(document, str | bytes):
         raise UnsafeNetError("its configuration is no text; expected a Keras model as JSON.")
     if len(document) > LARGEST_CONFIG:
-        raise UnsafeNetError(f"its configuration is larger than {LARGEST_CONFIG >> 20} MB.")
+        raise TooLargeError(f"its configuration is larger than {LARGEST_CONFIG >> 20} MB.")
     try:
         return json.loads(document)
     except (ValueError, RecursionError, TypeError):
@@ -159,7 +208,8 @@ NOTES = (
 
 def _notes(file):
     """The notes that this project writes into a net's file, as plain strings and numbers."""
-    found = {name: file.attrs[name] for name in NOTES if name in file.attrs}
-    return {
+    found = {name: attribute(file, name) for name in NOTES if name in file.attrs}
+    plain = {
         name: value.item() if hasattr(value, "item") else value for name, value in found.items()
     }
+    return {name: value for name, value in plain.items() if isinstance(value, str | int | float)}

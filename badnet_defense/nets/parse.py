@@ -1,18 +1,16 @@
 """Reads the configuration of a Keras model as data, checking every layer against the allow-list."""
 
-import math
 import re
 from dataclasses import dataclass
 
-from badnet_defense.errors import UnsafeNetError
+from badnet_defense.errors import CodeInNetError, UnsafeFileError, UnsafeNetError
 from badnet_defense.nets.keras1 import translate_layer
 from badnet_defense.nets.kinds import KINDS
-from badnet_defense.nets.spec import Call, LayerSpec, NetSpec, call_shapes
+from badnet_defense.nets.shapes import check_shapes
+from badnet_defense.nets.spec import Call, LayerSpec, NetSpec
 
 MODELS = ("Functional", "Sequential", "Model")
 MOST_LAYERS = 2000
-MOST_VALUES = 2**26
-"""Values that a layer may make of one picture (256 MB); honest nets stay far below."""
 _FLOATS = ("float32", "float16", "float64", "bfloat16", "mixed_float16", "mixed_bfloat16")
 
 
@@ -54,25 +52,16 @@ def parse_model(document):
     try:
         root = graph.model(document, prefix="", inputs=None)
         spec = NetSpec(root[0].name.replace("/", "."), graph.layers, tuple(graph.calls), root[1])
-        shapes = call_shapes(spec)
+        check_shapes(spec)
     except (KeyError, TypeError, IndexError, AttributeError, RecursionError) as error:
         raise UnsafeNetError(
             f"its configuration is not one that Keras writes ({type(error).__name__}: "
             f"{str(error)[:60]}); expected a Functional or Sequential model."
         ) from None
-    except UnsafeNetError:
+    except UnsafeFileError:
         raise
     except ValueError as error:
         raise UnsafeNetError(f"{error}.") from None
-    largest = max(shapes, key=math.prod)
-    if math.prod(largest) > MOST_VALUES:
-        raise UnsafeNetError(
-            f"a layer's result has the shape {largest}; that takes too much memory."
-        )
-    if len(shapes[spec.output]) != 1:
-        raise UnsafeNetError(
-            f"its output has the shape {shapes[spec.output]}; expected (classes,)."
-        )
     return spec, root[0]
 
 
@@ -91,7 +80,7 @@ class _Graph:
             )
         config = {"layers": config} if isinstance(config, list) else config
         entry = Entry(
-            kind, _plain_name(config.get("name", kind)), "", config.get("trainable", True), []
+            kind, plain_name(config.get("name", kind)), "", config.get("trainable", True), []
         )
         add = self._sequential if kind == "Sequential" else self._functional
         return entry, add(config, entry, prefix, inputs)
@@ -104,7 +93,7 @@ class _Graph:
             if position is None and shape is not None:
                 position = self._input(f"{prefix}input", {"batch_input_shape": shape})
             if kind == "InputLayer":
-                entry.children.append(Entry(kind, _plain_name(settings.get("name")), "", True, []))
+                entry.children.append(Entry(kind, plain_name(settings.get("name")), "", True, []))
                 continue
             if position is None and kind in MODELS:
                 child, position = self.model(document, self._free(prefix + "model"), None)
@@ -161,7 +150,7 @@ class _Graph:
         if document["class_name"] in MODELS:
             return self._nested(document, prefix)
         kind, config = translate_layer(document["class_name"], document["config"])
-        name = _plain_name(config.get("name"))
+        name = plain_name(config.get("name"))
         _check_class(document, kind, name)
         try:
             checked = KINDS[kind].checked(config)
@@ -184,7 +173,7 @@ class _Graph:
         return Entry(kind, name, flat, bool(config.get("trainable", True))), call
 
     def _nested(self, document, prefix):
-        name = _plain_name(document["config"].get("name", "model"))
+        name = plain_name(document["config"].get("name", "model"))
         entry = Entry(document["class_name"], name, "", True, [])
 
         def call(inputs):
@@ -201,7 +190,7 @@ class _Graph:
     def _input(self, name, config):
         if self.calls:
             raise UnsafeNetError("it has more than one input; expected one.")
-        name = self._free(_plain_name(name).replace("/", "."))
+        name = self._free(plain_name(name).replace("/", "."))
         checked = KINDS["InputLayer"].checked(config)
         self.layers[name] = LayerSpec("InputLayer", name, checked)
         self.calls.append(Call(name, ()))
@@ -218,7 +207,7 @@ class _Graph:
 def _check_class(document, kind, name):
     if kind not in KINDS:
         hint = " (it can hold code)" if kind == "Lambda" else ""
-        raise UnsafeNetError(
+        raise CodeInNetError(
             f"layer {name!r} is a {str(kind)[:60]} layer{hint}; only plain layers are accepted: "
             f"{', '.join(KINDS)}."
         )
@@ -228,7 +217,7 @@ def _check_class(document, kind, name):
         None,
         kind,
     ):
-        raise UnsafeNetError(
+        raise CodeInNetError(
             f"layer {name!r} says it is {str(registered or kind)[:60]!r} of {module[:60]!r}; "
             "only Keras' own layers are accepted."
         )
@@ -236,10 +225,11 @@ def _check_class(document, kind, name):
     if isinstance(dtype, dict):
         dtype = dtype["config"]["name"]
     if dtype is not None and dtype not in _FLOATS:
-        raise UnsafeNetError(f"layer {name!r} has the dtype {str(dtype)[:40]!r}; expected a float.")
+        raise CodeInNetError(f"layer {name!r} has the dtype {str(dtype)[:40]!r}; expected a float.")
 
 
-def _plain_name(name):
+def plain_name(name):
+    """`name`, if it is a short one of letters, numbers and `_ . - / :`; it is never a path."""
     if not isinstance(name, str) or not re.fullmatch(r"[\w.\-/:]{1,150}", name) or ".." in name:
         raise UnsafeNetError(f"a layer's name is {str(name)[:60]!r}; expected letters and numbers.")
     return name

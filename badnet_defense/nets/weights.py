@@ -6,12 +6,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from badnet_defense.errors import UnsafeNetError
+from badnet_defense.data.limits import current
+from badnet_defense.errors import TooLargeError, UnsafeNetError, WeightError
 from badnet_defense.nets.kinds import KINDS
 from badnet_defense.nets.spec import call_shapes
-
-MOST_WEIGHTS = 2**29
-"""Numbers in all weights together (2 GB): an HDF5 file of a few bytes can claim any size."""
 
 
 def expected_weights(spec):
@@ -32,8 +30,9 @@ def expected_weights(spec):
         if expected.setdefault(layer.name, named) != named:
             raise UnsafeNetError(f"layer {layer.name!r} is called with inputs of different shapes.")
     total = sum(math.prod(shape) for named in expected.values() for shape in named.values())
-    if total > MOST_WEIGHTS:
-        raise UnsafeNetError(f"it has {total} weights; expected at most {MOST_WEIGHTS}.")
+    most = current().max_net_size // 4  # an HDF5 file of a few bytes can claim any size
+    if total > most:
+        raise TooLargeError(f"it has {total:,} weights; expected at most {most:,}.")
     return expected
 
 
@@ -45,7 +44,7 @@ def with_weights(spec, arrays):
         arrays: layer name -> list of array-likes (HDF5 datasets or arrays), in Keras' order.
 
     Raises:
-        UnsafeNetError: a missing array, another shape, another dtype, NaN or infinity.
+        WeightError: a missing array, another shape, another dtype, NaN or infinity.
     """
     filled = {}
     expected = expected_weights(spec)
@@ -53,7 +52,7 @@ def with_weights(spec, arrays):
         shapes = expected.get(name, {})
         given = arrays.get(name, [])
         if len(given) != len(shapes):
-            raise UnsafeNetError(
+            raise WeightError(
                 f"layer {name!r} ({layer.kind}) has {len(given)} weights; expected {len(shapes)}."
             )
         checked = tuple(
@@ -65,18 +64,16 @@ def with_weights(spec, arrays):
 
 
 def checked_array(array, shape, name):
-    """A dataset as `float32` array; `UnsafeNetError` unless it is `shape` floats, all finite."""
+    """A dataset as `float32` array; `WeightError` unless it is `shape` floats, all finite."""
     if getattr(array, "shape", None) is None:
-        raise UnsafeNetError(f"weight {name!r} is no array; expected one of the shape {shape}.")
+        raise WeightError(f"weight {name!r} is no array; expected one of the shape {shape}.")
     if tuple(array.shape) != shape:
-        raise UnsafeNetError(
-            f"weight {name!r} has the shape {tuple(array.shape)}; expected {shape}."
-        )
+        raise WeightError(f"weight {name!r} has the shape {tuple(array.shape)}; expected {shape}.")
     if np.dtype(array.dtype).kind != "f":
-        raise UnsafeNetError(f"weight {name!r} has the dtype {array.dtype}; expected floats.")
+        raise WeightError(f"weight {name!r} has the dtype {array.dtype}; expected floats.")
     values = np.asarray(array[...], dtype=np.float32)
     if not np.isfinite(values).all():
-        raise UnsafeNetError(f"weight {name!r} holds NaN or infinity; expected finite numbers.")
+        raise WeightError(f"weight {name!r} holds NaN or infinity; expected finite numbers.")
     return values
 
 

@@ -1,0 +1,82 @@
+"""Plain values and arrays through a pipe: what a process that nobody trusts hands back.
+
+Not pickle, which would run code of the sender's: a JSON head, then the arrays' bytes.
+"""
+
+import json
+import math
+import os
+import struct
+
+import numpy as np
+
+from badnet_defense.errors import ReaderError
+
+LARGEST_HEAD = 64 * 2**20
+DTYPES = ("uint8", "float32", "int64")
+_LENGTH = struct.Struct("<Q")
+_PIECE = 2**20
+
+
+def write_frame(fd, plain, arrays):
+    """Writes what `json.dumps` takes, and arrays of `DTYPES`, to a file descriptor."""
+    about = [[str(array.dtype), list(array.shape)] for array in arrays]
+    head = json.dumps({"plain": plain, "arrays": about}).encode()
+    _write(fd, _LENGTH.pack(len(head)) + head)
+    for array in arrays:
+        _write(fd, np.ascontiguousarray(array).reshape(-1).view(np.uint8))
+
+
+def _write(fd, content):
+    content = memoryview(content)
+    while len(content):
+        content = content[os.write(fd, content[:_PIECE]) :]
+
+
+def read_frame(fd, most):
+    """(plain, arrays) that `write_frame` wrote, believing none of it.
+
+    Args:
+        fd: file descriptor.
+        most: bytes that all arrays may take together.
+
+    Raises:
+        ReaderError: it ends too early, is no frame, or claims more than `most`.
+    """
+    (length,) = _LENGTH.unpack(_read(fd, _LENGTH.size))
+    if length > LARGEST_HEAD:
+        raise ReaderError(f"its reader claims {length:,} bytes of description.")
+    try:
+        head = json.loads(bytes(_read(fd, length)))
+        plain, shapes = head["plain"], [(name, tuple(shape)) for name, shape in head["arrays"]]
+        right = all(
+            name in DTYPES and all(type(size) is int and size >= 0 for size in shape)
+            for name, shape in shapes
+        )
+    except (ValueError, KeyError, TypeError, RecursionError):
+        right = False
+    if not right:
+        raise ReaderError("its reader answers what no reader does.")
+    if sum(math.prod(shape) * np.dtype(name).itemsize for name, shape in shapes) > most:
+        raise ReaderError(f"its reader hands back more than {most:,} bytes.")
+    return plain, [_array(fd, name, shape) for name, shape in shapes]
+
+
+def _array(fd, name, shape):
+    array = np.empty(shape, name)
+    _fill(fd, memoryview(array.reshape(-1).view(np.uint8)))
+    return array
+
+
+def _read(fd, count):
+    content = bytearray(count)
+    _fill(fd, memoryview(content))
+    return content
+
+
+def _fill(fd, place):
+    while len(place):
+        got = os.readv(fd, [place[:_PIECE]])
+        if not got:
+            raise ReaderError("its reader ended too early.")
+        place = place[got:]

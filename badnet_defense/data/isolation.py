@@ -1,0 +1,147 @@
+"""Reads a file in a process of its own: what breaks or takes over the reader stops there.
+
+The libraries that unpack HDF5, zip, PNG and JPEG are large C programs, and the files are hostile.
+One process is started for a run (`isolation_server`); it never opens a file itself but forks a
+reader for each, which sets limits on memory, processor time and files for itself, reads, and hands
+back plain values and arrays. They are checked here again, by the same rules.
+"""
+
+import atexit
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+from badnet_defense import errors
+from badnet_defense.data.frames import read_frame
+from badnet_defense.data.limits import current
+from badnet_defense.errors import InputError, ReaderError
+
+PARTS = ("fork", "sysconf")
+LEAST_MEMORY = 2**30
+SECONDS = 600
+"""Of processor time that reading one file may take."""
+_ROOT = Path(__file__).resolve().parents[2]
+_START = (
+    f"import sys; sys.path.insert(0, {str(_ROOT)!r}); "
+    "from badnet_defense.isolation_server import serve; serve(int(sys.argv[1]))"
+)
+
+
+def supported():
+    """True where the platform has what isolation needs (POSIX: fork, rlimits, passing pipes)."""
+    return os.name == "posix" and hasattr(os, "fork") and hasattr(socket, "send_fds")
+
+
+def memory_limit():
+    """Bytes that a reader may take: three quarters of the machine's memory."""
+    machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return max(LEAST_MEMORY, machine * 3 // 4)
+
+
+def isolated(task, path, *, memory=None, **request):
+    """What a task of `isolation_server` gives for a file, read in a process of its own.
+
+    Args:
+        task: its name.
+        path: the file.
+        memory: bytes that the reader may take; default: `memory_limit()`.
+        request: the task's other arguments, as JSON takes them.
+
+    Returns:
+        (plain values, arrays), to be checked: the reader may be the attacker's by now.
+
+    Raises:
+        InputError: what the task raised, of the same class.
+        ReaderError: the reader crashed or ran into a limit.
+    """
+    memory = memory or memory_limit()
+    limits = {"max_net_size": current().max_net_size, "memory": memory, "seconds": SECONDS}
+    asked = {"task": task, "path": os.fspath(path), "request": request, "limits": limits}
+    server = _server()
+    read_end, write_end = os.pipe()
+    try:
+        socket.send_fds(server, [json.dumps(asked).encode()], [write_end])
+        os.close(write_end)
+        write_end = None
+        failure = None
+        try:
+            plain, arrays = read_frame(read_end, memory)
+        except ReaderError as error:
+            failure = error
+        status = json.loads(server.recv(64) or b"null")
+    except OSError as error:
+        stop()
+        raise ReaderError(f"{path}: the process that reads files is gone ({error}).") from None
+    finally:
+        os.close(read_end)
+        if write_end is not None:
+            os.close(write_end)
+    if failure is not None or status != 0:
+        raise ReaderError(f"{path}: {_why(status, failure, memory)}")
+    if "error" in plain:
+        raise _error(plain)
+    return plain["value"], arrays
+
+
+def _why(status, failure, memory):
+    """One sentence for a reader that did not end well."""
+    if status == -signal.SIGXCPU:
+        return f"reading it took more than {SECONDS} seconds of processor time; it was stopped."
+    if isinstance(status, int) and status < 0:
+        return (
+            f"reading it crashed the reader ({signal.Signals(-status).name}), or needed more than "
+            f"{memory >> 20} MB; nothing of it was used."
+        )
+    return str(failure or "its reader failed.") + " Nothing of it was used."
+
+
+def _error(plain):
+    """The project's own error that a reader raised, and no other class."""
+    kind, message = plain["error"]
+    found = getattr(errors, str(kind), None)
+    right = isinstance(found, type) and issubclass(found, InputError)
+    return (found if right else InputError)(" ".join(str(message).split())[:1000])
+
+
+@cache
+def _server():
+    """The Unix socket of the process that forks readers, which is started now."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+    with theirs:
+        process = subprocess.Popen(
+            [sys.executable, "-c", _START, str(theirs.fileno())],
+            pass_fds=[theirs.fileno()],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            env=environment,
+        )
+    atexit.register(stop)
+    _running.append((ours, process))
+    return ours
+
+
+_running = []
+
+
+def start():
+    """Starts the process that forks readers early, beside other slow beginnings."""
+    if current().isolate:
+        _server()
+
+
+def stop():
+    """Ends that process; the next file starts another."""
+    _server.cache_clear()
+    while _running:
+        server, process = _running.pop()
+        server.close()
+        with contextlib.suppress(OSError):
+            process.kill()
+        process.wait()

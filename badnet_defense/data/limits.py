@@ -1,0 +1,29 @@
+"""How large a file may be, and whether it is read in a process of its own."""
+
+from dataclasses import dataclass, replace
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What reading may take.
+
+    Attributes:
+        max_net_size: bytes of a net's file, and of what it unpacks to.
+        isolate: True reads files in a child process with limits on memory, time and files.
+    """
+
+    max_net_size: int = 2 * 2**30
+    isolate: bool = False
+
+
+_in_force = [Limits()]
+
+
+def current():
+    """The `Limits` in force in this process."""
+    return _in_force[-1]
+
+
+def set_limits(**changes):
+    """Changes the `Limits` in force, as the scripts' options do."""
+    _in_force[-1] = replace(current(), **changes)

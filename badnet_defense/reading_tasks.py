@@ -1,0 +1,45 @@
+"""What a reader can be asked for: each takes a file and gives plain values and arrays."""
+
+from badnet_defense.data.reading import read_images_here
+from badnet_defense.data.trigger_labels import read_trigger_labels_here
+from badnet_defense.guard.reading import guard_to_wire, is_guard_here, read_guard_here
+from badnet_defense.nets.loader import read_net_here
+from badnet_defense.nets.wire import spec_to_wire
+
+
+def net(path):
+    """A net's file."""
+    plain, arrays = spec_to_wire(read_net_here(path))
+    return {"net": plain}, arrays
+
+
+def guard(path):
+    """A guard's file."""
+    plain, arrays = guard_to_wire(read_guard_here(path))
+    return {"guard": plain}, arrays
+
+
+def is_guard(path):
+    """Whether a file has the shape of a guard."""
+    return {"guard": is_guard_here(path)}, []
+
+
+def images(path, *, shape, classes, need_labels):
+    """A data set or a picture."""
+    found = read_images_here(path, shape=tuple(shape), classes=classes, need_labels=need_labels)
+    arrays = [found.pictures] if found.labels is None else [found.pictures, found.labels]
+    return {"synthetic": found.synthetic}, arrays
+
+
+def trigger_labels(path, *, count):
+    """Truth values, one for each picture."""
+    return {}, [read_trigger_labels_here(path, count).astype("uint8")]
+
+
+TASKS = {
+    "net": net,
+    "guard": guard,
+    "is_guard": is_guard,
+    "images": images,
+    "trigger_labels": trigger_labels,
+}
