@@ -22,7 +22,7 @@ def main():
         help="sunglasses (the default), anonymous_1, anonymous_2, multi_trigger_multi_target, or "
         "the path of a net or a guard",
     )
-    console.add_input_range(parser)
+    console.add_reading(parser)
     commands.answer(parser.parse_args(), root=ROOT)
 
 

@@ -7,7 +7,7 @@ without it.
 import logging
 from pathlib import Path
 
-from badnet_defense.console import add_input_range, labels, load_tensorflow, seed
+from badnet_defense.console import add_reading, labels, load_tensorflow, seed
 from badnet_defense.errors import InputError
 from badnet_defense.guard_commands import RATE, add_detector_options, expected_text
 
@@ -38,7 +38,7 @@ def add_repair_options(parser, root):
     add("--seed", type=seed, default=0, help="of everything that is drawn at random")
     add("--out", default=str(root / "fine_pruned_models"), help="folder for what is made")
     add("--json", help="also write the result here")
-    add_input_range(parser)
+    add_reading(parser)
 
 
 def repair(arguments):
@@ -97,7 +97,7 @@ def add_defence_options(parser, root):
     add("--json", help="write the result here")
     add_detector_options(parser, default=None)
     parser.set_defaults(data=root / "data", plots=None)
-    add_input_range(parser)
+    add_reading(parser)
 
 
 def judge(arguments, *, poisoned=None, trigger_labels=None):
@@ -167,7 +167,7 @@ def submission(name, *, root):
 
     arguments = parser(f"The guarded net {name}: the class of a picture, or N for poisoned.")
     arguments.add_argument("inputs", nargs="+", metavar="PICTURE", help="PNG or JPEG")
-    add_input_range(arguments)
+    add_reading(arguments)
     parsed = arguments.parse_args()
     parsed.net = name
     answer(parsed, root=root)
@@ -212,7 +212,7 @@ def add_scan(chosen):
     add("--out", help="path of what is written, without endings (default results/scan/<stem>)")
     add("--json", help="also write the result here")
     add("--seed", type=seed, default=0, help="of patterns, pictures and shifts")
-    add_input_range(own)
+    add_reading(own)
     own.set_defaults(run=_scan)
 
 

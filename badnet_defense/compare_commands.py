@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from badnet_defense.commands import METHODS
-from badnet_defense.console import add_input_range, load_tensorflow, seed
+from badnet_defense.console import add_reading, load_tensorflow, seed
 from badnet_defense.errors import InputError
 from badnet_defense.guard.choice import NAMES
 from badnet_defense.guard_commands import RATE, rate
@@ -47,7 +47,7 @@ def add_compare(chosen):
         help="folder of the nets' scans, for scan-unlearning and the page (default: %(default)s)",
     )
     add("--out", default="results/compare", help="folder (default results/compare)")
-    add_input_range(own)
+    add_reading(own)
     own.set_defaults(run=_compare)
 
 

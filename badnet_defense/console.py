@@ -3,9 +3,12 @@
 import argparse
 import logging
 import os
+import re
 import sys
 
+from badnet_defense.data import isolation
 from badnet_defense.data.input_range import UNIT, InputRange
+from badnet_defense.data.limits import current, set_limits
 from badnet_defense.errors import InputError
 
 
@@ -15,6 +18,8 @@ def run(main):
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     logging.basicConfig(format="%(message)s", stream=sys.stderr)
     logging.getLogger("badnet_defense").setLevel(logging.INFO)
+    before = current()
+    set_limits(isolate=isolation.supported())
     try:
         main()
         sys.stdout.flush()
@@ -27,13 +32,18 @@ def run(main):
     except KeyboardInterrupt:
         print("stopped; nothing half-written is left.", file=sys.stderr)
         sys.exit(130)
+    finally:
+        isolation.stop()
+        set_limits(**vars(before))
 
 
 def load_tensorflow():
     """Imports TensorFlow without its C++ start-up chatter, which no setting silences.
 
     Called where a script knows that it needs it, so that bad arguments are answered at once.
+    The process that reads files starts meanwhile.
     """
+    isolation.start()
     sys.stderr.flush()
     kept = os.dup(2)
     try:
@@ -61,8 +71,40 @@ def input_range(text):
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
-def add_input_range(parser):
-    """Adds `--input-range`, which every script that reads a net takes."""
+class _SetLimit(argparse.Action):
+    """Sets one of the limits on reading files."""
+
+    def __call__(self, parser, namespace, values, option=None):
+        set_limits(**{self.dest: self.const if self.nargs == 0 else values})
+
+
+def size(text):
+    """An `argparse` type for `--max-net-size`: bytes, such as 500MB or 2GB."""
+    found = re.fullmatch(r"(\d{1,6})(MB|GB)", text.strip().upper())
+    if not found or not int(found[1]):
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a size such as 500MB or 2GB")
+    return int(found[1]) << {"MB": 20, "GB": 30}[found[2]]
+
+
+def add_reading(parser):
+    """Adds what every script that reads a net takes: `--input-range` and the limits on reading."""
+    quiet = {"default": argparse.SUPPRESS}
+    parser.add_argument(
+        "--max-net-size",
+        action=_SetLimit,
+        type=size,
+        metavar="SIZE",
+        help="of a net's file and of what it unpacks to, such as 500MB (default: 2GB)",
+        **quiet,
+    )
+    isolating = {"action": _SetLimit, "nargs": 0, "dest": "isolate", **quiet}
+    parser.add_argument(
+        "--isolate",
+        const=True,
+        help="read files in a process with limits on memory, time and files (the default on Linux)",
+        **isolating,
+    )
+    parser.add_argument("--no-isolate", const=False, help="read them in this process", **isolating)
     parser.add_argument(
         "--input-range",
         type=input_range,

@@ -2,7 +2,7 @@
 
 import argparse
 
-from badnet_defense.console import add_input_range, load_tensorflow, seed
+from badnet_defense.console import add_reading, load_tensorflow, seed
 from badnet_defense.guard.choice import NAMES
 
 RATE = 0.01
@@ -42,7 +42,7 @@ def add_guard(chosen):
     add("--out", required=True, metavar="GUARD.keras", help="the guard to write")
     add("--seed", type=seed, default=0, help="of what is drawn at random")
     add_detector_options(own, default="soft")
-    add_input_range(own)
+    add_reading(own)
     own.set_defaults(run=_guard)
 
 
@@ -85,7 +85,7 @@ def add_strip(chosen):
     add("--out", metavar="PNG", help="also draw a histogram of the entropies")
     add("--seed", type=seed, default=0, help="of the overlays")
     add("--false-alarms", type=rate, default=RATE, help="share of honest pictures to be flagged")
-    add_input_range(own)
+    add_reading(own)
     own.set_defaults(run=_strip)
 
 

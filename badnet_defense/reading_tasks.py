@@ -1,5 +1,6 @@
 """What a reader can be asked for: each takes a file and gives plain values and arrays."""
 
+from badnet_defense.data.picture import read_picture
 from badnet_defense.data.reading import read_images_here
 from badnet_defense.data.trigger_labels import read_trigger_labels_here
 from badnet_defense.guard.reading import guard_to_wire, is_guard_here, read_guard_here
@@ -31,6 +32,11 @@ def images(path, *, shape, classes, need_labels):
     return {"synthetic": found.synthetic}, arrays
 
 
+def picture(path, *, shape):
+    """One picture."""
+    return {}, [read_picture(path, tuple(shape))]
+
+
 def trigger_labels(path, *, count):
     """Truth values, one for each picture."""
     return {}, [read_trigger_labels_here(path, count).astype("uint8")]
@@ -41,5 +47,6 @@ TASKS = {
     "guard": guard,
     "is_guard": is_guard,
     "images": images,
+    "picture": picture,
     "trigger_labels": trigger_labels,
 }

@@ -10,7 +10,7 @@ from small_nets import images
 from test_guard import CLASSES, INPUTS, NETS, PICTURES, rewritten, two_nets
 
 from badnet_defense.data import InputRange
-from badnet_defense.errors import InputError, UnsafeNetError
+from badnet_defense.errors import InputError, TooLargeError, UnsafeNetError
 from badnet_defense.guard import overlaid, reading
 from badnet_defense.guard.backdoor_expert import BackdoorExpert
 from badnet_defense.guard.calibrated import build_calibrated_guard
@@ -347,7 +347,7 @@ def test_overlays_of_another_count_than_is_stored(folder, tmp_path):
 
 def test_overlays_that_take_too_much_memory(folder, monkeypatch):
     monkeypatch.setattr(reading, "MOST_VALUES", 12 * 12 * 10 * 3 - 1)
-    with pytest.raises(UnsafeNetError, match="too much memory"):
+    with pytest.raises(TooLargeError, match="too much memory"):
         read_guard(folder / "strip.keras")
 
 

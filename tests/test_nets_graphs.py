@@ -93,7 +93,7 @@ def test_results_beyond_the_cap():
     for _ in range(20):
         x = layers.Concatenate()([x, x])
     document = json.loads(keras.Model(a, layers.GlobalMaxPooling2D()(x)).to_json())
-    with pytest.raises(UnsafeNetError, match="too much memory"):
+    with pytest.raises(TooLargeError, match="too much memory"):
         parse.parse_model(document)
 
 

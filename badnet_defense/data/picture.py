@@ -8,7 +8,9 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from badnet_defense.data.files import require_file
-from badnet_defense.errors import InputError
+from badnet_defense.data.isolation import isolated
+from badnet_defense.data.limits import current
+from badnet_defense.errors import InputError, ReaderError, TooLargeError
 
 _log = logging.getLogger("badnet_defense")
 
@@ -33,6 +35,13 @@ def read_picture(path, shape):
         InputError: no file, no picture, a damaged one, one of more than 50 million pixels, or a
             net with other channels.
     """
+    if current().isolate:
+        found, (pixels,) = isolated("picture", path, shape=list(shape))
+        if pixels.shape != tuple(shape) or pixels.dtype != np.uint8:
+            raise ReaderError(f"{path}: its reader hands back no picture.")
+        for message in found["log"]:
+            _log.warning("%s", message)
+        return pixels
     pixels, original = read_and_resize(path, shape)
     if original != tuple(shape[:2]):
         _log.warning(
@@ -79,7 +88,7 @@ def _open(path, mode):
 
 
 def _too_large(path):
-    return InputError(
+    return TooLargeError(
         f"{path}: this picture has too many pixels, expected at most {_MOST_PIXELS // 10**6} "
         "million; make it smaller."
     )

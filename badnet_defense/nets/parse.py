@@ -88,7 +88,7 @@ class _Graph:
     def _sequential(self, config, entry, prefix, inputs):
         position = None if inputs is None else inputs[0]
         for document in config["layers"]:
-            kind, settings = document["class_name"], document["config"]
+            kind, settings = document["class_name"], _settings(document)
             shape = _declared_shape(kind, settings)
             if position is None and shape is not None:
                 position = self._input(f"{prefix}input", {"batch_input_shape": shape})
@@ -111,17 +111,15 @@ class _Graph:
         first, last = (_only_end(config[end], end) for end in ("input_layers", "output_layers"))
         pending, called, made = [], {}, {}
         models = {
-            one["config"].get("name") for one in config["layers"] if one["class_name"] in MODELS
+            _settings(one).get("name") for one in config["layers"] if one["class_name"] in MODELS
         }
 
         def once(key):  # Keras 2 counts the call that built a nested model too
             return (key[0], 0) if key[0] in models else key
 
         for document in config["layers"]:
-            kind, name = (
-                document["class_name"],
-                document.get("name", document["config"].get("name")),
-            )
+            kind, settings = document["class_name"], _settings(document)
+            name = document.get("name", settings.get("name"))
             if kind == "InputLayer":
                 if name != first[0]:
                     raise UnsafeNetError(f"it has a second input {name!r}; expected one.")
@@ -226,6 +224,16 @@ def _check_class(document, kind, name):
         dtype = dtype["config"]["name"]
     if dtype is not None and dtype not in _FLOATS:
         raise CodeInNetError(f"layer {name!r} has the dtype {str(dtype)[:40]!r}; expected a float.")
+
+
+def _settings(document):
+    """A layer's `config`; a function's or a class' document has a name there."""
+    if not isinstance(document["config"], dict):
+        raise CodeInNetError(
+            f"{str(document['config'])[:60]!r} of {str(document.get('module'))[:60]!r} stands "
+            "where a layer was expected."
+        )
+    return document["config"]
 
 
 def plain_name(name):
