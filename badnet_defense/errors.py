@@ -32,6 +32,10 @@ class MemberError(UnsafeFileError):
     """A `.keras` file holds other members than Keras writes."""
 
 
+class LinkOutError(UnsafeFileError):
+    """A folder of pictures holds a link to something outside of it."""
+
+
 class ReaderError(UnsafeFileError):
     """The process that reads a file crashed, or was stopped by a limit on memory or time."""
 

@@ -8,6 +8,8 @@ import resource
 import signal
 import socket
 
+from PIL import Image
+
 from badnet_defense.data.frames import write_frame
 from badnet_defense.data.limits import set_limits
 from badnet_defense.errors import InputError
@@ -23,6 +25,7 @@ def serve(number):
     Each request is a JSON text and the pipe that the reader answers into; its exit status goes back
     by the socket. Nothing of the reader's answer is looked at here.
     """
+    Image.preinit()  # once here, not in each reader
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     with socket.socket(fileno=number) as parent:
         while True:

@@ -304,10 +304,11 @@ def user_defined_link(folder, marker):
     target = _trap(folder)
     path = external_link_at(folder, target)
     content = bytearray(path.read_bytes())
-    value = content.index(target.encode()) - 1  # its flags byte, behind (type, ..)
-    for place in range(value - 80, value):
-        if content[place] == 64 and content[place + 1] < 8:
-            content[place] = 201
+    kind = content.index(target.encode())
+    # A link message: version 1, flags of which 8 says that the type comes next, the type.
+    while not (content[kind] == 64 and content[kind - 2] == 1 and content[kind - 1] & 8):
+        kind -= 1
+    content[kind] = 201
     path.write_bytes(content)
     return path
 
@@ -423,12 +424,12 @@ def deep_configuration(folder, marker):
     return path
 
 
-@attack("a configuration that unpacks to a gigabyte", TooLargeError)
+@attack("a configuration that unpacks to 64 MB", TooLargeError)
 def zip_bomb_configuration(folder, marker):
     return keras_net(folder, None, **{"config.json": b" " * 2**26})
 
 
-@attack("weights that unpack to more than the cap", TooLargeError)
+@attack("weights that unpack to 1000 times their size", TooLargeError)
 def zip_bomb_weights(folder, marker):
     path = folder / "net.keras"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
@@ -451,7 +452,7 @@ def zip_lying_header(folder, marker):
     return path
 
 
-@attack("a hundred thousand members", MemberError)
+@attack("twenty thousand members", MemberError)
 def many_members(folder, marker):
     return keras_net(folder, None, **{f"assets/{place}": b"" for place in range(20_000)})
 

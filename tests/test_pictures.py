@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 from badnet_defense.data import read_images, read_picture, read_picture_folder
-from badnet_defense.errors import InputError
+from badnet_defense.data.files import data_sha256
+from badnet_defense.errors import InputError, LinkOutError
 
 SHAPE = (5, 6, 3)
 
@@ -233,3 +234,23 @@ def test_read_images_takes_a_single_picture(tmp_path):
     np.testing.assert_array_equal(images.pictures, colours()[None])
     absent = refusal(read_images, tmp_path / "absent", shape=SHAPE)
     assert "no such file, expected an HDF5 file, a folder of pictures, or a PNG or JPEG" in absent
+
+
+def test_a_link_out_of_the_folder_is_refused(tmp_path):
+    secret = tmp_path / "secret"
+    secret.mkdir()
+    save(secret / "a.png", colours())
+    folder = tmp_path / "set"
+    (folder / "0").mkdir(parents=True)
+    save(folder / "0/a.png", colours())
+    inside = folder / "0/b.png"
+    inside.symlink_to(folder / "0/a.png")
+    assert len(read_picture_folder(folder, shape=SHAPE)) == 2
+    assert data_sha256(folder)
+    for name, target in (("0/c.png", secret / "a.png"), ("1", secret)):
+        link = folder / name
+        link.symlink_to(target)
+        for read in (lambda: read_picture_folder(folder, shape=SHAPE), lambda: data_sha256(folder)):
+            with pytest.raises(LinkOutError, match=f"{link.name}: this is a link out of"):
+                read()
+        link.unlink()

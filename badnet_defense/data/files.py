@@ -1,11 +1,21 @@
 """Files as every part of the project opens, identifies and writes them."""
 
 import contextlib
+import errno
+import getpass
+import glob
 import hashlib
+import io
 import os
+import tempfile
 from pathlib import Path
 
-from badnet_defense.errors import InputError
+import h5py
+from filelock import FileLock, Timeout
+
+from badnet_defense.errors import InputError, LinkOutError
+
+_NO_PLACE = {errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM}
 
 
 def require_file(path, expected):
@@ -38,9 +48,25 @@ def data_sha256(path):
     path = Path(path)
     if not path.is_dir():
         return file_sha256(path)
+    check_links(path)
     names = sorted(found.relative_to(path).as_posix() for found in path.rglob("*"))
     lines = [f"{file_sha256(path / name)}  {name}\n" for name in names if (path / name).is_file()]
     return hashlib.sha256("".join(lines).encode(errors="surrogateescape")).hexdigest()
+
+
+def check_links(folder):
+    """Refuses a folder that holds a link to something outside of it: it would be read, too.
+
+    Raises:
+        LinkOutError: at the first such link.
+    """
+    root = Path(folder).resolve()
+    for found in Path(folder).rglob("*"):
+        if found.is_symlink() and not found.resolve().is_relative_to(root):
+            raise LinkOutError(
+                f"{found}: this is a link out of {folder}, expected the pictures themselves; copy "
+                "them there."
+            )
 
 
 @contextlib.contextmanager
@@ -67,9 +93,80 @@ def replace_when_done(path):
         raise InputError(
             f"{path}: cannot be written, since {path.parent} is no folder and cannot be made one."
         ) from error
+    _clear_away(path)
     partial = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
     try:
         yield partial
         os.replace(partial, path)
+    except OSError as error:
+        if error.errno not in _NO_PLACE:
+            raise
+        raise InputError(
+            f"{path}: cannot be written ({error.strerror}), nothing half-written is left; "
+            "make room or name another place."
+        ) from error
     finally:
-        partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def new_hdf5(path):
+    """An open `h5py.File` that becomes the file `path` once it is whole.
+
+    It is made in memory: on a full disk h5py could neither go on nor close a file cleanly.
+
+    Raises:
+        InputError: as `replace_when_done`.
+    """
+    with replace_when_done(path) as partial, io.BytesIO() as content:
+        with h5py.File(content, "w") as file:
+            yield file
+        with open(partial, "wb") as target:
+            target.write(content.getbuffer())
+
+
+def _clear_away(path):
+    """Removes what runs that were killed have left of this file."""
+    for left in path.parent.glob(f".{glob.escape(path.stem)}.*.partial{glob.escape(path.suffix)}"):
+        number = left.name[len(path.stem) + 2 :].split(".")[0]
+        if number.isdigit() and not _alive(int(number)):
+            with contextlib.suppress(OSError):
+                left.unlink()
+
+
+def _alive(number):
+    """True where a process of that number is running."""
+    try:
+        os.kill(number, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+@contextlib.contextmanager
+def only_run(out):
+    """Refuses a second run that would write what another one, still running, writes.
+
+    Args:
+        out: path of what is written: a folder, or a file without its ending.
+
+    Raises:
+        InputError: another run is at it.
+    """
+    name = hashlib.sha256(os.fspath(Path(out).resolve()).encode(errors="surrogateescape"))
+    folder = Path(tempfile.gettempdir()) / f"badnet_defense.{getpass.getuser()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    lock = FileLock(folder / f"{name.hexdigest()[:32]}.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise InputError(
+            f"{out}: another run is writing there; wait until it is done, or give another --out."
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()

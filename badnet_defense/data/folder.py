@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from badnet_defense.data.files import check_links
 from badnet_defense.data.images import LabelledImages
 from badnet_defense.data.labels import check_labels
 from badnet_defense.data.picture import read_and_resize
@@ -38,6 +39,7 @@ def read_picture_folder(path, *, shape, classes=None):
     path = Path(path)
     if not path.is_dir():
         raise InputError(f"{path}: no such folder, expected one with a sub-folder a class.")
+    check_links(path)
     folders = sorted(entry for entry in _visible(path) if entry.is_dir())
     loose = _picture_files(path)
     if folders and loose:

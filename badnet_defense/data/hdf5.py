@@ -3,7 +3,7 @@
 import h5py
 import numpy as np
 
-from badnet_defense.data.files import replace_when_done, require_file
+from badnet_defense.data.files import new_hdf5, require_file
 from badnet_defense.data.hdf5_rules import attribute, is_there, member
 from badnet_defense.data.images import LabelledImages
 from badnet_defense.data.labels import check_labels
@@ -70,7 +70,7 @@ def write_challenge_h5(path, images, *, attributes=None):
             `images.synthetic` is.
     """
     count, height, width, channels = images.pictures.shape
-    with replace_when_done(path) as partial, h5py.File(partial, "w") as file:
+    with new_hdf5(path) as file:
         shape = (count, channels, height, width)
         data = file.create_dataset("data", shape, images.pictures.dtype)
         for rows in _blocks(data):

@@ -24,8 +24,8 @@ from badnet_defense.errors import InputError, ReaderError
 
 PARTS = ("fork", "sysconf")
 LEAST_MEMORY = 2**30
-SECONDS = 600
-"""Of processor time that reading one file may take."""
+SECONDS = 30
+"""Of processor time that reading one file may take, and one more for each 2 MB of it."""
 _ROOT = Path(__file__).resolve().parents[2]
 _START = (
     f"import sys; sys.path.insert(0, {str(_ROOT)!r}); "
@@ -42,6 +42,13 @@ def memory_limit():
     """Bytes that a reader may take: three quarters of the machine's memory."""
     machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return max(LEAST_MEMORY, machine * 3 // 4)
+
+
+def seconds_for(path):
+    """Seconds of processor time that a reader gets for a file or a folder of files."""
+    path = Path(path)
+    files = path.rglob("*") if path.is_dir() else [path]
+    return SECONDS + sum(one.lstat().st_size for one in files if one.exists()) // 2**21
 
 
 def isolated(task, path, *, memory=None, **request):
@@ -61,7 +68,8 @@ def isolated(task, path, *, memory=None, **request):
         ReaderError: the reader crashed or ran into a limit.
     """
     memory = memory or memory_limit()
-    limits = {"max_net_size": current().max_net_size, "memory": memory, "seconds": SECONDS}
+    seconds = seconds_for(path)
+    limits = {"max_net_size": current().max_net_size, "memory": memory, "seconds": seconds}
     asked = {"task": task, "path": os.fspath(path), "request": request, "limits": limits}
     server = _server()
     read_end, write_end = os.pipe()
@@ -83,20 +91,20 @@ def isolated(task, path, *, memory=None, **request):
         if write_end is not None:
             os.close(write_end)
     if failure is not None or status != 0:
-        raise ReaderError(f"{path}: {_why(status, failure, memory)}")
+        raise ReaderError(f"{path}: {_why(status, failure, limits)}")
     if "error" in plain:
         raise _error(plain)
     return plain["value"], arrays
 
 
-def _why(status, failure, memory):
+def _why(status, failure, limits):
     """One sentence for a reader that did not end well."""
     if status == -signal.SIGXCPU:
-        return f"reading it took more than {SECONDS} seconds of processor time; it was stopped."
+        return f"reading it took more than {limits['seconds']} seconds; it was stopped."
     if isinstance(status, int) and status < 0:
         return (
             f"reading it crashed the reader ({signal.Signals(-status).name}), or needed more than "
-            f"{memory >> 20} MB; nothing of it was used."
+            f"{limits['memory'] >> 20} MB; nothing of it was used."
         )
     return str(failure or "its reader failed.") + " Nothing of it was used."
 

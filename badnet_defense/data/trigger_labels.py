@@ -4,6 +4,7 @@ import csv
 import json
 import pickletools
 from pathlib import Path
+from tokenize import TokenError
 
 import numpy as np
 
@@ -17,6 +18,11 @@ _WORDS = {"true": True, "false": False}
 _PICKLE_FRAME = {"PROTO", "FRAME", "MARK", "MEMOIZE", "PUT", "BINPUT", "LONG_BINPUT", "STOP"}
 _PICKLE_LIST = {"EMPTY_LIST", "LIST", "APPEND", "APPENDS"}
 _PICKLE_VALUES = {"INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1"}
+_BROKEN = (
+    *(ValueError, OSError, RecursionError, csv.Error),
+    *(SyntaxError, TokenError, EOFError, TypeError, OverflowError, MemoryError, KeyError),
+)
+"""What the readers raise; the second line is NumPy's, for the head of an array."""
 _PICKLE_TRUTH = {"NEWTRUE": True, "NEWFALSE": False}
 
 
@@ -54,16 +60,20 @@ def read_trigger_labels_here(path, count):
         raise InputError(f"{path}: trigger labels end in {path.suffix!r}, expected {_FORMATS}.")
     try:
         labels = [_as_bool(value) for value in reader(path)]
-    except (ValueError, OSError, RecursionError, csv.Error) as error:
+    except _BROKEN as error:
         raise InputError(
-            f"{path}: these are no trigger labels ({error}), expected a plain list with True or "
-            "False for each picture."
+            f"{path}: these are no trigger labels ({_one_line(error)}), expected a plain list with "
+            "True or False for each picture."
         ) from error
     if len(labels) != count:
         raise InputError(
             f"{path}: {len(labels)} trigger labels for {count} pictures, expected one each."
         )
     return np.array(labels, bool)
+
+
+def _one_line(error):
+    return " ".join(str(error).split())[:200]
 
 
 def _as_bool(value):

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from badnet_defense.data.files import replace_when_done
+from badnet_defense.data.files import only_run, replace_when_done
 from badnet_defense.data.hdf5 import write_challenge_h5
 from badnet_defense.data.images import LabelledImages
 from badnet_defense.demo.accessories import ACCESSORIES
@@ -54,9 +54,17 @@ def make_challenge(folder="data", *, seed=0, people=PEOPLE, workers=None, progre
 
     Returns:
         The paths of the HDF5 files.
+
+    Raises:
+        InputError: another run is writing to `folder`.
     """
     folder = Path(folder)
     settings = {"seed": seed, "people": people, "workers": workers, "progress": progress}
+    with only_run(folder):
+        return _make(folder, people, settings)
+
+
+def _make(folder, people, settings):
     validation = draw_pictures("validation", VALIDATION_PICTURES, **settings)["clean"]
     paths = [_write(folder / "clean_validation_data.h5", validation, _labels(people, validation))]
     del validation

@@ -2,7 +2,7 @@
 
 import warnings
 
-from badnet_defense.data.files import replace_when_done
+from badnet_defense.data.files import new_hdf5
 
 
 def save_net(model, path, *, attributes=None):
@@ -26,9 +26,7 @@ def save_weights(model, path, *, attributes=None):
 
 
 def _write(path, attributes, write):
-    import h5py
-
-    with replace_when_done(path) as partial, h5py.File(partial, "w") as file:
+    with new_hdf5(path) as file:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             write(file)

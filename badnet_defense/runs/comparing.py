@@ -8,7 +8,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from badnet_defense.data import read_images
-from badnet_defense.data.files import data_sha256
+from badnet_defense.data.files import data_sha256, only_run
 from badnet_defense.errors import InputError
 from badnet_defense.guard.choice import needs_repair
 from badnet_defense.guard.pairing import belongs, read_pair
@@ -58,7 +58,7 @@ def compare(cases, *, repairs, detectors, seeds, out, scans, false_alarm_rate, i
         ([result of each run that stands], [(name of a run, what was wrong)]).
 
     Raises:
-        InputError: two nets of one name.
+        InputError: two nets of one name, or another run is at `out`.
     """
     done, failed = [], []
     names = [case.name for case in cases]
@@ -67,7 +67,8 @@ def compare(cases, *, repairs, detectors, seeds, out, scans, false_alarm_rate, i
     grid = runs_of(cases, repairs, detectors, seeds)
     settings = {"false_alarm_rate": false_alarm_rate, "input_range": input_range}
     out, scans = Path(out), Path(scans)
-    with tqdm(total=sum(len(names) for *_, names in grid), desc="runs", disable=None) as bar:
+    total = sum(len(names) for *_, names in grid)
+    with only_run(out), tqdm(total=total, desc="runs", disable=None) as bar:
         for case, repair, seed, names in grid:
             group = _Group(case, repair, seed, out, scans, settings)
             for name in names:

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from badnet_defense.data import read_images
+from badnet_defense.data.files import only_run
 from badnet_defense.data.input_range import UNIT
 from badnet_defense.errors import InputError
 from badnet_defense.measure.belonging import check_belonging
@@ -21,7 +22,34 @@ from badnet_defense.runs.pair_files import write_pair
 log = logging.getLogger(__name__)
 
 
-def repair_file(
+def repair_file(model, clean, *, out, **settings):
+    """Repairs the net in `model` and writes `<stem>.h5`, `.guard.keras` and `.json`.
+
+    Fine-pruning draws its curve into `<stem>.pruning.png` too.
+
+    Args:
+        model: path of the bad net.
+        clean: path of the clean pictures.
+        out: folder for the files.
+        settings: the next ones, by keyword.
+        method: one of `methods.METHODS`; default: `methods.DEFAULT`.
+        pseudo_labels: True takes the bad net's own soft answers as targets, and its classes as
+            labels; the pictures' labels are ignored.
+        input_range, seed and all others: as the method takes them.
+
+    Returns:
+        The result as a dict, as it stands in the JSON file: each stage on the clean pictures,
+        the method's report (for fine-pruning `pruning` and `tuning`).
+
+    Raises:
+        InputError: the net or the pictures cannot be used, or don't belong together, or another
+            run is repairing this very net into this folder.
+    """
+    with only_run(Path(out) / Path(model).stem):
+        return _repair_file(model, clean, out=out, **settings)
+
+
+def _repair_file(
     model,
     clean,
     *,
@@ -32,26 +60,6 @@ def repair_file(
     seed=0,
     **settings,
 ):
-    """Repairs the net in `model` and writes `<stem>.h5`, `.guard.keras` and `.json`.
-
-    Fine-pruning draws its curve into `<stem>.pruning.png` too.
-
-    Args:
-        model: path of the bad net.
-        clean: path of the clean pictures.
-        out: folder for the files.
-        method: one of `methods.METHODS`.
-        pseudo_labels: True takes the bad net's own soft answers as targets, and its classes as
-            labels; the pictures' labels are ignored.
-        input_range, seed, **settings: as the method takes them.
-
-    Returns:
-        The result as a dict, as it stands in the JSON file: each stage on the clean pictures,
-        the method's report (for fine-pruning `pruning` and `tuning`).
-
-    Raises:
-        InputError: the net or the pictures cannot be used, or don't belong together.
-    """
     start = time.perf_counter()
     if (Path(out) / f"{Path(model).stem}.h5").resolve() == Path(model).resolve():
         raise InputError(

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from badnet_defense.data import read_images
-from badnet_defense.data.files import replace_when_done
+from badnet_defense.data.files import only_run, replace_when_done
 from badnet_defense.data.input_range import UNIT
 from badnet_defense.errors import InputError
 from badnet_defense.measure.belonging import check_belonging, check_range
@@ -29,7 +29,35 @@ from badnet_defense.scan.scan import scan, way
 log = logging.getLogger(__name__)
 
 
-def scan_file(
+def scan_file(model, clean, *, out, **settings):
+    """Scans the net in `model` and writes `<out>.npz`, `.json`, `.triggers.png` and `.norms.png`.
+
+    A scan that was stopped is taken up where it was; its finished units lie in `<out>.partial`
+    until everything is written.
+
+    Args:
+        model: path of the suspect net.
+        clean: path of clean pictures; without `repair` their labels play no part.
+        out: path of what is written, without its endings.
+        settings: the next ones, by keyword.
+        labels: class numbers to scan; default: all.
+        budget: "fast" or "full".
+        repair: None, "prune" or "unlearn"; writes `<out>.<repair>.h5` and `.guard.keras` too.
+        pseudo_labels: the net's own answers are the labels of the repair.
+        input_range, seed: as for `scan`.
+
+    Returns:
+        The result as a dict, as it stands in the JSON file.
+
+    Raises:
+        InputError: the net or the pictures cannot be used, or a label that the net doesn't have, or
+            another run is scanning to `out`.
+    """
+    with only_run(out):
+        return _scan_file(model, clean, out=out, **settings)
+
+
+def _scan_file(
     model,
     clean,
     *,
@@ -41,27 +69,6 @@ def scan_file(
     input_range=UNIT,
     seed=0,
 ):
-    """Scans the net in `model` and writes `<out>.npz`, `.json`, `.triggers.png` and `.norms.png`.
-
-    A scan that was stopped is taken up where it was; its finished units lie in `<out>.partial`
-    until everything is written.
-
-    Args:
-        model: path of the suspect net.
-        clean: path of clean pictures; without `repair` their labels play no part.
-        out: path of what is written, without its endings.
-        labels: class numbers to scan; default: all.
-        budget: "fast" or "full".
-        repair: None, "prune" or "unlearn"; writes `<out>.<repair>.h5` and `.guard.keras` too.
-        pseudo_labels: the net's own answers are the labels of the repair.
-        input_range, seed: as for `scan`.
-
-    Returns:
-        The result as a dict, as it stands in the JSON file.
-
-    Raises:
-        InputError: the net or the pictures cannot be used, or a label that the net doesn't have.
-    """
     start = time.perf_counter()
     spec = read_net(model)
     _check(model, spec, labels, out, repair)
