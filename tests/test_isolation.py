@@ -245,3 +245,13 @@ def test_the_server_ends_with_its_parent_and_starts_again(h5, with_limits):
     ((_, process),) = isolation._running
     isolation.stop()
     assert process.returncode is not None and not isolation._running
+
+
+def test_modules_beside_the_suspects_are_not_imported(h5, tmp_path, with_limits, monkeypatch):
+    for name in ("json", "numpy", "h5py", "badnet_defense"):
+        (tmp_path / f"{name}.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("PYTHONPATH", raising=False)
+    with_limits(isolate=True)
+    assert read_net(h5).classes
+    assert not (tmp_path / "ran").exists()
