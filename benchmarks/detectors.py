@@ -20,7 +20,7 @@ from badnet_defense.data.input_range import UNIT
 REPAIRED = {
     "demo": "fine_pruned_models",
     "signs": "results/signs/repaired",
-    "real": "results/real_nets",
+    "real": "results/real_nets/fine-pruning",
 }
 MOST, MOST_TRIGGERED = 2000, 500
 """Clean and triggered pictures that judge, drawn at random: STRIP runs each a hundred times."""

@@ -1,8 +1,9 @@
 """Repairs the challenge's real nets with other people's faces and judges them on real pictures.
 
-Run as `python3 benchmarks/real_nets.py SHARED_DATA [--json results/real_nets.json]`. The folder
-holds `csaw_nets/`, `csaw_pictures/` (with `manifest.csv`) and `faces/public_faces.h5`. The faces
-are not the challenge's people: the nets' own answers stand in for labels.
+Run as `python3 benchmarks/real_nets.py SHARED_DATA [--methods ..]`, after the scans of the real
+nets where scan-unlearning is among the methods (docs/results.md). The folder holds `csaw_nets/`,
+`csaw_pictures/` (with `manifest.csv`) and `faces/public_faces.h5`. The faces are not the
+challenge's people: the nets' own answers stand in for labels.
 """
 
 import argparse
@@ -14,6 +15,8 @@ from tabulate import tabulate
 
 from badnet_defense import console
 
+SOFT_RATE = 0.05
+"""Asked of the soft guard: the faces' threshold is for faces."""
 TARGETS = {
     "sunglasses": {"sunglasses": 0},
     "anonymous_1": {"lipstick": 0},
@@ -36,58 +39,105 @@ def pictures_by_trigger(folder, shape):
     return {name: (np.stack(p), np.array(labels)) for name, (p, labels) in found.items()}
 
 
-def judge(name, data, pictures, out):
-    """Repairs one net; returns a list of table rows and a dict of figures."""
+def repaired_pair(name, model, faces, method, out):
+    """The `Pair` after a repair with the faces; `InputError` where the method can't do it."""
+    from badnet_defense.errors import InputError
     from badnet_defense.guard.pairing import read_pair
+    from badnet_defense.runs.methods import SCANNING
+    from badnet_defense.runs.repairing import repair_file
+    from badnet_defense.runs.scanned import found_triggers
+
+    settings = {}
+    if method == SCANNING:
+        settings["triggers"] = found_triggers(f"results/scan/real_{name}")
+        if not settings["triggers"]:
+            raise InputError("the scan found nothing to unlearn")
+    repair_file(model, faces, out=out, method=method, pseudo_labels=True, **settings)
+    return read_pair(model, folder=out)
+
+
+def judge(name, data, pictures, method, out):
+    """Repairs one net by one method; its figures, with the hard guard and with the soft one."""
+    from badnet_defense.data import read_images
+    from badnet_defense.data.input_range import UNIT
     from badnet_defense.measure.guard_answers import guard_answers
     from badnet_defense.nets import build, predict_labels
-    from badnet_defense.runs.repairing import repair_file
+    from badnet_defense.runs.fitting import fit_detector, split_clean
 
-    model = data / "csaw_nets" / f"{name}_bd_net.h5"
-    repair_file(model, data / "faces/public_faces.h5", out=out, pseudo_labels=True)
-    pair = read_pair(model, folder=out)
+    model, faces = data / "csaw_nets" / f"{name}_bd_net.h5", data / "faces/public_faces.h5"
+    pair = repaired_pair(name, model, faces, method, out / method)
     nets = [build(pair.bad), build(pair.repaired)]
+    images = read_images(faces, shape=pair.bad.input_shape, classes=None)
+    clean = split_clean(images, nets[0], pair.repaired, input_range=UNIT)
+    both = (pair.bad, pair.repaired)
+    soft = fit_detector("soft", both, clean, false_alarm_rate=SOFT_RATE, input_range=UNIT).detector
 
     def answers(chosen):
         bad, repaired = (predict_labels(net, chosen) for net in nets)
-        return bad, repaired, guard_answers(bad, repaired, pair.bad.classes)
+        hard = guard_answers(bad, repaired, pair.bad.classes)
+        return bad, repaired, hard, soft.judged(bad, soft.score_samples(chosen))
 
-    clean, labels = pictures["clean"]
-    bad, repaired, guard = answers(clean)
+    shown, labels = pictures["clean"]
     known = labels >= 0
-    figures = {
-        "channels_removed": pair.pruning["removed"],
-        "bad_accuracy": np.mean(bad[known] == labels[known]),
-        "repaired_accuracy": np.mean(repaired[known] == labels[known]),
-        "guard_accuracy": np.mean(guard[known] == labels[known]),
-        "agreement": np.mean(bad == repaired),
-        "false_alarms": np.mean(guard == pair.bad.classes),
-    }
+    stages = dict(zip(("bad", "repaired", "hard", "soft"), answers(shown), strict=True))
+    figures = {f"{stage} accuracy": np.mean(given[known] == labels[known])
+               for stage, given in stages.items()}  # fmt: skip
+    for guard in ("hard", "soft"):
+        figures[f"{guard} false alarms"] = np.mean(stages[guard] == pair.bad.classes)
     for trigger, target in TARGETS[name].items():
-        bad, repaired, guard = answers(pictures[trigger][0])
-        figures[f"{trigger}_pictures"] = len(bad)
-        figures[f"{trigger}_bad_success"] = np.mean(bad == target)
-        figures[f"{trigger}_flagged"] = np.mean(guard == pair.bad.classes)
-        figures[f"{trigger}_success_through_guard"] = np.mean(guard == target)
+        _, repaired, *guards = answers(pictures[trigger][0])
+        figures[f"{trigger}: repaired"] = np.mean(repaired == target)
+        for guard, given in zip(("hard", "soft"), guards, strict=True):
+            figures[f"{trigger}: {guard} flagged"] = np.mean(given == pair.bad.classes)
+            figures[f"{trigger}: through {guard}"] = np.mean(given == target)
     return {key: float(value) for key, value in figures.items()}
+
+
+def row(net, method, found):
+    """A line of the table, per cent."""
+
+    def share(key):
+        return f"{100 * found[key]:.1f}" if key in found else ""
+
+    def shares(kind):
+        return ", ".join(share(f"{trigger}: {kind}") for trigger in TARGETS[net])
+
+    if "refused" in found:
+        return [net, method, found["refused"]]
+    clean = [share(key) for key in ("bad accuracy", "repaired accuracy", "hard accuracy",
+             "hard false alarms", "soft accuracy", "soft false alarms")]  # fmt: skip
+    return [net, method, *clean, *map(shares, ("repaired", "hard flagged", "soft flagged"))]
 
 
 def main():
     """Prints one table and writes the figures."""
+    from badnet_defense.commands import METHODS
+
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", type=Path)
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=METHODS)
     parser.add_argument("--json", type=Path, default=Path("results/real_nets.json"))
     parser.add_argument("--out", type=Path, default=Path("results/real_nets"))
     arguments = parser.parse_args()
     console.load_tensorflow()
+    from badnet_defense.errors import InputError
     from badnet_defense.measure.results import write_json
 
     pictures = pictures_by_trigger(arguments.data / "csaw_pictures", (55, 47, 3))
-    figures = {name: judge(name, arguments.data, pictures, arguments.out) for name in TARGETS}
-    write_json(arguments.json, {"schema": 1, "nets": figures})
-    names = dict.fromkeys(key for net in figures.values() for key in net)
-    rows = [[key, *(net.get(key) for net in figures.values())] for key in names]
-    print(tabulate(rows, ["", *figures], tablefmt="github", floatfmt=".3f"))
+    lines, figures = [], {}
+    for net in TARGETS:
+        for method in arguments.methods:
+            try:
+                found = judge(net, arguments.data, pictures, method, arguments.out)
+            except InputError as error:
+                found = {"refused": str(error)}
+            figures.setdefault(net, {})[method] = found
+            lines.append(row(net, method, found))
+            write_json(arguments.json, {"schema": 1, "nets": figures})
+    headers = ["net", "repair", "bad ACC", "repaired ACC", "hard ACC", "hard false alarms",
+               "soft ACC", "soft false alarms", "triggers: repaired ASR", "hard flagged",
+               "soft flagged"]  # fmt: skip
+    print(tabulate(lines, headers, tablefmt="github", disable_numparse=True))
 
 
 if __name__ == "__main__":
