@@ -199,7 +199,7 @@ def test_other_methods_are_cross_fitted_by_making_them_again(
     made = []
     settings = {"recipe": SHORT} if method == "fine-tuning" else {"max_accuracy_drop": 0.3}
 
-    def counted(spec, images, *, recipe=None, max_accuracy_drop=None, **given):
+    def counted(spec, images, *, recipe=SHORT, max_accuracy_drop=None, **given):
         made.append((len(images), recipe, max_accuracy_drop))
         return spec, {} if max_accuracy_drop is None else {"max_accuracy_drop": max_accuracy_drop}
 
@@ -211,5 +211,5 @@ def test_other_methods_are_cross_fitted_by_making_them_again(
     clean = split(images, bad, own)
     made.clear()
     fitted = fit("soft", own, clean, rate=0.05)
-    expected = (320, settings.get("recipe"), settings.get("max_accuracy_drop"))
+    expected = (320, SHORT, settings.get("max_accuracy_drop"))
     assert fitted.crossed and made == [expected] * 5
