@@ -3,6 +3,7 @@
 import json
 
 import h5py
+import numpy as np
 import pytest
 from keras import layers
 from small_nets import CLASSES, net
@@ -39,3 +40,15 @@ def change_config(path, change):
         by_name = {one["config"]["name"]: one for one in document["config"]["layers"]}
         change(by_name, document)
         file.attrs["model_config"] = json.dumps(document)
+
+
+def same_net(one, other):
+    """Asserts that two `NetSpec`s are equal; True."""
+    assert (one.name, one.calls, one.output) == (other.name, other.calls, other.output)
+    assert one.attributes == other.attributes
+    assert list(one.layers) == list(other.layers)
+    for name, layer in one.layers.items():
+        assert (layer.kind, layer.config) == (other.layers[name].kind, other.layers[name].config)
+        for array, twin in zip(layer.weights, other.layers[name].weights, strict=True):
+            np.testing.assert_array_equal(array, twin)
+    return True
