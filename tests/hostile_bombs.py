@@ -1,0 +1,150 @@
+"""Files that claim too much, or hold what no net has."""
+
+import io
+import struct
+import zipfile
+
+import h5py
+import numpy as np
+from hostile_base import attack, h5_net, keras_net, kernel_name, layer, original
+
+from badnet_defense.errors import (
+    InputError,
+    MemberError,
+    TooLargeError,
+    UnsafeNetError,
+    WeightError,
+)
+
+
+@attack("a weight that claims 1 TB, never stored", TooLargeError)
+def claimed_weight(folder, marker):
+    def change(file):
+        name = kernel_name(file)
+        del file[name]
+        file.create_dataset(name, (2**19, 2**19), "f4", chunks=(1024, 1024))
+
+    return h5_net(folder, None, change)
+
+
+@attack("a weight that unpacks to 1000 times its size", TooLargeError)
+def packed_weight(folder, marker):
+    def change(file):
+        name = kernel_name(file)
+        del file[name]
+        packed = {"chunks": (2**11, 2**10), "compression": "gzip"}
+        file.create_dataset(name, (2**12, 2**13), "f4", **packed)[:2048, :1024] = 0.0
+
+    return h5_net(folder, None, change)
+
+
+@attack("one chunk of a gigabyte", TooLargeError)
+def huge_chunk(folder, marker):
+    def change(file):
+        name = kernel_name(file)
+        del file[name]
+        file.create_dataset(
+            name, (2, 2), "f4", maxshape=(None, None), chunks=(2**14, 2**14), compression="gzip"
+        )
+
+    return h5_net(folder, None, change)
+
+
+@attack("a layer that is configured to need 17 GB", (TooLargeError, UnsafeNetError))
+def configured_size(folder, marker):
+    def change(document):
+        layer(document, 3)["config"]["units"] = 2**16
+        layer(document, 1)["config"]["filters"] = 2**16
+
+    return h5_net(folder, change)
+
+
+@attack("a count beyond any net", UnsafeNetError)
+def configured_count(folder, marker):
+    def change(document):
+        layer(document, 3)["config"]["units"] = 2**62
+
+    return h5_net(folder, change)
+
+
+@attack("a configuration nested a million deep", (UnsafeNetError, TooLargeError))
+def deep_configuration(folder, marker):
+    path = keras_net(folder, None, **{"config.json": b"[" * 10**6})
+    return path
+
+
+@attack("a configuration that unpacks to 64 MB", TooLargeError)
+def zip_bomb_configuration(folder, marker):
+    return keras_net(folder, None, **{"config.json": b" " * 2**26})
+
+
+@attack("weights that unpack to 1000 times their size", TooLargeError)
+def zip_bomb_weights(folder, marker):
+    path = folder / "net.keras"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
+        with zipfile.ZipFile(io.BytesIO(original("keras"))) as good:
+            archive.writestr("metadata.json", good.read("metadata.json"))
+            archive.writestr("config.json", good.read("config.json"))
+        with archive.open("model.weights.h5", "w", force_zip64=True) as member:
+            for _ in range(128):
+                member.write(bytes(2**20))
+    return path
+
+
+@attack("a zip header that lies about the size", (TooLargeError, InputError))
+def zip_lying_header(folder, marker):
+    path = zip_bomb_weights(folder, marker)
+    content = bytearray(path.read_bytes())
+    entry = content.rindex(b"PK\x01\x02")  # in the directory: 20 bytes on, packed and unpacked size
+    content[entry + 24 : entry + 28] = struct.pack("<I", 2**20)
+    path.write_bytes(content)
+    return path
+
+
+@attack("twenty thousand members", MemberError)
+def many_members(folder, marker):
+    return keras_net(folder, None, **{f"assets/{place}": b"" for place in range(20_000)})
+
+
+@attack("a member with a path out of the folder", MemberError)
+def path_traversal(folder, marker):
+    return keras_net(folder, None, **{f"../../../../../../..{marker}": b"x"})
+
+
+@attack("a member twice", MemberError)
+def member_twice(folder, marker):
+    import warnings
+
+    path = keras_net(folder)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with zipfile.ZipFile(path, "a") as archive:
+            archive.writestr("config.json", "{}")
+    return path
+
+
+@attack("weights that are no numbers", WeightError)
+def not_finite(folder, marker):
+    def change(file):
+        file[kernel_name(file)][0, 0, 0, 0] = np.nan
+
+    return h5_net(folder, None, change)
+
+
+@attack("weights of another type", WeightError)
+def objects_as_weights(folder, marker):
+    def change(file):
+        name = kernel_name(file)
+        shape = file[name].shape
+        del file[name]
+        file.create_dataset(name, shape, h5py.string_dtype())
+
+    return h5_net(folder, None, change)
+
+
+@attack("an attribute of 100 MB", (TooLargeError, UnsafeNetError))
+def huge_attribute(folder, marker):
+    path = folder / "net.h5"
+    with h5py.File(path, "w", libver="latest") as file:
+        file.attrs.create("model_config", np.zeros(100 * 2**20, "S1"))
+    return path
