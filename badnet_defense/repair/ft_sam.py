@@ -10,7 +10,7 @@ from dataclasses import replace
 from badnet_defense.repair.recipes import RECIPES
 from badnet_defense.repair.tuning_alone import tune_alone
 
-FT_SAM = replace(RECIPES["default"], optimizer="sgd", learning_rate=0.02, sharpness=2.0)
+FT_SAM = replace(RECIPES["default"], optimizer="sgd", learning_rate=0.05, sharpness=0.5)
 
 
 def ft_sam(spec, images, *, recipe=FT_SAM, **settings):
