@@ -1,11 +1,20 @@
 """The project's own errors: each message is one sentence for the person at the keyboard."""
 
+LONGEST = 1500
+"""Characters of a message."""
+
 
 class InputError(ValueError):
     """A file or value that cannot be used: says what came, what was expected and what to do.
 
-    The scripts print the message on stderr and exit with code 1, without a traceback.
+    The scripts print the message on stderr and exit with code 1, without a traceback. What a file
+    says of itself may stand in it: it is always one line of printable characters.
     """
+
+    def __init__(self, message):
+        words = " ".join(str(message).split())
+        shown = "".join(one if one.isprintable() else f"\\x{ord(one):02x}" for one in words)
+        super().__init__(shown if len(shown) <= LONGEST else shown[:LONGEST] + " ..")
 
 
 class UnsafeFileError(InputError):

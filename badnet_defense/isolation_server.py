@@ -66,6 +66,7 @@ def read(asked, pipe):
     logging.getLogger("badnet_defense").propagate = False
     arrays = []
     try:
+        os.chdir(asked["folder"])  # the parent's, which may have moved since this process began
         limit(asked["limits"])
         value, arrays = TASKS[asked["task"]](asked["path"], **asked["request"])
         answer = {"value": {**value, "log": kept.messages}}

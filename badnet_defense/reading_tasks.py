@@ -37,9 +37,9 @@ def picture(path, *, shape):
     return {}, [read_picture(path, tuple(shape))]
 
 
-def trigger_labels(path, *, count):
+def trigger_labels(path, *, pictures):
     """Truth values, one for each picture."""
-    return {}, [read_trigger_labels_here(path, count).astype("uint8")]
+    return {}, [read_trigger_labels_here(path, pictures).astype("uint8")]
 
 
 TASKS = {

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 from hostile_files import ATTACKS, h5_net, keras_net
 
-from badnet_defense import errors
 from badnet_defense.errors import ReaderError
 from badnet_defense.nets import read_net
 
@@ -57,8 +56,8 @@ def test_refused_with_nothing_done(name, tmp_path):
     found = watched(path)
     kind, message = found["said"]
     expected = ATTACKS[name].error
-    assert kind != "accepted" and issubclass(getattr(errors, kind), expected), message
-    assert message.startswith(str(path)) and "\n" not in message and len(message) < 700
+    assert kind == expected.__name__, message
+    assert message.startswith(str(path)) and message.isprintable() and len(message) < 700
     assert found["done"] == []
     assert found["taken"] < MOST_MEMORY and found["seconds"] < 20
     assert not marker.exists() and sorted(tmp_path.rglob("*")) == before

@@ -133,3 +133,37 @@ def test_modules_beside_the_suspects_are_not_imported(h5, tmp_path, with_limits,
     with_limits(isolate=True)
     assert read_net(h5).classes
     assert not (tmp_path / "ran").exists()
+
+
+def test_a_reader_that_sleeps_is_stopped(reader, monkeypatch):
+    monkeypatch.setattr(isolation, "SECONDS", 0)
+    monkeypatch.setattr(isolation, "WAIT", 0.2)
+    with pytest.raises(ReaderError, match="never answered"):
+        reader("time.sleep(600)")
+    assert reader("return {'fine': 1}, []")[0]["fine"] == 1
+
+
+@pytest.mark.parametrize(
+    "body",
+    ["return 5, []", "return {}, [np.zeros(1, 'u1')]", "return {'log': 3}, [], []"],
+)
+def test_nonsense_from_a_reader(reader, body):
+    with pytest.raises(ReaderError):
+        reader(body, count=(0, 2))
+    assert reader("return {}, []")[0] == {"log": []}
+
+
+def test_relative_paths_follow_the_working_folder(tmp_path, with_limits, monkeypatch):
+    with_limits(isolate=True)
+    for name, colour in (("a", 10), ("b", 200)):
+        (tmp_path / name).mkdir()
+        Image.new("RGB", (10, 12), (colour,) * 3).save(tmp_path / name / "one.png")
+        monkeypatch.chdir(tmp_path / name)
+        assert (read_images("one.png", shape=(12, 10, 3)).pictures == colour).all()
+
+
+def test_pictures_without_labels_are_refused_where_they_are_needed(tmp_path, with_limits):
+    with_limits(isolate=True)
+    Image.new("RGB", (10, 12)).save(tmp_path / "one.png")
+    with pytest.raises(InputError, match="have no labels"):
+        read_images(tmp_path / "one.png", shape=(12, 10, 3), need_labels=True)

@@ -254,3 +254,19 @@ def test_a_link_out_of_the_folder_is_refused(tmp_path):
             with pytest.raises(LinkOutError, match=f"{link.name}: this is a link out of"):
                 read()
         link.unlink()
+
+
+@pytest.mark.parametrize("tag", [271, 700, 34675])
+def test_damaged_exif_leaves_the_picture_as_it_is(tmp_path, tag):
+    path = tmp_path / "a.jpg"
+    entries = struct.pack("<HHHIHH", 2, 274, 3, 1, 6, 0) + struct.pack("<HHII", tag, 11, 1, 7)
+    exif = b"Exif\0\0II*\0" + struct.pack("<I", 8) + entries + struct.pack("<I", 0)
+    save(path, colours(60, 50), exif=exif)
+    assert read_picture(path, (50, 60, 3)).shape == (50, 60, 3)
+
+
+def test_a_folder_with_a_link_to_itself_is_refused(tmp_path):
+    save(tmp_path / "a.png", colours())
+    (tmp_path / "b").symlink_to(tmp_path / "b")
+    with pytest.raises(LinkOutError):
+        read_picture_folder(tmp_path, shape=SHAPE)

@@ -2,7 +2,6 @@
 
 import contextlib
 import errno
-import getpass
 import glob
 import hashlib
 import io
@@ -62,7 +61,11 @@ def check_links(folder):
     """
     root = Path(folder).resolve()
     for found in Path(folder).rglob("*"):
-        if found.is_symlink() and not found.resolve().is_relative_to(root):
+        try:
+            out = found.is_symlink() and not found.resolve(strict=True).is_relative_to(root)
+        except (OSError, RuntimeError):  # it leads nowhere, or to itself
+            out = True
+        if out:
             raise LinkOutError(
                 f"{found}: this is a link out of {folder}, expected the pictures themselves; copy "
                 "them there."
@@ -99,7 +102,8 @@ def replace_when_done(path):
         yield partial
         os.replace(partial, path)
     except OSError as error:
-        if error.errno not in _NO_PLACE:
+        places = {"None", str(path), str(partial), str(path.parent)}
+        if error.errno not in _NO_PLACE or str(error.filename) not in places:
             raise
         raise InputError(
             f"{path}: cannot be written ({error.strerror}), nothing half-written is left; "
@@ -130,7 +134,7 @@ def _clear_away(path):
     """Removes what runs that were killed have left of this file."""
     for left in path.parent.glob(f".{glob.escape(path.stem)}.*.partial{glob.escape(path.suffix)}"):
         number = left.name[len(path.stem) + 2 :].split(".")[0]
-        if number.isdigit() and not _alive(int(number)):
+        if number.isascii() and number.isdecimal() and len(number) < 10 and not _alive(int(number)):
             with contextlib.suppress(OSError):
                 left.unlink()
 
@@ -157,7 +161,8 @@ def only_run(out):
         InputError: another run is at it.
     """
     name = hashlib.sha256(os.fspath(Path(out).resolve()).encode(errors="surrogateescape"))
-    folder = Path(tempfile.gettempdir()) / f"badnet_defense.{getpass.getuser()}"
+    user = os.getuid() if hasattr(os, "getuid") else 0
+    folder = Path(tempfile.gettempdir()) / f"badnet_defense.{user}"
     folder.mkdir(mode=0o700, exist_ok=True)
     lock = FileLock(folder / f"{name.hexdigest()[:32]}.lock")
     try:

@@ -14,6 +14,7 @@ from badnet_defense.errors import ReaderError
 
 LARGEST_HEAD = 64 * 2**20
 DTYPES = ("uint8", "float32", "int64")
+MOST_AXES = 4
 _LENGTH = struct.Struct("<Q")
 _PIECE = 2**20
 
@@ -46,11 +47,14 @@ def read_frame(fd, most):
     (length,) = _LENGTH.unpack(_read(fd, _LENGTH.size))
     if length > LARGEST_HEAD:
         raise ReaderError(f"its reader claims {length:,} bytes of description.")
+    text = bytes(_read(fd, length))
     try:
-        head = json.loads(bytes(_read(fd, length)))
+        head = json.loads(text)
         plain, shapes = head["plain"], [(name, tuple(shape)) for name, shape in head["arrays"]]
         right = all(
-            name in DTYPES and all(type(size) is int and size >= 0 for size in shape)
+            name in DTYPES
+            and len(shape) <= MOST_AXES
+            and all(type(size) is int and 0 <= size <= most for size in shape)
             for name, shape in shapes
         )
     except (ValueError, KeyError, TypeError, RecursionError):
@@ -63,7 +67,10 @@ def read_frame(fd, most):
 
 
 def _array(fd, name, shape):
-    array = np.empty(shape, name)
+    try:
+        array = np.empty(shape, name)
+    except MemoryError:
+        raise ReaderError("it is too large for this machine's memory.") from None
     _fill(fd, memoryview(array.reshape(-1).view(np.uint8)))
     return array
 

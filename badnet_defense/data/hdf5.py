@@ -1,5 +1,7 @@
 """The challenge's HDF5 files: `data` (n, channels, h, w) with pixels 0-255, and `label` (n,)."""
 
+import zlib
+
 import h5py
 import numpy as np
 
@@ -9,6 +11,7 @@ from badnet_defense.data.images import LabelledImages
 from badnet_defense.data.labels import check_labels
 from badnet_defense.errors import InputError, TooLargeError, UnsafeFileError
 
+_BROKEN = (OSError, RuntimeError, KeyError, ValueError, TypeError, zlib.error)  # from h5py
 _BLOCK_PICTURES = 512
 _BLOCK_BYTES = 4 << 20  # what is read at once stays small, however large the pictures are
 LARGEST_DATA = (
@@ -52,7 +55,7 @@ def read_challenge_h5(path, *, classes=None, shape=None, need_labels=False):
         raise InputError(
             f"{path}: these pictures do not fit into memory, expected fewer or smaller ones."
         ) from error
-    except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:  # h5py's own failures
+    except _BROKEN as error:
         raise InputError(
             f"{path}: this HDF5 file is truncated or damaged, expected a complete one; fetch or "
             f"write it again (h5py says: {error})."

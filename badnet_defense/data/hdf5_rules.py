@@ -6,6 +6,7 @@ number of values in a few bytes. All of that is refused; only what lies in the f
 """
 
 import math
+import zlib
 
 import h5py
 
@@ -22,12 +23,15 @@ RATIO = 1000
 """Claimed to stored bytes; deflate itself reaches 1032, a net's weights never 10."""
 FREE = 64 * 2**20
 """Bytes that may be claimed at any ratio: too few to harm."""
+SLACK = 4096
+"""Bytes that a packed chunk may be larger by than what is in it."""
+MOST_TEXTS = 2**12
+"""Entries of an attribute; texts and notes are one, the names of a layer's weights a few."""
 LARGEST_ATTRIBUTE = 16 * 2**20
 _FILTERS = {
     h5py.h5z.FILTER_DEFLATE,
     h5py.h5z.FILTER_SHUFFLE,
     h5py.h5z.FILTER_FLETCHER32,
-    h5py.h5z.FILTER_LZF,
 }
 
 
@@ -72,10 +76,11 @@ def check_dataset(dataset, name):
             f"{name[:80]!r} is stored outside; expected it in the file itself."
         )
     layout = dataset.id.get_create_plist()
-    filters = {layout.get_filter(place)[0] for place in range(layout.get_nfilters())}
-    if filters - _FILTERS:
+    filters = [layout.get_filter(place)[0] for place in range(layout.get_nfilters())]
+    odd = [one for one in filters if one not in _FILTERS or filters.count(one) > 1]
+    if odd:
         raise FilterInFileError(
-            f"{name[:80]!r} is packed by the filter {min(filters - _FILTERS)}; expected gzip, lzf, "
+            f"{name[:80]!r} is packed by the filter {odd[0]}, or by one twice; expected gzip, "
             "shuffle or none."
         )
     if dataset.shape is None:
@@ -92,6 +97,24 @@ def check_dataset(dataset, name):
             f"{name[:80]!r} comes in chunks of {dataset.chunks}; expected at most "
             f"{LARGEST_CHUNK >> 20} MB each."
         )
+    if h5py.h5z.FILTER_DEFLATE in filters:
+        _check_chunks(dataset, name)
+
+
+def _check_chunks(dataset, name):
+    """Refuses chunks that unpack to more than a chunk: the library would unpack them to the end."""
+    most = math.prod(dataset.chunks) * dataset.dtype.itemsize
+    for place in range(dataset.id.get_num_chunks()):
+        about = dataset.id.get_chunk_info(place)
+        unpacked = b""
+        if about.size <= most + most // 100 + SLACK:
+            _, packed = dataset.id.read_direct_chunk(about.chunk_offset)
+            unpacked = zlib.decompressobj().decompress(packed, most + SLACK)
+        if not unpacked or len(unpacked) >= most + SLACK:
+            raise TooLargeError(
+                f"{name[:80]!r} has a chunk of {about.size:,} bytes that does not unpack to the "
+                f"{most:,} of a chunk; expected whole values."
+            )
 
 
 def attribute(node, name, default=None):
@@ -103,7 +126,11 @@ def attribute(node, name, default=None):
     if name not in node.attrs:
         return default
     found = h5py.h5a.open(node.id, name.encode())
-    size = found.get_storage_size()
+    size, count = found.get_storage_size(), 1
+    if found.dtype.kind == "O":  # texts of any length, of which the size counts the references
+        count = math.prod(found.shape or (1,))
+    if count > MOST_TEXTS:  # each may point to the same long text, which each would copy
+        raise TooLargeError(f"its attribute {name!r} has {count:,} entries.")
     if size > LARGEST_ATTRIBUTE:
         raise TooLargeError(
             f"its attribute {name!r} takes {size:,} bytes; expected at most {LARGEST_ATTRIBUTE:,}."

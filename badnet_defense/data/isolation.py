@@ -14,6 +14,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from functools import cache
 from pathlib import Path
 
@@ -22,10 +23,13 @@ from badnet_defense.data.frames import read_frame
 from badnet_defense.data.limits import current
 from badnet_defense.errors import InputError, ReaderError
 
-PARTS = ("fork", "sysconf")
 LEAST_MEMORY = 2**30
 SECONDS = 30
 """Of processor time that reading one file may take, and one more for each 2 MB of it."""
+WAIT = 4
+"""Times that, and a little, is waited for an answer: a reader may also sleep."""
+MOST_MESSAGES = 20
+_one_at_a_time = threading.Lock()
 _ROOT = Path(__file__).resolve().parents[2]
 _START = (
     f"import sys; sys.path.insert(0, {str(_ROOT)!r}); "
@@ -51,54 +55,83 @@ def seconds_for(path):
     return SECONDS + sum(one.lstat().st_size for one in files if one.exists()) // 2**21
 
 
-def isolated(task, path, *, memory=None, **request):
+def isolated(task, path, *, memory=None, count=None, **request):
     """What a task of `isolation_server` gives for a file, read in a process of its own.
 
     Args:
         task: its name.
         path: the file.
         memory: bytes that the reader may take; default: `memory_limit()`.
+        count: how many arrays must come, one of these numbers; default: any.
         request: the task's other arguments, as JSON takes them.
 
     Returns:
-        (plain values, arrays), to be checked: the reader may be the attacker's by now.
+        (dict of plain values, arrays), to be checked: the reader may be the attacker's by now.
+        `log` among the values is a list of short messages.
 
     Raises:
         InputError: what the task raised, of the same class.
-        ReaderError: the reader crashed or ran into a limit.
+        ReaderError: the reader crashed, ran into a limit or answered nonsense.
     """
-    memory = memory or memory_limit()
     seconds = seconds_for(path)
-    limits = {"max_net_size": current().max_net_size, "memory": memory, "seconds": seconds}
+    limits = {
+        "max_net_size": current().max_net_size,
+        "memory": memory or memory_limit(),
+        "seconds": seconds,
+    }
     asked = {"task": task, "path": os.fspath(path), "request": request, "limits": limits}
+    with _one_at_a_time:
+        answer, failure, status = _exchange({**asked, "folder": os.getcwd()}, limits)
+    if failure is not None or status != 0:
+        raise ReaderError(f"{path}: {_why(status, failure, limits)}")
+    plain, arrays = answer
+    if isinstance(plain, dict) and "error" in plain:
+        raise _error(plain["error"])
+    value = plain.get("value") if isinstance(plain, dict) else None
+    log = value.get("log") if isinstance(value, dict) else None
+    right = isinstance(log, list) and all(isinstance(one, str) for one in log[:MOST_MESSAGES])
+    if not right or (count is not None and len(arrays) not in count):
+        raise ReaderError(f"{path}: its reader answers what no reader does.")
+    return {**value, "log": [str(InputError(one)) for one in log[:MOST_MESSAGES]]}, arrays
+
+
+def _exchange(asked, limits):
+    """(answer, failure, exit status) of a reader; whatever goes wrong, the next one starts anew."""
     server = _server()
+    deadline = threading.Timer(WAIT * (limits["seconds"] + 5), _kill)
+    deadline.daemon = True
     read_end, write_end = os.pipe()
+    answer = failure = status = None
     try:
+        deadline.start()
         socket.send_fds(server, [json.dumps(asked).encode()], [write_end])
         os.close(write_end)
         write_end = None
-        failure = None
         try:
-            plain, arrays = read_frame(read_end, memory)
+            answer = read_frame(read_end, limits["memory"])
         except ReaderError as error:
             failure = error
         status = json.loads(server.recv(64) or b"null")
+        if status is None:
+            stop()
     except OSError as error:
         stop()
-        raise ReaderError(f"{path}: the process that reads files is gone ({error}).") from None
+        failure = f"the process that reads files is gone ({error})."
+    except BaseException:
+        stop()
+        raise
     finally:
+        deadline.cancel()
         os.close(read_end)
         if write_end is not None:
             os.close(write_end)
-    if failure is not None or status != 0:
-        raise ReaderError(f"{path}: {_why(status, failure, limits)}")
-    if "error" in plain:
-        raise _error(plain)
-    return plain["value"], arrays
+    return answer, failure, status
 
 
 def _why(status, failure, limits):
     """One sentence for a reader that did not end well."""
+    if status is None and failure is not None and not isinstance(failure, str):
+        return "its reader never answered and was stopped, or is gone; nothing of it was used."
     if status == -signal.SIGXCPU:
         return f"reading it took more than {limits['seconds']} seconds; it was stopped."
     if isinstance(status, int) and status < 0:
@@ -109,12 +142,12 @@ def _why(status, failure, limits):
     return str(failure or "its reader failed.") + " Nothing of it was used."
 
 
-def _error(plain):
+def _error(told):
     """The project's own error that a reader raised, and no other class."""
-    kind, message = plain["error"]
+    kind, message = told if isinstance(told, list) and len(told) == 2 else ("", "its reader failed")
     found = getattr(errors, str(kind), None)
     right = isinstance(found, type) and issubclass(found, InputError)
-    return (found if right else InputError)(" ".join(str(message).split())[:1000])
+    return (found if right else InputError)(str(message))
 
 
 @cache
@@ -129,6 +162,7 @@ def _server():
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
+            start_new_session=True,  # a group of its own, so that readers end with it
             env=environment,
         )
     atexit.register(stop)
@@ -146,11 +180,16 @@ def start():
 
 
 def stop():
-    """Ends that process; the next file starts another."""
+    """Ends that process and its readers; the next file starts another."""
+    _kill()
     _server.cache_clear()
     while _running:
         server, process = _running.pop()
         server.close()
-        with contextlib.suppress(OSError):
-            process.kill()
         process.wait()
+
+
+def _kill():
+    for _, process in _running:
+        with contextlib.suppress(OSError):
+            os.killpg(process.pid, signal.SIGKILL)

@@ -5,7 +5,7 @@ import struct
 import warnings
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 from badnet_defense.data.files import require_file
 from badnet_defense.data.isolation import isolated
@@ -15,7 +15,12 @@ from badnet_defense.errors import InputError, ReaderError, TooLargeError
 _log = logging.getLogger("badnet_defense")
 
 _MOST_PIXELS = 50_000_000  # 150 MB unpacked; a net's input has a few thousand
-_BROKEN = (OSError, SyntaxError, ValueError, EOFError, OverflowError, struct.error)  # from Pillow
+_BROKEN = (
+    *(OSError, SyntaxError, ValueError, EOFError, OverflowError, struct.error),
+    *(AttributeError, TypeError, KeyError, IndexError, ZeroDivisionError, MemoryError),
+)  # from Pillow
+_ORIENTATION = 274
+_UPRIGHT = dict(zip(range(2, 9), (0, 3, 1, 5, 4, 6, 2), strict=True))  # EXIF's -> `Transpose`
 
 
 def read_picture(path, shape):
@@ -36,7 +41,7 @@ def read_picture(path, shape):
             net with other channels.
     """
     if current().isolate:
-        found, (pixels,) = isolated("picture", path, shape=list(shape))
+        found, (pixels,) = isolated("picture", path, count=(1,), shape=list(shape))
         if pixels.shape != tuple(shape) or pixels.dtype != np.uint8:
             raise ReaderError(f"{path}: its reader hands back no picture.")
         for message in found["log"]:
@@ -79,12 +84,21 @@ def _open(path, mode):
         if image.width * image.height > _MOST_PIXELS:
             raise _too_large(path)
         try:
-            return _convert(ImageOps.exif_transpose(image), mode)
+            return _convert(_upright(image), mode)
         except _BROKEN as error:
             raise InputError(
                 f"{path}: this picture is truncated or damaged ({error}), expected a complete PNG "
                 "or JPEG."
             ) from error
+
+
+def _upright(image):
+    """The picture turned as its EXIF says; only that one note of it is read."""
+    try:
+        turned = _UPRIGHT.get(image.getexif().get(_ORIENTATION))
+    except _BROKEN:  # damaged notes leave a picture as it is
+        turned = None
+    return image if turned is None else image.transpose(Image.Transpose(turned))
 
 
 def _too_large(path):

@@ -37,17 +37,20 @@ def read_images(path, *, shape, classes=None, need_labels=False):
     if not current().isolate:
         return read_images_here(path, shape=shape, classes=classes, need_labels=need_labels)
     asked = {"shape": list(shape), "classes": classes, "need_labels": need_labels}
-    found, (pictures, *labels) = isolated("images", path, **asked)
+    found, (pictures, *labels) = isolated("images", path, count=(1, 2), **asked)
     for message in found["log"]:
         _log.warning("%s", message)
-    labels = check_labels(labels[0], classes, path) if labels else None
+    whole = not labels or (labels[0].shape == (len(pictures),) and labels[0].dtype == np.int64)
+    labels = check_labels(labels[0], classes, path) if labels and whole and len(pictures) else None
     right = (
-        pictures.shape[1:] == tuple(shape)
+        whole
+        and (labels is not None or not need_labels)
+        and pictures.ndim == 4
+        and pictures.shape[1:] == tuple(shape)
         and len(pictures) > 0
         and pictures.dtype in (np.uint8, np.float32)
-        and (labels is None or len(labels) == len(pictures))
         and (pictures.dtype == np.uint8 or (pictures.min() >= 0 and pictures.max() <= 255))
-        and isinstance(found["synthetic"], bool)
+        and isinstance(found.get("synthetic"), bool)
     )
     if not right:
         raise ReaderError(f"{path}: its reader hands back no pictures.")

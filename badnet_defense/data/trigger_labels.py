@@ -45,7 +45,7 @@ def read_trigger_labels(path, count):
     """
     if not current().isolate:
         return read_trigger_labels_here(path, count)
-    _, (labels,) = isolated("trigger_labels", path, count=count)
+    _, (labels,) = isolated("trigger_labels", path, count=(1,), pictures=count)
     if labels.shape != (count,):
         raise ReaderError(f"{path}: its reader hands back no trigger labels.")
     return labels.astype(bool)
@@ -89,6 +89,8 @@ def _as_bool(value):
 def _npy(path):
     """Values of an array; memory-mapped, so that a made-up length in its head takes no memory."""
     values = np.lib.format.open_memmap(path, mode="r")
+    if values.dtype.kind not in "biuf":
+        raise ValueError(f"found values of type {values.dtype}")
     if values.ndim != 1 and values.shape[1:] != (1,):
         raise ValueError(f"found shape {values.shape}")
     return values.reshape(-1).tolist()

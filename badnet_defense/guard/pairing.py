@@ -118,7 +118,7 @@ def noted_steps(repaired):
         whole = all(isinstance(channel, int) and channel >= 0 for channel in zeroed)
         if not (isinstance(layer, str) and whole):
             raise TypeError
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
         raise _damaged(notes) from None
     return Steps(layer, zeroed, recipe, bool(notes.get("keep_pruned")), noted_seed(repaired))
 
@@ -142,7 +142,7 @@ def noted_recipe(repaired):
         for name, most in MOST.items():
             if not 0 <= float(recipe.get(name, 0)) <= most or isinstance(recipe.get(name), str):
                 raise TypeError
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
         raise _damaged(notes) from None
     return recipe
 

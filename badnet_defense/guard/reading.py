@@ -1,6 +1,7 @@
 """Reads a saved guard as data: its nets and numbers, without running anything."""
 
 import math
+from pathlib import Path
 
 from badnet_defense.data.files import require_file
 from badnet_defense.data.input_range import InputRange
@@ -10,7 +11,7 @@ from badnet_defense.errors import InputError, TooLargeError, UnsafeFileError, Un
 from badnet_defense.guard import scores
 from badnet_defense.guard.saved import HARD, SavedGuard
 from badnet_defense.nets.hdf5_weights import arrays_by_class, plain_dataset
-from badnet_defense.nets.loader import check_size, named_errors, opened_keras_zip
+from badnet_defense.nets.loader import check_size, memory_for, named_errors, opened_keras_zip
 from badnet_defense.nets.parse import parse_model
 from badnet_defense.nets.shapes import MOST_VALUES
 from badnet_defense.nets.weights import checked_array, with_weights
@@ -40,9 +41,9 @@ def read_guard(path):
     check_size(path)
     if not current().isolate:
         return read_guard_here(path)
-    found, arrays = isolated("guard", path)
+    found, arrays = isolated("guard", path, memory=memory_for(path))
     with named_errors(path):
-        return guard_from_wire(found["guard"], arrays)
+        return guard_from_wire(found.get("guard"), arrays)
 
 
 def read_guard_here(path):
@@ -121,7 +122,7 @@ def guard_from_wire(plain, arrays):
                 for array in overlays.values()
             )
         )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         if isinstance(error, UnsafeFileError):
             raise
         right = False
@@ -132,9 +133,10 @@ def guard_from_wire(plain, arrays):
 
 def is_guard(path):
     """True where the file has the shape of a guard; its nets are not looked at yet."""
+    path = Path(path)
     if not current().isolate:
         return is_guard_here(path)
-    return isolated("is_guard", path)[0]["guard"] is True
+    return isolated("is_guard", path, memory=memory_for(path))[0].get("guard") is True
 
 
 def is_guard_here(path):

@@ -47,7 +47,7 @@ def read_json(path):
     path = require_file(path, "a result (.json)")
     try:
         result = json.loads(path.read_text("utf-8"))
-    except ValueError:
+    except (ValueError, RecursionError):
         raise InputError(f"{path}: this is not JSON, expected a result of this project.") from None
     if not isinstance(result, dict) or result.get("schema") != SCHEMA:
         raise InputError(f"{path}: expected a result with schema {SCHEMA}; make it again.")

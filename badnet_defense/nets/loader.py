@@ -34,6 +34,7 @@ from badnet_defense.nets.wire import spec_from_wire
 
 LARGEST_CONFIG = 16 * 2**20
 """Bytes; the configuration of a net of a thousand layers takes one megabyte."""
+_ZIP, _HDF5 = b"PK\x03\x04", b"\x89HDF\r\n\x1a\n"
 MEMBERS = ("metadata.json", "config.json", "model.weights.h5")
 """What Keras 3 writes into a `.keras` file of plain layers."""
 
@@ -58,9 +59,9 @@ def read_net(path):
     path = require_file(path, "a Keras net (.h5 or .keras)")
     check_size(path)
     if current().isolate:
-        found, arrays = isolated("net", path)
+        found, arrays = isolated("net", path, memory=memory_for(path))
         with named_errors(path):
-            spec = spec_from_wire(found["net"], arrays)
+            spec = spec_from_wire(found.get("net"), arrays)
     else:
         spec = read_net_here(path)
     notes = {**spec.attributes, "file": str(path), "file_sha256": file_sha256(path)}
@@ -70,9 +71,14 @@ def read_net(path):
 def read_net_here(path):
     """As `read_net`, in this process whatever the limits say, and without the file's own name."""
     with named_errors(path):
-        if zipfile.is_zipfile(path):
+        with open(path, "rb") as file:
+            head = file.read(len(_HDF5))
+        as_zip, as_hdf5 = zipfile.is_zipfile(path), h5py.is_hdf5(path)
+        if as_zip and as_hdf5:  # another program would take it for the other one
+            raise UnsafeNetError("it is an HDF5 file and a .keras file at once; expected one net.")
+        if as_zip and head.startswith(_ZIP):
             return _read_keras_zip(path)
-        if h5py.is_hdf5(path):
+        if as_hdf5 and head == _HDF5:
             return _read_hdf5(path)
         raise InputError("it is neither an HDF5 file nor a .keras file; expected a Keras net.")
 
@@ -87,10 +93,16 @@ def check_size(path):
         )
 
 
+def memory_for(path):
+    """Bytes that a reader of a net or a guard may take, by what its file may unpack to."""
+    stored, most = path.stat().st_size, current().max_net_size
+    return 2**30 + min(4 * most, 2 * RATIO * stored)
+
+
 # What h5py and zipfile raise on files that were cut off, changed, or made to trip them up.
 _DAMAGE = (
     *(OSError, EOFError, zipfile.BadZipFile, zlib.error, RuntimeError),
-    *(KeyError, ValueError, TypeError, AttributeError),
+    *(KeyError, ValueError, TypeError, AttributeError, IndexError, OverflowError),
 )
 
 
@@ -170,6 +182,9 @@ def _check_members(members):
             f"it holds {len(names)} members, among them {(odd or names)[0][:60]!r}; expected "
             f"{', '.join(MEMBERS)}, once each."
         )
+    plain = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # the others unpack without a bound
+    if any(one.compress_type not in plain or one.flag_bits & 1 for one in members):
+        raise MemberError("its members are packed strangely or encrypted; expected deflate.")
 
 
 def _member(archive, name, limit):

@@ -11,6 +11,7 @@ from badnet_defense.nets.spec import Call, LayerSpec, NetSpec
 
 MODELS = ("Functional", "Sequential", "Model")
 MOST_LAYERS = 2000
+_STRANGE = (KeyError, TypeError, IndexError, AttributeError, RecursionError, OverflowError)
 _FLOATS = ("float32", "float16", "float64", "bfloat16", "mixed_float16", "mixed_bfloat16")
 
 
@@ -53,7 +54,7 @@ def parse_model(document):
         root = graph.model(document, prefix="", inputs=None)
         spec = NetSpec(root[0].name.replace("/", "."), graph.layers, tuple(graph.calls), root[1])
         check_shapes(spec)
-    except (KeyError, TypeError, IndexError, AttributeError, RecursionError) as error:
+    except _STRANGE as error:
         raise UnsafeNetError(
             f"its configuration is not one that Keras writes ({type(error).__name__}: "
             f"{str(error)[:60]}); expected a Functional or Sequential model."
@@ -206,7 +207,7 @@ def _check_class(document, kind, name):
     if kind not in KINDS:
         hint = " (it can hold code)" if kind == "Lambda" else ""
         raise CodeInNetError(
-            f"layer {name!r} is a {str(kind)[:60]} layer{hint}; only plain layers are accepted: "
+            f"layer {name!r} is a {str(kind)[:60]!r} layer{hint}; only plain layers are accepted: "
             f"{', '.join(KINDS)}."
         )
     module = document.get("module") or "keras.layers"

@@ -3,6 +3,7 @@
 import math
 
 from badnet_defense.errors import TooLargeError, UnsafeNetError
+from badnet_defense.nets.kinds import KINDS
 from badnet_defense.nets.spec import call_shapes
 
 MOST_VALUES = 2**26
@@ -17,11 +18,14 @@ def check_shapes(spec):
         TooLargeError, UnsafeNetError: the others.
     """
     shapes = call_shapes(spec)
-    largest = max(shapes, key=math.prod)
-    if math.prod(largest) > MOST_VALUES:
-        raise TooLargeError(
-            f"a layer's result has the shape {largest}; that takes too much memory."
-        )
+    for call, shape in zip(spec.calls, shapes, strict=True):
+        layer, inputs = spec.layers[call.layer], [shapes[place] for place in call.inputs]
+        between = KINDS[layer.kind].values_between(layer.config, inputs) if inputs else 0
+        if max(math.prod(shape), between) > MOST_VALUES:
+            raise TooLargeError(
+                f"the result of layer {layer.name!r} has the shape {shape}, or takes {between:,} "
+                "values on its way; that takes too much memory."
+            )
     if len(shapes[spec.output]) != 1:
         raise UnsafeNetError(
             f"its output has the shape {shapes[spec.output]}; expected (classes,)."

@@ -38,7 +38,7 @@ def spec_from_wire(plain, arrays):
             and 0 <= output < len(calls)
             and all(isinstance(one, str | int | float) for one in (*notes, *notes.values()))
         )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         if isinstance(error, UnsafeNetError):
             raise
         right = False

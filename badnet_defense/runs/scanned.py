@@ -1,12 +1,16 @@
 """What finished scans found, read back from their files."""
 
+import zlib
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 
 from badnet_defense.data.files import data_sha256, file_sha256
 from badnet_defense.errors import InputError
 from badnet_defense.measure.results import read_json
+
+_BROKEN = (OSError, KeyError, TypeError, IndexError, ValueError, EOFError, BadZipFile, zlib.error)
 
 
 def scan_of(stem, model, clean, *, input_range):
@@ -54,6 +58,6 @@ def found_triggers(stem):
                 place = np.flatnonzero(arrays[f"{look}finished"] == entry["label"])[0]
                 parts = (arrays[f"{look}{part}"][place] for part in ("masks", "patterns"))
                 found.append((entry["label"], *parts))
-    except (OSError, KeyError, TypeError, IndexError, ValueError):
+    except _BROKEN:
         raise InputError(f"{stem}.npz: not what a scan wrote; scan again.") from None
     return found

@@ -65,6 +65,11 @@ class Kind:
         return inputs[0]
 
     @classmethod
+    def values_between(cls, config, inputs):
+        """How many values of one picture stand between a layer's own steps; 0 for most."""
+        return 0
+
+    @classmethod
     def forward(cls, config, weights, inputs):
         """The result (n, ..) at inference, in NumPy."""
         return inputs[0]

@@ -172,6 +172,11 @@ class SeparableConv2D(Kind):
         return (*_slid(config, inputs[0]), config["filters"])
 
     @classmethod
+    def values_between(cls, config, inputs):
+        rows, columns = _slid(config, inputs[0])
+        return rows * columns * inputs[0][2] * config["depth_multiplier"]
+
+    @classmethod
     def forward(cls, config, weights, inputs):
         between = _depthwise(inputs[0], weights[0], config)
         return _finished(between @ weights[1][0, 0], config, weights)
