@@ -4,6 +4,13 @@ LONGEST = 1500
 """Characters of a message."""
 
 
+def one_line(text):
+    """A text as one line of printable characters, at most `LONGEST` and two dots."""
+    words = " ".join(str(text).split())
+    shown = "".join(one if one.isprintable() else f"\\x{ord(one):02x}" for one in words)
+    return shown if len(shown) <= LONGEST else shown[:LONGEST] + " .."
+
+
 class InputError(ValueError):
     """A file or value that cannot be used: says what came, what was expected and what to do.
 
@@ -12,9 +19,7 @@ class InputError(ValueError):
     """
 
     def __init__(self, message):
-        words = " ".join(str(message).split())
-        shown = "".join(one if one.isprintable() else f"\\x{ord(one):02x}" for one in words)
-        super().__init__(shown if len(shown) <= LONGEST else shown[:LONGEST] + " ..")
+        super().__init__(one_line(message))
 
 
 class UnsafeFileError(InputError):

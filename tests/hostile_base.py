@@ -101,6 +101,14 @@ def become(kind, config, *, module="keras.layers", registered=None, place=2):
     return change
 
 
+def kernel_out(file):
+    """Takes the convolution's kernel out of an open file; (its path, its old values)."""
+    name = kernel_name(file)
+    values = file[name][...]
+    del file[name]
+    return name, values
+
+
 def kernel_name(file):
     """The path of the convolution's kernel."""
     names = []

@@ -7,7 +7,7 @@ import zlib
 
 import h5py
 import numpy as np
-from hostile_base import attack, h5_net, keras_net, kernel_name, layer, original
+from hostile_base import attack, h5_net, keras_net, kernel_name, kernel_out, layer, original
 
 from badnet_defense.errors import (
     CodeInNetError,
@@ -23,8 +23,7 @@ from badnet_defense.errors import (
 @attack("a weight that claims 1 TB, never stored", TooLargeError)
 def claimed_weight(folder, marker):
     def change(file):
-        name = kernel_name(file)
-        del file[name]
+        name, _ = kernel_out(file)
         file.create_dataset(name, (2**19, 2**19), "f4", chunks=(1024, 1024))
 
     return h5_net(folder, None, change)
@@ -33,8 +32,7 @@ def claimed_weight(folder, marker):
 @attack("a weight that unpacks to 1000 times its size", TooLargeError)
 def packed_weight(folder, marker):
     def change(file):
-        name = kernel_name(file)
-        del file[name]
+        name, _ = kernel_out(file)
         packed = {"chunks": (2**11, 2**10), "compression": "gzip"}
         file.create_dataset(name, (2**12, 2**13), "f4", **packed)[:2048, :1024] = 0.0
 
@@ -44,8 +42,7 @@ def packed_weight(folder, marker):
 @attack("one chunk of a gigabyte", TooLargeError)
 def huge_chunk(folder, marker):
     def change(file):
-        name = kernel_name(file)
-        del file[name]
+        name, _ = kernel_out(file)
         file.create_dataset(
             name, (2, 2), "f4", maxshape=(None, None), chunks=(2**14, 2**14), compression="gzip"
         )
@@ -137,10 +134,8 @@ def not_finite(folder, marker):
 @attack("weights of another type", WeightError)
 def objects_as_weights(folder, marker):
     def change(file):
-        name = kernel_name(file)
-        shape = file[name].shape
-        del file[name]
-        file.create_dataset(name, shape, h5py.string_dtype())
+        name, old = kernel_out(file)
+        file.create_dataset(name, old.shape, h5py.string_dtype())
 
     return h5_net(folder, None, change)
 
@@ -172,11 +167,9 @@ def many_texts(folder, marker):
 @attack("a chunk that unpacks to 1000 times a chunk", TooLargeError)
 def inflating_chunk(folder, marker):
     def change(file):
-        name = kernel_name(file)
-        shape = file[name].shape
-        del file[name]
-        made = file.create_dataset(name, shape, "f4", chunks=shape, compression="gzip")
-        made.id.write_direct_chunk((0,) * len(shape), zlib.compress(bytes(2**22), 9))
+        name, old = kernel_out(file)
+        made = file.create_dataset(name, old.shape, "f4", chunks=old.shape, compression="gzip")
+        made.id.write_direct_chunk((0,) * old.ndim, zlib.compress(bytes(2**22), 9))
 
     return h5_net(folder, None, change)
 
@@ -184,17 +177,15 @@ def inflating_chunk(folder, marker):
 @attack("a chunk that is deflated twice", FilterInFileError)
 def deflated_twice(folder, marker):
     def change(file):
-        name = kernel_name(file)
-        shape = file[name].shape
-        del file[name]
+        name, old = kernel_out(file)
         layout = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
-        layout.set_chunk(shape)
+        layout.set_chunk(old.shape)
         for _ in range(2):
             layout.set_deflate(9)
-        space = h5py.h5s.create_simple(shape)
+        space = h5py.h5s.create_simple(old.shape)
         made = h5py.h5d.create(file.id, name.encode(), h5py.h5t.IEEE_F32LE, space, layout)
         packed = zlib.compress(zlib.compress(bytes(2**26), 9), 9)
-        made.write_direct_chunk((0,) * len(shape), packed)
+        made.write_direct_chunk((0,) * old.ndim, packed)
 
     return h5_net(folder, None, change)
 

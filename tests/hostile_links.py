@@ -4,7 +4,7 @@ import os
 import struct
 
 import h5py
-from hostile_base import attack, h5_net, kernel_name
+from hostile_base import attack, h5_net, kernel_out
 
 from badnet_defense.errors import (
     FilterInFileError,
@@ -15,8 +15,7 @@ from badnet_defense.errors import (
 
 def _relinked(link):
     def change(file):
-        name = kernel_name(file)
-        del file[name]
+        name, _ = kernel_out(file)
         file[name] = link
 
     return change
@@ -74,10 +73,8 @@ def external_link_at(folder, target):
 @attack("weights in another file (external storage)", ValuesElsewhereError)
 def external_storage(folder, marker):
     def change(file):
-        name = kernel_name(file)
-        shape = file[name].shape
-        del file[name]
-        file.create_dataset(name, shape, "f4", external=[(_trap(folder), 0, 4000)])
+        name, old = kernel_out(file)
+        file.create_dataset(name, old.shape, "f4", external=[(_trap(folder), 0, 4000)])
 
     return h5_net(folder, None, change)
 
@@ -85,10 +82,9 @@ def external_storage(folder, marker):
 @attack("weights in another file (virtual dataset)", ValuesElsewhereError)
 def virtual_dataset(folder, marker):
     def change(file):
-        name = kernel_name(file)
-        layout = h5py.VirtualLayout(file[name].shape, "f4")
-        layout[...] = h5py.VirtualSource(_trap(folder), "kernel", file[name].shape)
-        del file[name]
+        name, old = kernel_out(file)
+        layout = h5py.VirtualLayout(old.shape, "f4")
+        layout[...] = h5py.VirtualSource(_trap(folder), "kernel", old.shape)
         file.create_virtual_dataset(name, layout)
 
     return h5_net(folder, None, change)
@@ -97,9 +93,7 @@ def virtual_dataset(folder, marker):
 @attack("an HDF5 filter that would be loaded as a plug-in", FilterInFileError)
 def foreign_filter(folder, marker):
     def change(file):
-        name = kernel_name(file)
-        values = file[name][...]
-        del file[name]
+        name, values = kernel_out(file)
         file.create_dataset(name, data=values, chunks=values.shape, compression="gzip")
 
     path = h5_net(folder, None, change)

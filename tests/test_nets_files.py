@@ -6,6 +6,7 @@ import zipfile
 import h5py
 import numpy as np
 import pytest
+from hostile_base import kernel_out
 from hostile_nets import plain_net, refused
 
 from badnet_defense.errors import InputError, LinkInFileError, TooLargeError, ValuesElsewhereError
@@ -15,14 +16,7 @@ from badnet_defense.nets import loader, save_net, save_weights
 def replace_weight(path, make):
     """Replaces a stored array by `make(file, its name, its old values)`."""
     with h5py.File(path, "r+") as file:
-        found = []
-        file["model_weights/conv"].visititems(
-            lambda name, node: found.append(name) if hasattr(node, "shape") else None
-        )
-        kernel = next(f"model_weights/conv/{one}" for one in found if "kernel" in one)
-        values = file[kernel][...]
-        del file[kernel]
-        make(file, kernel, values)
+        make(file, *kernel_out(file))
 
 
 def test_weight_of_another_shape(h5):

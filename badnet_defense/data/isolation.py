@@ -9,6 +9,7 @@ back plain values and arrays. They are checked here again, by the same rules.
 import atexit
 import contextlib
 import json
+import logging
 import os
 import signal
 import socket
@@ -21,7 +22,9 @@ from pathlib import Path
 from badnet_defense import errors
 from badnet_defense.data.frames import read_frame
 from badnet_defense.data.limits import current
-from badnet_defense.errors import InputError, ReaderError
+from badnet_defense.errors import InputError, ReaderError, one_line
+
+_log = logging.getLogger("badnet_defense")
 
 LEAST_MEMORY = 2**30
 SECONDS = 30
@@ -67,7 +70,7 @@ def isolated(task, path, *, memory=None, count=None, **request):
 
     Returns:
         (dict of plain values, arrays), to be checked: the reader may be the attacker's by now.
-        `log` among the values is a list of short messages.
+        `log` among the values lists the reader's messages, which were passed on to the logger.
 
     Raises:
         InputError: what the task raised, of the same class.
@@ -92,7 +95,10 @@ def isolated(task, path, *, memory=None, count=None, **request):
     right = isinstance(log, list) and all(isinstance(one, str) for one in log[:MOST_MESSAGES])
     if not right or (count is not None and len(arrays) not in count):
         raise ReaderError(f"{path}: its reader answers what no reader does.")
-    return {**value, "log": [str(InputError(one)) for one in log[:MOST_MESSAGES]]}, arrays
+    value["log"] = [one_line(one) for one in log[:MOST_MESSAGES]]
+    for one in value["log"]:
+        _log.warning("%s", one)
+    return value, arrays
 
 
 def _exchange(asked, limits):

@@ -41,11 +41,9 @@ def read_picture(path, shape):
             net with other channels.
     """
     if current().isolate:
-        found, (pixels,) = isolated("picture", path, count=(1,), shape=list(shape))
+        _, (pixels,) = isolated("picture", path, count=(1,), shape=list(shape))
         if pixels.shape != tuple(shape) or pixels.dtype != np.uint8:
             raise ReaderError(f"{path}: its reader hands back no picture.")
-        for message in found["log"]:
-            _log.warning("%s", message)
         return pixels
     pixels, original = read_and_resize(path, shape)
     if original != tuple(shape[:2]):

@@ -1,6 +1,5 @@
 """One way to read pictures, whatever they come in."""
 
-import logging
 import os
 from pathlib import Path
 
@@ -15,8 +14,6 @@ from badnet_defense.data.labels import check_labels
 from badnet_defense.data.limits import current
 from badnet_defense.data.picture import read_picture
 from badnet_defense.errors import InputError, ReaderError
-
-_log = logging.getLogger("badnet_defense")
 
 
 def read_images(path, *, shape, classes=None, need_labels=False):
@@ -38,8 +35,6 @@ def read_images(path, *, shape, classes=None, need_labels=False):
         return read_images_here(path, shape=shape, classes=classes, need_labels=need_labels)
     asked = {"shape": list(shape), "classes": classes, "need_labels": need_labels}
     found, (pictures, *labels) = isolated("images", path, count=(1, 2), **asked)
-    for message in found["log"]:
-        _log.warning("%s", message)
     whole = not labels or (labels[0].shape == (len(pictures),) and labels[0].dtype == np.int64)
     labels = check_labels(labels[0], classes, path) if labels and whole and len(pictures) else None
     right = (

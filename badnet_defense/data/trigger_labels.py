@@ -62,7 +62,7 @@ def read_trigger_labels_here(path, count):
         labels = [_as_bool(value) for value in reader(path)]
     except _BROKEN as error:
         raise InputError(
-            f"{path}: these are no trigger labels ({_one_line(error)}), expected a plain list with "
+            f"{path}: these are no trigger labels ({str(error)[:200]}), expected a plain list with "
             "True or False for each picture."
         ) from error
     if len(labels) != count:
@@ -70,10 +70,6 @@ def read_trigger_labels_here(path, count):
             f"{path}: {len(labels)} trigger labels for {count} pictures, expected one each."
         )
     return np.array(labels, bool)
-
-
-def _one_line(error):
-    return " ".join(str(error).split())[:200]
 
 
 def _as_bool(value):

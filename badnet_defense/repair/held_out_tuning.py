@@ -15,7 +15,8 @@ def tune_held_out(spec, images, *, targets=None, seed=0, **settings):
         images: clean `LabelledImages`, with labels.
         targets: (n, classes) soft labels; default: the hard ones.
         seed: of the split and of the tuning.
-        settings: `recipe`, `frozen`, `after_step` and `input_range` as `fine_tune` takes them.
+        settings: `recipe`, `frozen`, `objective`, `after_step` and `input_range` as `fine_tune`
+            takes them.
 
     Returns:
         (`NetSpec` of the tuned net, `Tuning`).

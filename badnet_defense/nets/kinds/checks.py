@@ -4,9 +4,8 @@ import numbers
 
 LARGEST = 2**16
 """Cap on any size or count in a configuration: larger ones are attacks on memory."""
-
-
 LARGEST_NUMBER = 1e300
+"""Of other numbers: Python's own may have any count of digits, which no float holds."""
 
 
 def integer(value):
