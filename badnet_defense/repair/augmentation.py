@@ -53,9 +53,12 @@ def erased(pictures, share, rng):
     aspect = np.exp(rng.uniform(np.log(0.3), np.log(1 / 0.3), count))
     rows = _inside(height, np.sqrt(area * aspect), rng)
     columns = _inside(width, np.sqrt(area / aspect), rng)
-    mask = (rows[:, :, None] & columns[:, None, :])[..., None]
     colours = rng.integers(0, 256, (count, 1, 1, channels)).astype(pictures.dtype)
-    return np.where(mask, colours, pictures)
+    changed = pictures.copy()
+    some = np.flatnonzero(area)
+    mask = (rows[some, :, None] & columns[some, None, :])[..., None]
+    changed[some] = np.where(mask, colours[some], pictures[some])
+    return changed
 
 
 def patterned(pictures, share, rng):
@@ -73,13 +76,15 @@ def patterned(pictures, share, rng):
     count, height, width, _ = pictures.shape
     opacity = rng.uniform(0, MOST_OPAQUE, count) * (rng.uniform(size=count) < share)
     size = np.exp(rng.uniform(0, np.log(max(height, width)), count))
-    rows, columns = ((np.arange(length) / size[:, None]).astype(int) for length in (height, width))
     colours = rng.integers(0, 256, pictures.shape, dtype=np.uint8)
-    mosaics = colours[np.arange(count)[:, None, None], rows[:, :, None], columns[:, None, :]]
-    opacity = opacity.astype(np.float32).reshape(-1, 1, 1, 1)
-    return np.rint(pictures + opacity * (mosaics - pictures.astype(np.float32))).astype(
-        pictures.dtype
-    )
+    changed = pictures.copy()
+    some = np.flatnonzero(opacity)
+    size, opacity = size[some, None], opacity[some].astype(np.float32).reshape(-1, 1, 1, 1)
+    rows, columns = ((np.arange(length) / size).astype(int) for length in (height, width))
+    mosaics = colours[some[:, None, None], rows[:, :, None], columns[:, None, :]]
+    below = pictures[some].astype(np.float32)
+    changed[some] = np.rint(below + opacity * (mosaics - below)).astype(pictures.dtype)
+    return changed
 
 
 def _inside(length, share, rng):
