@@ -133,7 +133,8 @@ def labels(text):
     for part in text.split(","):
         first, dash, last = part.partition("-")
         last = last if dash else first
-        if not (first.isdigit() and last.isdigit() and int(first) <= int(last)):
+        right = all(re.fullmatch(r"[0-9]{1,5}", one) for one in (first, last))
+        if not right or int(first) > int(last):  # no net has a hundred thousand classes
             raise argparse.ArgumentTypeError(f"{text!r}: expected labels such as 0-42 or 1,5,8")
         found.update(range(int(first), int(last) + 1))
     return sorted(found)

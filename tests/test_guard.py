@@ -267,11 +267,21 @@ def test_repair_of_other_shapes(folder):
         read_pair(model, folder / "other.h5")
 
 
-def test_note_on_pruning_that_is_no_json(pair, folder):
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("pruning", "{", "damaged; make the repair again"),
+        ("pruning", "[" * 100_000, "damaged; make the repair again"),
+        ("pruning", "[1]", "damaged; make the repair again"),
+        ("pruning", 3, "damaged; make the repair again"),
+        ("source_sha256", 3, "does not say which net it was made from"),
+    ],
+)
+def test_notes_that_are_no_honest_ones(pair, folder, name, value, message):
     model = folder / "models/net.h5"
-    notes = {"source_sha256": file_sha256(model), "pruning": "{"}
+    notes = {"source_sha256": file_sha256(model), name: value}
     save_net(pair[1], folder / "noted.h5", attributes=notes)
-    with pytest.raises(InputError, match="not JSON"):
+    with pytest.raises(InputError, match=message):
         read_pair(model, folder / "noted.h5")
 
 

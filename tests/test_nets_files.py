@@ -9,8 +9,14 @@ import pytest
 from hostile_base import kernel_out
 from hostile_nets import plain_net, refused
 
-from badnet_defense.errors import InputError, LinkInFileError, TooLargeError, ValuesElsewhereError
-from badnet_defense.nets import loader, save_net, save_weights
+from badnet_defense.errors import (
+    InputError,
+    LinkInFileError,
+    MemberError,
+    TooLargeError,
+    ValuesElsewhereError,
+)
+from badnet_defense.nets import loader, read_net, save_net, save_weights
 
 
 def replace_weight(path, make):
@@ -185,3 +191,24 @@ def test_zip_that_unpacks_to_too_much(tmp_path, monkeypatch):
     assert path.stat().st_size < 1000
     monkeypatch.setattr(loader, "LARGEST_CONFIG", 5_000)
     refused(path, "config.json unpacks from", error=TooLargeError)
+
+
+def test_the_longer_form_of_a_zip_s_end_is_read_where_it_is_true(originals, tmp_path, monkeypatch):
+    path = tmp_path / "net.keras"
+    with zipfile.ZipFile(io.BytesIO(originals["keras"])) as archive:
+        parts = {name: archive.read(name) for name in archive.namelist()}
+    monkeypatch.setattr(zipfile, "ZIP64_LIMIT", 10)  # as in files over 2 GB
+    zipped(path, parts)
+    good = path.read_bytes()
+    end = good.index(b"PK\x06\x06")
+    assert read_net(path).classes == 5
+    for place in (end, end + 40, end + 56 + 8):  # signature, size of the list, pointer to it
+        path.write_bytes(good[:place] + bytes([good[place] ^ 1]) + good[place + 1 :])
+        refused(path, "two end records differ", error=MemberError)
+
+
+@pytest.mark.parametrize("tail", [b"x", b"x" * 100])
+def test_a_zip_s_end_must_be_the_file_s(tail, originals, tmp_path):
+    path = tmp_path / "net.keras"
+    path.write_bytes(originals["keras"] + tail)
+    refused(path, "not at the file's end", error=MemberError)

@@ -72,6 +72,12 @@ def test_too_many_layers_and_calls(monkeypatch):
     graph_refused(layers.Flatten()(same(same(same(a)))), a, "called more than 3 times")
 
 
+def test_too_many_inputs_of_layers(monkeypatch):
+    monkeypatch.setattr(parse, "MOST_LAYERS", 4)
+    a = keras.Input(SHAPE)
+    graph_refused(layers.Flatten()(layers.Add()([a] * 40)), a, "take more than 40 inputs")
+
+
 def test_loop_of_layers(tmp_path):
     a = keras.Input(SHAPE)
     x = layers.ReLU(name="one")(a)

@@ -347,7 +347,7 @@ def test_other_people_s_labels_do_not_matter(folder, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "labels", ["", "x", "3-1", "1,,2", "1-2-3", "1.5", "0-", "-4", "1, 2,", "²"]
+    "labels", ["", "x", "3-1", "1,,2", "1-2-3", "1.5", "0-", "-4", "1, 2,", "²", "0-99999999999"]
 )
 def test_malformed_labels(folder, tmp_path, labels):
     given = (folder / "net.h5", "--clean", folder / "clean.h5", f"--labels={labels}")

@@ -113,6 +113,10 @@ def test_pickled_persistent_references_and_arrays_are_refused(tmp_path):
         pickle.dumps(TRUTH)[:-3],
         b"",
         b"not a pickle",
+        b"\x80\x02]\x88\x89.",  # values beside a list, not in it
+        b"\x80\x02\x88\x89]e.",
+        b"\x80\x02\x88a.",
+        b"\x80\x02(e.",
         b"\x80\x04\x8e" + (2**62).to_bytes(8, "little") + b"x",
     ],
 )
@@ -134,6 +138,8 @@ def test_a_pickle_cannot_take_all_memory(tmp_path):
         ("labels.csv", "2\n3\n"),
         ("labels.csv", "0,True\n1,False\n"),
         ("labels.csv", "nan\nnan\n"),
+        ("labels.csv", "1\n0_1\n"),
+        ("labels.csv", "1\n\u0661\n"),
         ("labels.json", '{"labels": [true, false]}'),
         ("labels.json", "[true, null]"),
         ("labels.json", "[true, [false]]"),

@@ -3,6 +3,7 @@
 import csv
 import json
 import pickletools
+import re
 from pathlib import Path
 from tokenize import TokenError
 
@@ -15,15 +16,24 @@ from badnet_defense.errors import InputError, ReaderError
 
 _FORMATS = ".npy, .csv, .json or .pkl"
 _WORDS = {"true": True, "false": False}
-_PICKLE_FRAME = {"PROTO", "FRAME", "MARK", "MEMOIZE", "PUT", "BINPUT", "LONG_BINPUT", "STOP"}
-_PICKLE_LIST = {"EMPTY_LIST", "LIST", "APPEND", "APPENDS"}
-_PICKLE_VALUES = {"INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1"}
+_NUMBER = re.compile(r"\+?([01])(\.0*)?([eE][+-]?0+)?")
+"""0 or 1 as a text, also as NumPy writes it; Python's own reader takes `0_1` for a 1, too."""
+_PICKLE_FRAME = {"PROTO", "FRAME", "MEMOIZE", "PUT", "BINPUT", "LONG_BINPUT"}
+_PICKLE_PUSHES = dict.fromkeys(
+    ("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1"), lambda n: n
+)
+_PICKLE_PUSHES |= {
+    "NEWTRUE": lambda _: True,
+    "NEWFALSE": lambda _: False,
+    "EMPTY_LIST": lambda _: [],
+}
 _BROKEN = (
     *(ValueError, OSError, RecursionError, csv.Error),
     *(SyntaxError, TokenError, EOFError, TypeError, OverflowError, MemoryError, KeyError),
+    *(IndexError, AttributeError),
 )
-"""What the readers raise; the second line is NumPy's, for the head of an array."""
-_PICKLE_TRUTH = {"NEWTRUE": True, "NEWFALSE": False}
+"""What the readers raise; the second line is NumPy's, for the head of an array, the third
+are of pickles that take from an empty stack or from no list."""
 
 
 def read_trigger_labels(path, count):
@@ -75,8 +85,8 @@ def read_trigger_labels_here(path, count):
 def _as_bool(value):
     """True or False of a truth value, 0, 1, or a word for one."""
     if isinstance(value, str):
-        value = _WORDS.get(value.strip().lower(), value)
-        value = float(value) if isinstance(value, str) else value
+        number = _NUMBER.fullmatch(value.strip())
+        value = int(number[1]) if number else _WORDS.get(value.strip().lower(), value)
     if isinstance(value, bool | int | float) and value in (0, 1):
         return bool(value)
     raise ValueError(f"found {str(value)[:40]!r}")
@@ -124,17 +134,27 @@ def _pickle(path):
     """Values of a pickled flat list; an opcode that such a list does not need is refused.
 
     Even an unpickler that finds no classes can be made to take all memory (a memo entry with a
-    huge number); the list of opcodes has no such effect.
+    huge number); a stack of plain values and lists has no such effect.
     """
-    values, lists = [], 0
+    stack, marks = [], []
     for opcode, argument, _ in pickletools.genops(Path(path).read_bytes()):
-        if opcode.name in _PICKLE_TRUTH:
-            values.append(_PICKLE_TRUTH[opcode.name])
-        elif opcode.name in _PICKLE_VALUES:
-            values.append(argument)
-        elif opcode.name not in _PICKLE_FRAME | _PICKLE_LIST:
-            raise ValueError(f"this pickle holds {opcode.name}, which a list of them has not")
-        lists += opcode.name in ("EMPTY_LIST", "LIST")
-    if lists != 1:
-        raise ValueError(f"this pickle holds {lists} lists")
-    return values
+        name = opcode.name
+        if name in _PICKLE_PUSHES:
+            stack.append(_PICKLE_PUSHES[name](argument))
+        elif name == "MARK":
+            marks.append(len(stack))
+        elif name == "APPEND":
+            value = stack.pop()
+            stack[-1].append(value)
+        elif name in ("APPENDS", "LIST"):
+            place = marks.pop()
+            values = stack[place:]
+            del stack[place:]
+            if name == "LIST":
+                stack.append([])
+            stack[-1].extend(values)
+        elif name not in _PICKLE_FRAME and name != "STOP":
+            raise ValueError(f"this pickle holds {name}, which a list of them has not")
+    if len(stack) != 1 or not isinstance(stack[0], list):
+        raise ValueError("this pickle holds something other than one list")
+    return stack[0]

@@ -53,7 +53,7 @@ def read_pair(model, repaired=None, *, folder=FOLDER):
             f"{path}: it maps {net.input_shape} to {net.classes} classes, but {model} maps "
             f"{bad.input_shape} to {bad.classes}; give the repair of this very net."
         )
-    return Pair(bad, net, _noted_pruning(net, path))
+    return Pair(bad, net, noted_json(net, "pruning"))
 
 
 def belongs(model, repaired):
@@ -111,16 +111,27 @@ def noted_steps(repaired):
     notes = {} if repaired is None else repaired.attributes
     if "pruning" not in notes or "recipe" not in notes:
         return None
-    recipe = noted_recipe(repaired)
+    recipe, (layer, zeroed) = noted_recipe(repaired), noted_channels(repaired)
+    return Steps(layer, zeroed, recipe, bool(notes.get("keep_pruned")), noted_seed(repaired))
+
+
+def noted_channels(repaired):
+    """(layer, numbers of its zeroed channels) that a repaired net (`NetSpec`) notes, or None.
+
+    Raises:
+        InputError: the note is damaged.
+    """
+    pruning = noted_json(repaired, "pruning")
+    if pruning is None:
+        return None
     try:
-        pruning = json.loads(notes["pruning"])
         layer, zeroed = pruning["layer"], pruning["order"][: pruning["removed"]]
         whole = all(isinstance(channel, int) and channel >= 0 for channel in zeroed)
-        if not (isinstance(layer, str) and whole):
+        if not (isinstance(layer, str) and isinstance(zeroed, list) and whole):
             raise TypeError
-    except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
-        raise _damaged(notes) from None
-    return Steps(layer, zeroed, recipe, bool(notes.get("keep_pruned")), noted_seed(repaired))
+    except (TypeError, KeyError):
+        raise _damaged(repaired.attributes) from None
+    return layer, zeroed
 
 
 def noted_recipe(repaired):
@@ -130,10 +141,10 @@ def noted_recipe(repaired):
         InputError: the note is damaged.
     """
     notes = repaired.attributes
-    if "recipe" not in notes:
+    recipe = noted_json(repaired, "recipe")
+    if recipe is None:
         return None
     try:
-        recipe = json.loads(notes["recipe"])
         lengths = [recipe[name] for name in ("epochs", "least_steps", "batch_size")]
         if not all(isinstance(one, int) and 0 <= one <= MOST_STEPS for one in lengths):
             raise TypeError
@@ -142,9 +153,27 @@ def noted_recipe(repaired):
         for name, most in MOST.items():
             if not 0 <= float(recipe.get(name, 0)) <= most or isinstance(recipe.get(name), str):
                 raise TypeError
-    except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
+    except (ValueError, TypeError, KeyError, OverflowError):
         raise _damaged(notes) from None
     return recipe
+
+
+def noted_json(repaired, name):
+    """The object that a repaired net (`NetSpec`) notes as JSON under a name, or None.
+
+    Raises:
+        InputError: the note is damaged.
+    """
+    notes = repaired.attributes
+    if name not in notes:
+        return None
+    try:
+        value = json.loads(notes[name])
+    except (ValueError, TypeError, RecursionError):
+        value = None
+    if not isinstance(value, dict):
+        raise _damaged(notes)
+    return value
 
 
 def _damaged(notes):
@@ -155,7 +184,7 @@ def _damaged(notes):
 
 def _check_source(net, path, bad, model):
     source = net.attributes.get("source_sha256")
-    if source is None:
+    if not isinstance(source, str):
         raise InputError(
             f"{path}: it does not say which net it was made from; expected a net that "
             f"fine_prune.py made from {model}."
@@ -165,13 +194,3 @@ def _check_source(net, path, bad, model):
             f"{path}: it was made from another net (SHA-256 {source[:12]}..) than {model} "
             f"({bad.attributes['file_sha256'][:12]}..); make its own repair: fine_prune.py {model}"
         )
-
-
-def _noted_pruning(net, path):
-    note = net.attributes.get("pruning")
-    try:
-        return None if note is None else json.loads(note)
-    except (ValueError, TypeError):
-        raise InputError(
-            f"{path}: its note on pruning is not JSON; make the repair again."
-        ) from None

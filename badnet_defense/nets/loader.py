@@ -7,6 +7,7 @@ checks of shape, dtype and finiteness, and the net is built anew from that.
 
 import io
 import json
+import os
 import zipfile
 import zlib
 from contextlib import contextmanager
@@ -34,6 +35,9 @@ from badnet_defense.nets.wire import spec_from_wire
 
 LARGEST_CONFIG = 16 * 2**20
 """Bytes; the configuration of a net of a thousand layers takes one megabyte."""
+LONGEST_LIST = 4096
+"""Bytes of a zip file's list of members; that of three takes two hundred."""
+_ZIP_END = 56 + 20 + 22
 _ZIP, _HDF5 = b"PK\x03\x04", b"\x89HDF\r\n\x1a\n"
 MEMBERS = ("metadata.json", "config.json", "model.weights.h5")
 """What Keras 3 writes into a `.keras` file of plain layers."""
@@ -165,12 +169,32 @@ def opened_keras_zip(path):
     Raises:
         MemberError, TooLargeError: see `_check_members` and `_member`.
     """
+    _check_directory(path)
     with zipfile.ZipFile(path) as archive:
         _check_members(archive.infolist())
         document = _parsed(_member(archive, "config.json", LARGEST_CONFIG))
         weights = _member(archive, "model.weights.h5", current().max_net_size)
     with h5py.File(io.BytesIO(weights), "r") as file:
         yield document, file
+
+
+def _check_directory(path):
+    """Refuses a list of members that is longer than Keras' before `zipfile` reads all of it."""
+    with open(path, "rb") as file:
+        file.seek(max(os.path.getsize(path) - _ZIP_END, 0))
+        start, end = file.tell(), file.read()
+    # The end record: its signature, the size of the list, and no comment behind it.
+    listed = int.from_bytes(end[-10:-6], "little")
+    if end[-22:-18] != b"PK\x05\x06" or end[-2:] != b"\0\0" or listed > LONGEST_LIST:
+        raise MemberError(
+            f"its list of members takes {listed:,} bytes or is not at the file's end; expected at "
+            f"most {LONGEST_LIST:,} there, as Keras 3 saves it."
+        )
+    # Files over 2 GB have a longer form of it too, and a pointer to that; zipfile believes these.
+    if end[-42:-38] == b"PK\x06\x07":
+        place, size = (int.from_bytes(one, "little") for one in (end[-34:-26], end[40:48]))
+        if end[:4] != b"PK\x06\x06" or (place, size) != (start, listed):
+            raise MemberError("its two end records differ; expected a .keras file of Keras 3.")
 
 
 def _check_members(members):

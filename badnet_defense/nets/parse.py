@@ -134,6 +134,8 @@ class _Graph:
             pending += [(name, index, [*map(once, node)]) for index, node in enumerate(nodes)]
         if len(pending) > MOST_LAYERS:
             raise UnsafeNetError(f"its layers are called more than {MOST_LAYERS} times.")
+        if sum(len(node) for *_, node in pending) > 10 * MOST_LAYERS:  # each round looks at them
+            raise UnsafeNetError(f"its layers take more than {10 * MOST_LAYERS} inputs.")
         while pending:  # layers stand in any order; each round calls those whose inputs are there
             ready = [item for item in pending if all(key in called for key in item[2])]
             if not ready:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from badnet_defense.data import read_images
-from badnet_defense.data.files import replace_when_done
+from badnet_defense.data.files import only_run, replace_when_done
 from badnet_defense.data.input_range import UNIT
 from badnet_defense.errors import InputError
 from badnet_defense.guard.calibrated import build_calibrated_guard
@@ -153,9 +153,10 @@ def guard_file(
         "detector": _about(name, fitted),
         "input_range": str(input_range),
     }
-    with replace_when_done(out) as partial:
-        build_calibrated_guard(fitted.detector).save(partial)
-    write_json(f"{out}.json", result)
+    with only_run(out):  # so that guard and figures are of one run
+        with replace_when_done(out) as partial:
+            build_calibrated_guard(fitted.detector).save(partial)
+        write_json(f"{out}.json", result)
     return result
 
 

@@ -1,6 +1,5 @@
 """From a bad net's file, its repair and data sets to the figures of the defence."""
 
-import json
 import logging
 import time
 from pathlib import Path
@@ -8,7 +7,13 @@ from pathlib import Path
 from badnet_defense.data import read_images, read_trigger_labels
 from badnet_defense.data.input_range import UNIT
 from badnet_defense.errors import InputError
-from badnet_defense.guard.pairing import belongs, check_noted_range, read_pair
+from badnet_defense.guard.pairing import (
+    belongs,
+    check_noted_range,
+    noted_channels,
+    noted_json,
+    read_pair,
+)
 from badnet_defense.measure.belonging import check_belonging
 from badnet_defense.measure.evaluation import evaluate_defense
 from badnet_defense.measure.results import provenance
@@ -16,6 +21,7 @@ from badnet_defense.nets import build
 from badnet_defense.repair.channels import zero_channels
 from badnet_defense.runs.detecting import judge_detector
 from badnet_defense.runs.repairing import repair_file
+from badnet_defense.runs.repeating import check_channels
 
 log = logging.getLogger(__name__)
 
@@ -122,12 +128,13 @@ def _about(repaired):
     """Which repaired net was judged, as it is written into the result."""
     notes = repaired.attributes
     about = {"file": notes["file"], "sha256": notes["file_sha256"], "method": notes.get("method")}
-    return {**about, "recipe": json.loads(notes["recipe"]) if "recipe" in notes else None}
+    return {**about, "recipe": noted_json(repaired, "recipe")}
 
 
 def _nets(pair):
     nets = {"bad": build(pair.bad), "repaired": build(pair.repaired)}
-    if pair.pruning is not None:
-        zeroed = pair.pruning["order"][: pair.pruning["removed"]]
-        nets["pruned"] = build(zero_channels(pair.bad, pair.pruning["layer"], zeroed))
+    noted = noted_channels(pair.repaired)
+    if noted is not None:
+        check_channels(pair.bad, *noted, pair.repaired.attributes["file"])
+        nets["pruned"] = build(zero_channels(pair.bad, *noted))
     return nets

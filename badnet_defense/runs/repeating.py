@@ -49,7 +49,7 @@ def _repeated(bad, repaired, input_range):
     """
     steps = noted_steps(repaired)
     if steps is not None:
-        check_steps(bad, steps, repaired.attributes["file"])
+        check_channels(bad, steps.layer, steps.zeroed, repaired.attributes["file"])
         pruned = zero_channels(bad, steps.layer, steps.zeroed)
         settings = {
             "recipe": _recipe(steps.recipe),
@@ -72,10 +72,10 @@ def _repeated(bad, repaired, input_range):
     return lambda images, targets: method(bad, images, targets=targets, **settings)[0]
 
 
-def check_steps(bad, steps, file):
+def check_channels(bad, layer, zeroed, file):
     """Refuses noted channels that the bad net (`NetSpec`) does not have."""
-    right = steps.layer in bad.layers and bad.layers[steps.layer].kind in CONVOLUTIONS
-    if not right or max(steps.zeroed, default=0) >= channel_count(bad, steps.layer):
+    right = layer in bad.layers and bad.layers[layer].kind in CONVOLUTIONS
+    if not right or max(zeroed, default=0) >= channel_count(bad, layer):
         raise InputError(f"{file}: it notes channels that the net does not have; make it again.")
 
 
