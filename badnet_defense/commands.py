@@ -7,7 +7,14 @@ without it.
 import logging
 from pathlib import Path
 
-from badnet_defense.console import add_reading, labels, load_tensorflow, seed
+from badnet_defense.console import (
+    add_engine,
+    add_reading,
+    engine_of,
+    labels,
+    load_tensorflow,
+    seed,
+)
 from badnet_defense.errors import InputError
 from badnet_defense.guard_commands import RATE, add_detector_options, expected_text
 
@@ -213,6 +220,7 @@ def add_scan(chosen):
     add("--json", help="also write the result here")
     add("--seed", type=seed, default=0, help="of patterns, pictures and shifts")
     add_reading(own)
+    add_engine(own)
     own.set_defaults(run=_scan)
 
 
@@ -225,12 +233,14 @@ def _scan(arguments):
     if arguments.pseudo_labels and not arguments.repair:
         raise InputError("--pseudo-labels came without --repair; a scan itself needs no labels.")
     names = ("labels", "budget", "repair", "pseudo_labels", "input_range", "seed")
-    result = scan_file(
-        arguments.model,
-        arguments.clean,
-        out=arguments.out or f"results/scan/{Path(arguments.model).stem}",
-        **{name: getattr(arguments, name) for name in names},
-    )
+    with engine_of(arguments) as engine:
+        result = scan_file(
+            arguments.model,
+            arguments.clean,
+            out=arguments.out or f"results/scan/{Path(arguments.model).stem}",
+            engine=engine,
+            **{name: getattr(arguments, name) for name in names},
+        )
     if arguments.json:
         write_json(arguments.json, result)
     print(scan_text(result))

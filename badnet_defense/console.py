@@ -6,6 +6,7 @@ import os
 import re
 import sys
 
+from badnet_defense import engine
 from badnet_defense.data import isolation
 from badnet_defense.data.input_range import UNIT, InputRange
 from badnet_defense.data.limits import current, set_limits
@@ -43,19 +44,10 @@ def load_tensorflow():
     Called where a script knows that it needs it, so that bad arguments are answered at once.
     The process that reads files starts meanwhile.
     """
-    isolation.start()
-    sys.stderr.flush()
-    kept = os.dup(2)
-    try:
-        with open(os.devnull, "w") as nowhere:
-            os.dup2(nowhere.fileno(), 2)
-        import keras  # noqa: F401
-        import tensorflow
+    from badnet_defense.nets.backend import load_quietly
 
-        tensorflow.get_logger().setLevel(logging.ERROR)
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
+    isolation.start()
+    load_quietly()
 
 
 def _told(message):
@@ -112,6 +104,37 @@ def add_reading(parser):
         metavar="LOW,HIGH",
         help="what the net takes for black and for white (default 0,1)",
     )
+
+
+def add_engine(parser):
+    """Adds what every command takes whose work can be shared out: `--engine` and its settings."""
+    add = parser.add_argument
+    add(
+        "--engine",
+        choices=engine.NAMES,
+        default="local",
+        help="who does the work: processes of this machine (default) or a Ray cluster",
+    )
+    add("--workers", type=workers, help="processes on this machine (default: one for each core)")
+    add(
+        "--ray-address",
+        default=engine.AUTO,
+        help="of the cluster; local starts one (default: the one that this machine belongs to)",
+    )
+
+
+def engine_of(arguments):
+    """The engine that `add_engine`'s options ask for, to be closed by the caller."""
+    return engine.open_engine(
+        arguments.engine, address=arguments.ray_address, workers=arguments.workers
+    )
+
+
+def workers(text):
+    """An `argparse` type for `--workers`: a number of processes."""
+    if not re.fullmatch(r"[1-9][0-9]{0,3}", text):
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a number of processes from 1")
+    return int(text)
 
 
 def parser(description, **settings):

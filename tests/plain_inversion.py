@@ -23,6 +23,8 @@ SETTINGS = Inversion(
 )
 AREA = SHAPE[0] * SHAPE[1]
 LABELS = np.array([3, 0, 4, 1, 2], np.int32)
+REACH = (3, 3)
+"""At least the largest offsets of the tests."""
 FIELDS = [name for name in Triggers._fields if name != "moments"]
 
 

@@ -19,7 +19,7 @@ from small_nets import images
 
 from badnet_defense.data import InputRange
 from badnet_defense.nets import build, describe, predict_labels
-from badnet_defense.scan import judging, schedule
+from badnet_defense.scan import judging, ladder, schedule
 from badnet_defense.scan import scan as scanning
 from badnet_defense.scan.judging import judge_triggers
 from badnet_defense.scan.outliers import joint_outliers, mad_outliers
@@ -109,7 +109,7 @@ def test_how_many_labels_go_at_once_plays_no_part(spec, pictures, monkeypatch, p
     """Also where a batch ends before its steps do, since the patience with all of it is over."""
     settings = replace(SETTINGS, patience=patience)
     together = scanned(spec, pictures, settings=settings)
-    monkeypatch.setattr(scanning, "LABELS_AT_ONCE", 1)
+    monkeypatch.setattr(ladder, "LABELS_AT_ONCE", 1)
     alone = scanned(spec, pictures, settings=settings)
     np.testing.assert_allclose(alone.norms, together.norms, rtol=0.02)
 

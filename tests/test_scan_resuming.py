@@ -22,8 +22,7 @@ from small_project import ROOT
 from badnet_defense.data import write_challenge_h5
 from badnet_defense.nets import describe, save_net
 from badnet_defense.runs.scanning import scan_file
-from badnet_defense.scan import scan as scanning
-from badnet_defense.scan import schedule
+from badnet_defense.scan import ladder, schedule
 from badnet_defense.scan.progress import Progress
 from badnet_defense.scan.schedule import Rung
 
@@ -45,10 +44,6 @@ def unit(first=0):
     return {"mask": np.arange(first, first + 6.0).reshape(2, 3), "cost": np.float32([0.1, 0.3])}
 
 
-def never():
-    raise AssertionError("this unit was there already")
-
-
 def assert_equal_units(found, expected):
     assert set(found) == set(expected)
     for name, array in expected.items():
@@ -56,53 +51,45 @@ def assert_equal_units(found, expected):
         assert found[name].dtype == array.dtype
 
 
-def test_a_finished_unit_is_not_made_again(tmp_path):
-    made = Progress(tmp_path / "a/b.partial", {"net": 1}).get("first", unit)
-    again = Progress(tmp_path / "a/b.partial", {"net": 1}).get("first", never)
-    assert_equal_units(again, made)
-    assert_equal_units(made, unit())
+def test_a_unit_is_read_back_as_it_was_kept(tmp_path):
+    Progress(tmp_path / "a/b.partial", {"net": 1}).keep("first", unit())
+    again = Progress(tmp_path / "a/b.partial", {"net": 1})
+    assert_equal_units(again.stored("first"), unit())
+    assert again.stored("second") is None
 
 
 def test_without_a_folder_nothing_is_kept(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     progress = Progress(None, {})
-    assert_equal_units(progress.get("first", unit), unit())
-    assert_equal_units(progress.get("first", lambda: unit(5)), unit(5))
+    progress.keep("first", unit())
+    assert progress.stored("first") is None
     progress.forget()
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("left", [0, 1, 5, 60, 0.5, 0.95])
-def test_a_truncated_unit_is_made_again(tmp_path, left):
+def test_a_truncated_unit_is_no_unit(tmp_path, left):
     progress = Progress(tmp_path / "p", {})
-    progress.get("first", unit)
+    progress.keep("first", unit())
     path = tmp_path / "p/first.npz"
     whole = path.read_bytes()
-    path.write_bytes(whole[: int(left * len(whole)) if left < 1 else left])
-    assert_equal_units(progress.get("first", lambda: unit(3)), unit(3))
-    assert_equal_units(Progress(tmp_path / "p", {}).get("first", never), unit(3))
+    path.write_bytes(whole[: left if isinstance(left, int) else int(left * len(whole))])
+    assert progress.stored("first") is None
+    progress.keep("first", unit(3))
+    assert_equal_units(Progress(tmp_path / "p", {}).stored("first"), unit(3))
 
 
-def test_a_unit_that_holds_something_else_is_made_again(tmp_path):
+def test_a_file_that_is_something_else_is_no_unit(tmp_path):
     progress = Progress(tmp_path / "p", {})
     (tmp_path / "p/first.npz").write_bytes(b"cos\nsystem\n(S'true'\ntR.")
-    assert_equal_units(progress.get("first", unit), unit())
-
-
-def test_a_unit_that_was_not_finished_leaves_nothing(tmp_path):
-    def stopped():
-        raise KeyboardInterrupt
-
-    progress = Progress(tmp_path / "p", {})
-    with pytest.raises(KeyboardInterrupt):
-        progress.get("first", stopped)
+    assert progress.stored("first") is None
     assert [path.name for path in (tmp_path / "p").iterdir()] == ["scan.json"]
 
 
 def test_another_scan_s_units_are_thrown_away(tmp_path):
-    Progress(tmp_path / "p", {"seed": 0}).get("first", unit)
+    Progress(tmp_path / "p", {"seed": 0}).keep("first", unit())
     other = Progress(tmp_path / "p", {"seed": 1})
-    assert_equal_units(other.get("first", lambda: unit(9)), unit(9))
+    assert other.stored("first") is None
     other.forget()
     assert not (tmp_path / "p").exists()
 
@@ -119,28 +106,24 @@ class Counted(Progress):
         super().__init__(folder, {"scan": "a"})
         self.stop, self.made = stop, []
 
-    def get(self, name, make):
-        def counted():
-            self.made.append(name)
-            done = make()
-            if len(self.made) == self.stop:
-                raise KeyboardInterrupt
-            return done
-
-        return super().get(name, counted)
+    def keep(self, name, unit):
+        self.made.append(name)
+        if len(self.made) == self.stop:
+            raise KeyboardInterrupt
+        super().keep(name, unit)
 
 
 @pytest.fixture
 def three_at_once(monkeypatch):
     """Three rungs in four units each."""
-    monkeypatch.setattr(scanning, "LABELS_AT_ONCE", 3)
+    monkeypatch.setattr(ladder, "LABELS_AT_ONCE", 3)
 
 
 @pytest.fixture(scope="module")
 def whole(spec, pictures):
     """A scan of those rungs that nothing stopped."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(scanning, "LABELS_AT_ONCE", 3)
+        patch.setattr(ladder, "LABELS_AT_ONCE", 3)
         return scanned(spec, pictures, rungs=THREE)
 
 
@@ -185,9 +168,9 @@ def test_a_stopped_scan_of_fewer_and_fewer_labels(spec, pictures, tmp_path, monk
 UNITS = 6
 SHORT = """
 from badnet_defense import __main__, console
-from badnet_defense.scan import scan, schedule
+from badnet_defense.scan import ladder, schedule
 
-scan.LABELS_AT_ONCE = 4
+ladder.LABELS_AT_ONCE = 4
 schedule.BUDGETS["fast"] = (schedule.Rung(30, 8), schedule.Rung(40, 12))
 console.run(__main__.main)
 """
@@ -196,7 +179,7 @@ console.run(__main__.main)
 @pytest.fixture
 def short(monkeypatch):
     """The same settings for this process: two rungs of three units each."""
-    monkeypatch.setattr(scanning, "LABELS_AT_ONCE", 4)
+    monkeypatch.setattr(ladder, "LABELS_AT_ONCE", 4)
     monkeypatch.setitem(schedule.BUDGETS, "fast", (Rung(30, 8), Rung(40, 12)))
 
 

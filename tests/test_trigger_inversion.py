@@ -9,6 +9,7 @@ import tensorflow as tf
 from keras import layers
 from plain_inversion import (
     LABELS,
+    REACH,
     SETTINGS,
     assert_close,
     of_label,
@@ -38,7 +39,7 @@ def test_moved_is_a_shift_that_lets_zeros_in():
     mask = rng.random((2, *SHAPE[:2], 1), dtype=np.float32)
     pattern = rng.random((2, *SHAPE), dtype=np.float32)
     for offset in [(0, 0), (2, 3), (-2, -3), (-2, 3), (1, 0), (0, -1)]:
-        found = moved(mask, pattern, np.array(offset, np.int32))
+        found = moved(mask, pattern, np.array(offset, np.int32), (2, 3))
         for place in range(2):
             for got, array in zip(found, (mask, pattern), strict=True):
                 np.testing.assert_array_equal(got[place], plain_shift(array[place], *offset))
@@ -104,7 +105,7 @@ def model():
 
 @pytest.fixture(scope="module")
 def step(model):
-    return compiled_step(model, SETTINGS)
+    return compiled_step(model, SETTINGS, reach=REACH)
 
 
 def mixed_case(model, pictures, offsets):
@@ -222,7 +223,7 @@ def test_a_label_whose_patience_is_over_changes_no_more(model, step):
 def test_net_for_another_range_takes_the_same_step(step, low_high):
     input_range = InputRange(*low_high)
     other = small_net(scale=input_range.high - input_range.low, offset=input_range.low)
-    other_step = compiled_step(other, SETTINGS, input_range=input_range)
+    other_step = compiled_step(other, SETTINGS, reach=REACH, input_range=input_range)
     pictures, offsets = pictures_of(3), np.array([[3, 0], [-1, 0]], np.int32)
     expected = step(on_their_way(), LABELS, pictures, offsets)
     found = other_step(on_their_way(), LABELS, pictures, offsets)
@@ -248,7 +249,7 @@ def test_net_is_asked_as_it_answers_pictures():
         ]
     )
     before = [weight.copy() for weight in model.get_weights()]
-    step = compiled_step(model, SETTINGS)
+    step = compiled_step(model, SETTINGS, reach=REACH)
     pictures, offsets = pictures_of(5), np.zeros((2, 2), np.int32)
     first, second = (step(on_their_way(), LABELS, pictures, offsets) for _ in range(2))
     assert_close(first, second, rtol=0)
@@ -280,7 +281,7 @@ def test_smooth_triggers_are_means_of_what_is_around():
 
 def test_a_step_judges_smooth_triggers_as_they_are_stamped(model):
     """Norms and hits are those of the smoothed triggers, and a step makes their loss smaller."""
-    smooth = compiled_step(model, SETTINGS, blur=(2, 1))
+    smooth = compiled_step(model, SETTINGS, reach=REACH, blur=(2, 1))
     pictures, offsets = pictures_of(1), np.zeros((2, 2), np.int32)
     triggers = on_their_way()._replace(
         met=np.ones(len(LABELS), bool),

@@ -5,6 +5,8 @@ import math
 import numpy as np
 
 from badnet_defense.data.input_range import UNIT
+from badnet_defense.nets import backend
+from badnet_defense.nets.backend import forward, padded
 from badnet_defense.nets.scaling import scaled_pictures
 
 BATCH = 512
@@ -33,22 +35,23 @@ def predict_labels(net, pictures, *, input_range=UNIT):
 
 
 def compiled(net, input_range, *, labels):
-    """The `tf.function` that scales a `uint8` or `float32` batch and runs `net` on it.
+    """The compiled function that scales a `uint8` or `float32` batch and runs `net` on it.
 
     Kept on the net itself, so that it is traced once and goes away with it.
     """
-    import tensorflow as tf
+    from keras import ops
 
     kept = net.__dict__.setdefault("_badnet_defense_compiled", {})
     key = (input_range, labels)
     if key not in kept:
+        weights, answers_of = forward(net)
 
-        @tf.function(reduce_retracing=True)
-        def run(batch):
-            answers = net(scaled_pictures(batch, input_range), training=False)
-            return tf.argmax(answers, axis=-1) if labels and len(answers.shape) > 1 else answers
+        def run(state, batch):
+            answers = answers_of(state, scaled_pictures(batch, input_range))
+            return ops.argmax(answers, axis=-1) if labels and len(answers.shape) > 1 else answers
 
-        kept[key] = run
+        compiled_run = backend.compiled(run)
+        kept[key] = lambda batch: compiled_run(weights(), batch)
     return kept[key]
 
 
@@ -58,7 +61,8 @@ def _run(net, pictures, input_range, *, labels):
     run = compiled(net, input_range, labels=labels)
     results = keras.tree.flatten([layer.output for layer in net.layers])
     batch = pictures_at_once([result.shape[1:] for result in results], BATCH)
-    parts = [
-        run(pictures[start : start + batch]).numpy() for start in range(0, len(pictures), batch)
-    ]
+    parts = []
+    for start in range(0, len(pictures), batch):
+        chosen = pictures[start : start + batch]
+        parts.append(np.asarray(run(padded(chosen, batch)))[: len(chosen)])
     return np.concatenate(parts).astype(np.int64 if labels else np.float32, copy=False)

@@ -1,4 +1,4 @@
-"""Pictures in a net's range, inside a TensorFlow graph."""
+"""Pictures in a net's range, inside a compiled graph."""
 
 import numpy as np
 
@@ -9,7 +9,7 @@ def scaled_pictures(pictures, input_range):
     What `InputRange.scale` does with arrays, done in the graph: a batch of bytes is a quarter of
     what a batch of floats is.
     """
-    import tensorflow as tf
+    from keras import ops
 
-    floats = tf.cast(pictures, tf.float32)
+    floats = ops.cast(pictures, "float32")
     return floats * np.float32(input_range.multiplier) + np.float32(input_range.low)

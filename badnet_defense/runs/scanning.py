@@ -44,7 +44,7 @@ def scan_file(model, clean, *, out, **settings):
         budget: "fast" or "full".
         repair: None, "prune" or "unlearn"; writes `<out>.<repair>.h5` and `.guard.keras` too.
         pseudo_labels: the net's own answers are the labels of the repair.
-        input_range, seed: as for `scan`.
+        input_range, seed, engine: as for `scan`.
 
     Returns:
         The result as a dict, as it stands in the JSON file.
@@ -68,6 +68,7 @@ def _scan_file(
     pseudo_labels=False,
     input_range=UNIT,
     seed=0,
+    engine=None,
 ):
     start = time.perf_counter()
     spec = read_net(model)
@@ -100,6 +101,7 @@ def _scan_file(
         input_range=input_range,
         seed=seed,
         progress=progress,
+        engine=engine,
     )
     result = {
         **about,

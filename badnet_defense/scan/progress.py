@@ -47,21 +47,22 @@ class Progress:
             with replace_when_done(note) as partial:
                 partial.write_text(json.dumps({"key": key, "about": about}), "utf-8")
 
-    def get(self, name, make):
-        """The unit `name` as a dict of arrays, from the folder or else from `make()`."""
-        if self.folder is None:
-            return make()
-        path = self.folder / f"{name}.npz"
-        if path.exists():
-            try:
-                with np.load(path, allow_pickle=False) as stored:
-                    return dict(stored)
-            except (ValueError, OSError, EOFError, zipfile.BadZipFile):
-                path.unlink()  # not ours, or damaged: made again
-        unit = make()
-        with replace_when_done(path) as partial:
-            np.savez(partial, **unit)
-        return unit
+    def stored(self, name):
+        """The unit `name` as a dict of arrays, or None where it is not there or damaged."""
+        if self.folder is None or not (path := self.folder / f"{name}.npz").exists():
+            return None
+        try:
+            with np.load(path, allow_pickle=False) as arrays:
+                return dict(arrays)
+        except (ValueError, OSError, EOFError, zipfile.BadZipFile):
+            path.unlink()  # not ours, or damaged: made again
+            return None
+
+    def keep(self, name, unit):
+        """Writes the unit `name`, a dict of arrays."""
+        if self.folder is not None:
+            with replace_when_done(self.folder / f"{name}.npz") as partial:
+                np.savez(partial, **unit)
 
     def forget(self):
         """Removes the folder with all its units."""

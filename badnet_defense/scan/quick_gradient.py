@@ -7,6 +7,8 @@ two pixels at once, so with twelve channels, and the blocks are laid out afterwa
 
 import numpy as np
 
+from badnet_defense.nets.backend import on_jax
+
 BLOCK = 2
 MOST_CHANNELS = 4
 
@@ -18,13 +20,15 @@ def quicken(net):
     Convolutions with strides, dilation, groups or many input channels are left as they are.
 
     Args:
-        net: `keras.Model` on TensorFlow.
+        net: `keras.Model`; on JAX it is left as it is.
 
     Returns:
         The net.
     """
     import keras
 
+    if on_jax():  # whose compiler lays out the vectors itself
+        return net
     for layer in net.layers:
         if isinstance(layer, keras.layers.InputLayer):
             continue

@@ -1,19 +1,16 @@
 """A scan: triggers for all labels of a net, and which of the labels are targets."""
 
 from dataclasses import asdict, dataclass, replace
-from functools import cache, partial
+from functools import partial
 from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
 from badnet_defense.data.input_range import UNIT
-from badnet_defense.nets.build import build
-from badnet_defense.nets.graph import without_softmax
-from badnet_defense.nets.predict import pictures_at_once
-from badnet_defense.nets.spec import call_shapes
-from badnet_defense.scan import schedule
-from badnet_defense.scan.judging import WORKS, judge_triggers
+from badnet_defense.engine import Serial
+from badnet_defense.scan import ladder, schedule
+from badnet_defense.scan.judging import WORKS
 from badnet_defense.scan.outliers import (
     Outliers,
     joint_outliers,
@@ -22,19 +19,9 @@ from badnet_defense.scan.outliers import (
     weight_outliers,
 )
 from badnet_defense.scan.progress import Progress
-from badnet_defense.scan.quick_gradient import quicken
-from badnet_defense.scan.trigger_inversion import (
-    Inversion,
-    compiled_step,
-    new_triggers,
-    opened,
-    restarted,
-)
+from badnet_defense.scan.trigger_inversion import Inversion, opened
+from badnet_defense.scan.units import Job
 from badnet_defense.scan.weight_signature import weight_sums
-
-LABELS_AT_ONCE = 32
-PICTURES_AT_ONCE = 1024
-"""On the way through the net in one step, over all labels of a batch."""
 
 
 @dataclass(frozen=True)
@@ -104,6 +91,7 @@ def scan(
     input_range=UNIT,
     seed=0,
     progress=None,
+    engine=None,
 ):
     """Inverts a trigger for each label and flags those whose triggers are suspiciously small.
 
@@ -116,28 +104,20 @@ def scan(
         input_range: the net's range.
         seed: of patterns, pictures and shifts.
         progress: a `Progress` that keeps finished units.
+        engine: what does the units (`badnet_defense.engine`); default: this process.
 
     Returns:
         `Scan`.
     """
-    settings = settings or Inversion()
     labels = np.arange(spec.classes) if labels is None else np.asarray(labels)
-    net = quicken(build(without_softmax(spec)))
-    progress = progress or Progress(None, {})
-    ladder = _Ladder(net, spec, pictures, settings, input_range, seed, progress)
     rungs = schedule.plan(budget, len(labels))
+    job = Job.of(spec, pictures, settings or Inversion(), rungs, input_range, seed)
+    way_up = ladder.Ladder(job, len(labels), engine or Serial(), progress or Progress(None, {}))
     weights = _weights(spec, labels)
     references = schedule.references(labels, seed=seed)
     always = references | schedule.suspects(labels, weights)
-    finished, history, (early, late) = _climb(ladder, rungs, labels, always)
-    judge = partial(
-        judge_triggers,
-        net,
-        finished,
-        pictures=pictures,
-        goal=settings.success,
-        input_range=input_range,
-    )
+    finished, history, (early, late) = _climb(way_up, rungs, labels, always)
+    judge = partial(way_up.judge, finished)
     # Where all labels went all the way, all are as good a sample as the references.
     all_the_way = len(finished) == len(labels)
     sample = np.isin(labels, finished if all_the_way else list(references))
@@ -181,21 +161,21 @@ def _measured(rung, states, history, labels, finished, sample, judge):
 def way(budget, settings=None):
     """Everything beside net, pictures, labels and seed that decides a scan's units, for JSON."""
     rungs = [asdict(rung) for rung in schedule.BUDGETS[budget]]
-    sizes = [LABELS_AT_ONCE, PICTURES_AT_ONCE]
+    sizes = [ladder.LABELS_AT_ONCE, ladder.PICTURES_AT_ONCE]
     sizes += [schedule.LEAST, schedule.REFERENCES, schedule.SUSPECTS, schedule.PLACES]
     return [asdict(settings or Inversion()), rungs, sizes]
 
 
-def _climb(ladder, rungs, labels, always):
+def _climb(way_up, rungs, labels, always):
     """(labels that went all the way, {label: norm} of each rung, the last two rungs' triggers)."""
     total = schedule.picture_gradients(rungs, len(labels))
     history, looks = [], []
     with tqdm(total=total, desc="inverting", unit="picture", unit_scale=True, disable=None) as bar:
         for number, rung in enumerate(rungs):
-            norms = ladder.climb(number, rung, labels, bar)
+            norms = way_up.climb(number, rung, labels, bar)
             history.append(dict(zip(labels.tolist(), norms.tolist(), strict=True)))
             labels = schedule.survivors(labels, norms, rung, always)
-            looks.append({label: ladder.states[label][:2] for label in labels.tolist()})
+            looks.append({label: way_up.states[label][:2] for label in labels.tolist()})
     return labels, history, [[look[label] for label in labels.tolist()] for look in looks[-2:]]
 
 
@@ -225,60 +205,3 @@ def lower_bounds(labels, history, final, always, area):
         last = max(number for number, norms in enumerate(history) if label in norms)
         bounds.append(final.get(label, history[last][label] * factors[last]))
     return np.array(bounds)
-
-
-class _Ladder:
-    """Carries the labels' triggers from rung to rung, batch by batch."""
-
-    def __init__(self, net, spec, pictures, settings, input_range, seed, progress):
-        self.compiled = cache(partial(compiled_step, net, settings, input_range=input_range))
-        self.shape, self.pictures, self.settings = spec.input_shape, pictures, settings
-        self.seed, self.progress = seed, progress
-        self.most = pictures_at_once(call_shapes(spec), PICTURES_AT_ONCE)
-        self.states = {}
-
-    def climb(self, number, rung, labels, bar):
-        """(n,) norms of the labels after the rung; above the area where no trigger was found."""
-        size = min(LABELS_AT_ONCE, max(1, self.most // rung.pictures))
-        norms = []
-        for start in range(0, len(labels), size):
-            batch = labels[start : start + size]
-            unit = self.progress.get(
-                f"rung{number}-{start:05d}", lambda batch=batch: self._invert(number, rung, batch)
-            )
-            for place, label in enumerate(batch.tolist()):
-                self.states[label] = tuple(unit[p][place] for p in ("mask", "pattern", "cost"))
-            norms.append(unit["norm"])
-            bar.update(len(batch) * rung.steps * rung.pictures)
-        return np.concatenate(norms)
-
-    def _invert(self, number, rung, labels):
-        """A unit of work: the rung's steps for a batch of labels, on pictures of its seed."""
-        rng = np.random.default_rng((self.seed, 2, number))
-        triggers = self._start(labels)
-        targets = labels.astype(np.int32)
-        step = self.compiled(blur=schedule.pixels(rung.blur, self.shape[:2]))
-        for _ in range(rung.steps):
-            triggers = step(triggers, targets, *rung.batch(self.pictures, rng))
-            if np.min(triggers.waited) >= self.settings.patience:
-                break
-        norm, area = np.asarray(triggers.best_norm), np.prod(self.shape[:2])
-        found = np.isfinite(norm)
-        parts = {
-            name: np.where(
-                found[:, None, None, None],
-                getattr(triggers, f"best_{name}"),
-                getattr(triggers, name),
-            )
-            for name in ("mask", "pattern")
-        }
-        # Where no trigger was found yet, the norm so far still says who comes first.
-        so_far = area + opened(parts["mask"]).sum(axis=(1, 2, 3))
-        norm = np.where(found, norm, so_far)
-        return {**parts, "cost": np.asarray(triggers.cost), "norm": norm}
-
-    def _start(self, labels):
-        if labels[0] not in self.states:
-            return new_triggers(labels, self.shape, self.settings, seed=self.seed)
-        parts = zip(*(self.states[label] for label in labels.tolist()), strict=True)
-        return restarted(*(np.stack(part) for part in parts))

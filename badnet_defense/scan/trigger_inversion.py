@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from badnet_defense.data.input_range import UNIT
+from badnet_defense.nets.backend import compiled, forward, value_and_gradients
 
 _FIRST_DECAY, _SECOND_DECAY, _TINY = 0.5, 0.9, 1e-8
 
@@ -121,19 +122,20 @@ def opened(array, blur=(0, 0)):
 
 def _smoothed(array, blur):
     """(L, h, w, c) with each pixel the mean of those around it that are there."""
-    import tensorflow as tf
+    from keras import ops
 
-    size = [2 * pixels + 1 for pixels in blur]
-    return array if size == [1, 1] else tf.nn.avg_pool2d(array, size, 1, "SAME")
+    size = tuple(2 * pixels + 1 for pixels in blur)
+    return array if size == (1, 1) else ops.average_pool(array, size, 1, "same", "channels_last")
 
 
-def compiled_step(net, settings, *, blur=(0, 0), input_range=UNIT):
+def compiled_step(net, settings, *, reach, blur=(0, 0), input_range=UNIT):
     """One step of Adam for many labels at once, as a compiled function.
 
     Args:
         net: `keras.Model`, pictures (n, h, w, c) in `input_range` -> logits (n, classes). Logits,
             not probabilities: a sure net's softmax has no gradient left.
         settings: an `Inversion`.
+        reach: (down, right), the largest offsets in pixels.
         blur: (down, right), pixels to each side that masks and patterns are smoothed over.
         input_range: the net's range.
 
@@ -142,90 +144,90 @@ def compiled_step(net, settings, *, blur=(0, 0), input_range=UNIT):
         `pictures` (g, n, h, w, c) `float32` in [0, 1], g groups of n, and `offsets` (g, 2) `int32`,
         the pixels by which the triggers are stamped further down and right on each group.
     """
-    import tensorflow as tf
+    from keras import ops
 
     low, span = np.float32(input_range.low), np.float32(input_range.high - input_range.low)
+    shape = net.input_shape[1:]
+    weights, answers = forward(net)
 
-    def logits_of(mask, pattern, pictures, offsets):
-        there = (tf.float32, tf.float32)
-        mask, pattern = tf.map_fn(
-            lambda offset: moved(mask, pattern, offset), offsets, fn_output_signature=there
-        )
+    def logits_of(state, mask, pattern, pictures, offsets):
+        mask, pattern = ops.map(lambda one: moved(mask, pattern, one, reach), offsets)
         mask, pattern = mask[:, :, None], pattern[:, :, None]
         # Brought into the net's range while they are few; it is the same afterwards.
         pictures, pattern = (one * span + low for one in (pictures, pattern))
         stamped = pictures[:, None] * (1 - mask) + mask * pattern
-        logits = net(tf.reshape(stamped, (-1, *net.input_shape[1:])), training=False)
-        by_place = tf.reshape(logits, (*tf.unstack(tf.shape(stamped)[:3]), logits.shape[-1]))
-        by_label = tf.transpose(by_place, (1, 0, 2, 3))
-        return tf.reshape(by_label, (tf.shape(by_label)[0], -1, logits.shape[-1]))
+        logits = answers(state, ops.reshape(stamped, (-1, *shape)))
+        by_place = ops.reshape(logits, (*ops.shape(stamped)[:3], logits.shape[-1]))
+        by_label = ops.transpose(by_place, (1, 0, 2, 3))
+        return ops.reshape(by_label, (ops.shape(by_label)[0], -1, logits.shape[-1]))
 
-    @tf.function(input_signature=_signature(net))
-    def step(triggers, labels, pictures, offsets):
-        targets = tf.repeat(labels[:, None], tf.reduce_prod(tf.shape(pictures)[:2]), axis=1)
-        with tf.GradientTape() as tape:
-            tape.watch([triggers.mask, triggers.pattern])
-            mask, pattern = (
-                _smoothed(tf.tanh(triggers[index]) / 2 + 0.5, blur) for index in (0, 1)
-            )
-            logits = logits_of(mask, pattern, pictures, offsets)
-            losses = tf.nn.sparse_softmax_cross_entropy_with_logits(targets, logits)
-            norm = tf.reduce_sum(mask, axis=(1, 2, 3))
-            area = np.float32(np.prod(net.input_shape[1:3]))
+    def step(state, triggers, labels, pictures, offsets):
+        groups, each = ops.shape(pictures)[:2]
+        targets = ops.tile(labels[:, None], (1, groups * each))
+
+        def loss(mask, pattern):
+            mask, pattern = (_smoothed(ops.tanh(one) / 2 + 0.5, blur) for one in (mask, pattern))
+            logits = logits_of(state, mask, pattern, pictures, offsets)
+            losses = ops.sparse_categorical_crossentropy(targets, logits, from_logits=True)
+            norm = ops.sum(mask, axis=(1, 2, 3))
+            area = np.float32(np.prod(shape[:2]))
             # Labels share nothing, so the sum's gradient is each label's own.
-            total = tf.reduce_sum(tf.reduce_mean(losses, axis=1) + triggers.cost * norm / area)
-        gradients = tape.gradient(total, [triggers.mask, triggers.pattern])
-        hits = tf.argmax(logits, axis=-1, output_type=tf.int32) == targets
-        met = tf.reduce_mean(tf.cast(hits, tf.float32), axis=1) >= settings.success
-        judged = _judged(triggers, met, norm, settings)
+            total = ops.sum(ops.mean(losses, axis=1) + triggers.cost * norm / area)
+            return total, (logits, norm)
+
+        (_, (logits, norm)), gradients = value_and_gradients(
+            loss, (triggers.mask, triggers.pattern)
+        )
+        hits = ops.cast(ops.equal(ops.argmax(logits, axis=-1), targets), "float32")
+        judged = _judged(triggers, ops.mean(hits, axis=1) >= settings.success, norm, settings)
         return _adam(judged, gradients, settings.learning_rate, judged.waited < settings.patience)
 
-    return step
+    run = compiled(step, _signature(net, weights()))
+    return lambda *given: run(weights(), *given)
 
 
-def _signature(net):
-    import tensorflow as tf
-
+def _signature(net, weights):
+    """What `compiled` takes for TensorFlow: (shape, dtype) of all that a step is given."""
     height, width, channels = net.input_shape[1:]
-    masks = tf.TensorSpec((None, height, width, 1))
-    pictures = tf.TensorSpec((None, height, width, channels))
-    each, flag = tf.TensorSpec((None,)), tf.TensorSpec((None,), tf.bool)
+    masks = ((None, height, width, 1), "float32")
+    pictures = ((None, height, width, channels), "float32")
+    each, flag = ((None,), "float32"), ((None,), "bool")
     moments = (masks, masks, pictures, pictures)
-    triggers = Triggers(
-        masks, pictures, moments, tf.TensorSpec(()), each, flag, each, masks, pictures, each
-    )
-    groups, offsets = tf.TensorSpec((None, *pictures.shape)), tf.TensorSpec((None, 2), tf.int32)
-    return triggers, tf.TensorSpec((None,), tf.int32), groups, offsets
+    count = ((), "float32")
+    triggers = Triggers(masks, pictures, moments, count, each, flag, each, masks, pictures, each)
+    groups = ((None, *pictures[0]), "float32")
+    return weights, triggers, ((None,), "int32"), groups, ((None, 2), "int32")
 
 
 def _judged(triggers, met, norm, settings):
     """Best triggers, costs and patience after a step, before the masks and patterns change."""
-    import tensorflow as tf
+    from keras import ops
 
     # One batch that meets the goal may be luck; two running, at other places, hardly are.
     going = triggers.waited < settings.patience
     better = going & met & triggers.met & (norm < triggers.best_norm)
     much = better & (norm < 0.99 * triggers.best_norm)
-    found = better | tf.math.is_finite(triggers.best_norm)
+    found = better | ops.isfinite(triggers.best_norm)
 
     def chosen(new, old):
-        return tf.where(tf.reshape(better, (-1, 1, 1, 1)), new, old)
+        return ops.where(ops.reshape(better, (-1, 1, 1, 1)), new, old)
 
+    change = ops.where(met, np.float32(settings.dearer), np.float32(settings.cheaper))
     return triggers._replace(
         met=met,
-        cost=triggers.cost * tf.where(going, tf.where(met, settings.dearer, settings.cheaper), 1.0),
-        best_norm=tf.where(better, norm, triggers.best_norm),
+        cost=triggers.cost * ops.where(going, change, np.float32(1)),
+        best_norm=ops.where(better, norm, triggers.best_norm),
         best_mask=chosen(triggers.mask, triggers.best_mask),
         best_pattern=chosen(triggers.pattern, triggers.best_pattern),
-        waited=tf.where(much | ~found, 0.0, triggers.waited + 1),
+        waited=ops.where(much | ~found, np.float32(0), triggers.waited + 1),
     )
 
 
 def _adam(triggers, gradients, rate, going):
     """One step of Adam (Kingma and Ba, ICLR 2015) for the labels that are still `going`."""
-    import tensorflow as tf
+    from keras import ops
 
-    going = tf.cast(tf.reshape(going, (-1, 1, 1, 1)), tf.float32)
+    going = ops.cast(ops.reshape(going, (-1, 1, 1, 1)), "float32")
     count = triggers.count + 1
     values, moments = [], []
     for index, gradient in enumerate(gradients):
@@ -240,15 +242,19 @@ def _adam(triggers, gradients, rate, going):
     return triggers._replace(mask=mask, pattern=pattern, moments=tuple(moments), count=count)
 
 
-def moved(mask, pattern, offset):
-    """Masks and patterns moved by `offset` pixels down and right; what comes in is empty."""
-    import tensorflow as tf
+def moved(mask, pattern, offset, reach):
+    """Masks and patterns moved by `offset` pixels down and right; what comes in is empty.
 
-    height, width, channels = pattern.shape[1:]
-    before, after = tf.maximum(offset, 0), tf.maximum(-offset, 0)
-    edges = tf.pad(tf.stack([before, after], axis=1), [[1, 1], [0, 0]])
-    both = tf.pad(tf.concat([mask, pattern], axis=-1), edges)
-    size = tf.stack([tf.shape(both)[0], height, width, channels + 1])
-    both = tf.slice(both, tf.pad(after, [[1, 1]]), size)
-    both = tf.ensure_shape(both, (None, height, width, channels + 1))
+    Args:
+        mask: (L, h, w, 1).
+        pattern: (L, h, w, c).
+        offset: (2,) `int32`, may be a tensor.
+        reach: (down, right), the largest offsets; plain numbers.
+    """
+    from keras import ops
+
+    both = ops.concatenate([mask, pattern], axis=-1)
+    padded = ops.pad(both, [[0, 0], *([one, one] for one in reach), [0, 0]])
+    start = ops.pad(np.array(reach, np.int32) - offset, [[1, 1]])
+    both = ops.slice(padded, start, ops.shape(both))
     return both[..., :1], both[..., 1:]

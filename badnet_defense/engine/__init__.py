@@ -1,0 +1,42 @@
+"""Where units of work are done: here, in processes of this machine, or on a Ray cluster.
+
+A unit is a call of a function of a module with plain values and arrays. What all units of a job
+share is handed to each worker once. An engine has
+
+- `workers`: how many units are done at once;
+- `gpus`: how many GPUs they compute on; None where nobody has looked yet;
+- `share(value)`: a handle for what many units need;
+- `run(function, handle, units)`: gives `(place, function(value, *unit))` for each of the units, in
+  the order in which they end; what a function raises, it raises;
+- `close()`; each is a context manager that closes itself.
+
+A worker process computes with one thread, here and on a cluster, so that results are the same
+number for number, whoever does a unit. A unit whose worker is lost is done again by another.
+"""
+
+from badnet_defense.engine.serial import Serial
+
+NAMES = ("local", "ray")
+AUTO = "auto"
+
+__all__ = ["AUTO", "NAMES", "Serial", "open_engine"]
+
+
+def open_engine(name, *, address=AUTO, workers=None):
+    """An engine by its name.
+
+    Args:
+        name: one of `NAMES`.
+        address: of the Ray cluster; "auto" finds the one that this machine belongs to.
+        workers: processes of the local engine; default: one for each core or GPU.
+
+    Raises:
+        InputError: no such cluster answers, or Ray is not installed.
+    """
+    if name == "ray":
+        from badnet_defense.engine.on_ray import RayEngine
+
+        return RayEngine(address)
+    from badnet_defense.engine.local import LocalEngine
+
+    return LocalEngine(workers)

@@ -1,0 +1,58 @@
+"""What engines with workers share: a few units ahead of each worker, and lost ones done again."""
+
+from collections import deque
+
+from badnet_defense.engine.serial import Serial
+from badnet_defense.errors import InputError
+
+AHEAD = 2
+"""Units that are handed out for each worker: one that it does, one that waits for it."""
+MOST_LOSSES = 3
+"""Workers that may be lost one after the other without a unit being done."""
+
+
+class WorkerLostError(Exception):
+    """A worker ended before its unit: killed, out of memory, or its machine is gone."""
+
+
+class Ahead(Serial):
+    """An engine that hands units out a few at a time; a child class says how.
+
+    It has `submit(function, handle, unit)`, which gives a ticket, `first(tickets)`, which waits and
+    gives those whose units are done, `result(ticket)`, which gives the result or raises
+    `WorkerLostError`, and `forget(tickets)` for those that nobody waits for any more.
+    """
+
+    def run(self, function, handle, units):
+        """Does the units on all workers; see the package's own description.
+
+        Raises:
+            InputError: workers are lost again and again, or what a unit raised.
+        """
+        waiting, going, losses = deque(enumerate(units)), {}, 0
+        try:
+            while waiting or going:
+                while waiting and len(going) < AHEAD * self.workers:
+                    place, unit = waiting.popleft()
+                    going[self.submit(function, handle, unit)] = place, unit
+                for ticket in self.first(list(going)):
+                    place, unit = going.pop(ticket)
+                    try:
+                        result = self.result(ticket)
+                    except WorkerLostError as error:
+                        waiting.appendleft((place, unit))
+                        losses += 1
+                        if losses > MOST_LOSSES * self.workers * AHEAD:
+                            raise _lost(error) from None
+                        continue
+                    losses = 0
+                    yield place, result
+        finally:
+            self.forget(list(going))
+
+
+def _lost(error):
+    return InputError(
+        f"workers are lost again and again ({error}); each needs about 1 GB of memory: give fewer "
+        "--workers, or look into the cluster's logs."
+    )

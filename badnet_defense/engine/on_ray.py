@@ -1,0 +1,108 @@
+"""Units of work on a Ray cluster (Moritz et al., OSDI 2018), which many machines may make up."""
+
+import logging
+import threading
+from pathlib import Path
+
+import badnet_defense
+from badnet_defense.engine.ahead import Ahead, WorkerLostError
+from badnet_defense.engine.workers import ONE_THREAD
+from badnet_defense.errors import InputError
+
+RETRIES = 5
+"""Times that Ray itself does a unit again whose worker or node is lost."""
+PASSED_ON = ("KERAS_BACKEND",)
+"""Of this process' environment, what workers are given."""
+
+
+class RayEngine(Ahead):
+    """The workers of a Ray cluster; see the package's own description.
+
+    The package itself travels with the job, so that all workers run this very code; what it needs
+    (requirements.txt) must be installed where they are. Where the cluster has GPUs, each unit asks
+    for one.
+
+    Args:
+        address: of the cluster; "auto" is the one that this machine belongs to, "local" starts one
+            on this machine that ends with the engine.
+
+    Raises:
+        InputError: Ray is not installed, or no such cluster answers.
+    """
+
+    def __init__(self, address="auto"):
+        self._ray = _ray()
+        import os
+
+        variables = {**ONE_THREAD, **{k: os.environ[k] for k in PASSED_ON if k in os.environ}}
+        try:
+            self._ray.init(
+                address=address,
+                runtime_env={
+                    "py_modules": [str(Path(badnet_defense.__file__).parent)],
+                    "env_vars": variables,
+                },
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                include_dashboard=False if address == "local" else None,
+            )
+        except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
+            raise InputError(
+                f"--ray-address {address}: no cluster answers ({error}); start one with "
+                "`ray start --head`, or see docs/scaling.md."
+            ) from None
+        self.gpus = int(self._ray.cluster_resources().get("GPU", 0))
+        asked = {"num_cpus": 1, "num_gpus": 1 if self.gpus else 0, "max_retries": RETRIES}
+        self._done = self._ray.remote(**asked)(_done)
+        self._lock = threading.Lock()
+
+    @property
+    def workers(self):
+        """GPUs of the cluster as it is now, or cores where it has none."""
+        resources = self._ray.cluster_resources()
+        return max(1, int(resources.get("GPU" if self.gpus else "CPU", 1)))
+
+    def share(self, value):
+        """Puts the value into Ray's object store; a node fetches it with its first unit."""
+        return self._ray.put(value)
+
+    def submit(self, function, handle, unit):
+        """Hands a unit to the cluster."""
+        return self._done.remote(handle, function, unit)
+
+    def first(self, tickets):
+        """Those that are done; waits for one."""
+        return self._ray.wait(tickets, num_returns=1, fetch_local=False)[0]
+
+    def result(self, ticket):
+        """A unit's result."""
+        errors = self._ray.exceptions
+        try:
+            return self._ray.get(ticket)
+        except errors.RayTaskError as error:
+            raise (error.cause if isinstance(error.cause, Exception) else error) from None
+        except (errors.WorkerCrashedError, errors.NodeDiedError, errors.ObjectLostError) as error:
+            raise WorkerLostError(type(error).__name__) from error
+        except errors.OutOfMemoryError as error:
+            raise WorkerLostError("a node ran out of memory") from error
+
+    def forget(self, tickets):
+        """Takes back units that nobody waits for."""
+        for ticket in tickets:
+            self._ray.cancel(ticket, force=False)
+
+    def close(self):
+        """Leaves the cluster; one that it started ends."""
+        self._ray.shutdown()
+
+
+def _done(shared, function, unit):
+    return function(shared, *unit)
+
+
+def _ray():
+    try:
+        import ray
+    except ImportError:
+        raise InputError("--engine ray: Ray is not installed; pip install .[ray]") from None
+    return ray

@@ -1,0 +1,119 @@
+"""What Keras leaves to its backends: compiled functions and gradients, on TensorFlow and on JAX.
+
+The package runs on Keras' TensorFlow backend. What a scan needs runs on JAX too, which is what many
+GPU machines carry (`KERAS_BACKEND=jax`).
+"""
+
+import logging
+import os
+import sys
+
+import numpy as np
+
+
+def load_quietly():
+    """Imports Keras and TensorFlow without the C++ chatter, which no setting silences."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    try:
+        with open(os.devnull, "w") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        import keras  # noqa: F401
+        import tensorflow
+
+        tensorflow.get_logger().setLevel(logging.ERROR)
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
+def on_jax():
+    """True where Keras runs on JAX."""
+    import keras
+
+    return keras.backend.backend() == "jax"
+
+
+def forward(net):
+    """A net as a function of its weights, which are handed over rather than built in.
+
+    Args:
+        net: `keras.Model`.
+
+    Returns:
+        (`weights()`, `answers(weights, pictures)`); on TensorFlow the net holds its weights itself.
+    """
+    if not on_jax():
+        return tuple, lambda _, pictures: net(pictures, training=False)
+
+    def weights():
+        every = (net.trainable_variables, net.non_trainable_variables)
+        return tuple([variable.value for variable in variables] for variables in every)
+
+    return weights, lambda state, pictures: net.stateless_call(*state, pictures, training=False)[0]
+
+
+def compiled(function, signature=None):
+    """`function` of arrays, compiled.
+
+    Args:
+        function: of arrays and nested tuples of them.
+        signature: for TensorFlow, `(shape, dtype)` for each argument, in the same nesting, with
+            None where a length may differ from call to call; JAX compiles for each length anew.
+    """
+    if on_jax():
+        import jax
+
+        return jax.jit(function)
+    import tensorflow as tf
+
+    if signature is None:
+        return tf.function(function, reduce_retracing=True)
+    return tf.function(function, input_signature=_specs(signature))
+
+
+def _specs(signature):
+    """`signature` with a `TensorSpec` in the place of each (shape, dtype)."""
+    import tensorflow as tf
+
+    if len(signature) == 2 and isinstance(signature[1], str):
+        return tf.TensorSpec(*signature)
+    parts = [_specs(one) for one in signature]
+    return type(signature)(*parts) if hasattr(signature, "_fields") else tuple(parts)
+
+
+def value_and_gradients(function, values):
+    """((value, rest), gradients of the value by `values`) of `function(*values)`.
+
+    Args:
+        function: gives (value, rest); only the value, one number, is differentiated.
+        values: a tuple of arrays.
+    """
+    if on_jax():
+        import jax
+
+        places = tuple(range(len(values)))
+        return jax.value_and_grad(function, argnums=places, has_aux=True)(*values)
+    import tensorflow as tf
+
+    with tf.GradientTape() as tape:
+        tape.watch(values)
+        value, rest = function(*values)
+    return (value, rest), tape.gradient(value, values)
+
+
+def padded(batch, most):
+    """A batch as the backend likes it: JAX compiles for each length, so lengths are few there.
+
+    Args:
+        batch: (n, ..) array, n <= most.
+        most: the usual length.
+
+    Returns:
+        `batch` itself on TensorFlow; on JAX with its last row repeated up to a power of two or to
+        `most`.
+    """
+    if not on_jax():
+        return batch
+    length = min(most, 1 << (len(batch) - 1).bit_length())
+    return np.concatenate([batch, np.repeat(batch[-1:], length - len(batch), axis=0)])

@@ -1,0 +1,94 @@
+"""Carries the labels' triggers from rung to rung, cut into units of work for an engine."""
+
+import math
+
+import numpy as np
+
+from badnet_defense.engine import Serial
+from badnet_defense.nets.predict import pictures_at_once
+from badnet_defense.nets.spec import call_shapes
+from badnet_defense.scan.units import gpu_memory, invert, judge
+
+LABELS_AT_ONCE = 32
+PICTURES_AT_ONCE = 1024
+"""On the way through the net in one step, over all labels of a batch, on a processor."""
+JUDGED_AT_ONCE = 8
+_USABLE, _TIMES = 0.5, 3
+"""Of a GPU's memory, what a step may take, and how often it holds each result: as it is, its
+gradient, and what the convolutions need beside them."""
+
+
+def batches(spec, rungs, memory=0):
+    """How many labels a unit takes on each rung: the more, the larger a GPU's memory is.
+
+    Args:
+        spec: the net.
+        rungs: `schedule.Rung`s.
+        memory: bytes of the GPU; 0 for a processor, whose units are the same everywhere, so that
+            results are.
+    """
+    most, labels = pictures_at_once(call_shapes(spec), PICTURES_AT_ONCE), LABELS_AT_ONCE
+    if memory:
+        bytes_each = 4 * sum(math.prod(shape) for shape in call_shapes(spec))
+        most, labels = int(_USABLE * memory / (_TIMES * bytes_each)), spec.classes
+    return [min(labels, max(1, most // rung.pictures)) for rung in rungs]
+
+
+class Ladder:
+    """The labels' triggers on their way.
+
+    Args:
+        job: `units.Job`.
+        labels: how many there are.
+        engine: what does the units; where a processor can take all labels at once, this process
+            does, whatever the engine: that is one unit, and starting workers takes seconds.
+        progress: `Progress`, which keeps the finished ones.
+    """
+
+    def __init__(self, job, labels, engine, progress):
+        memory = 0
+        if engine.gpus != 0:
+            ((_, memory),) = engine.run(gpu_memory, None, [()])
+        self.sizes = batches(job.spec, job.rungs, memory)
+        self.engine = Serial() if labels <= self.sizes[0] and not memory else engine
+        self.handle = self.engine.share(job)
+        self.progress, self.states = progress, {}
+
+    def climb(self, number, rung, labels, bar):
+        """(n,) norms of the labels after a rung; above the area where no trigger was found."""
+        size = self.sizes[number]
+        norms, missing = {}, {}
+        for start in range(0, len(labels), size):
+            batch = labels[start : start + size]
+            name = f"rung{number}-{start:05d}-{len(batch)}"
+            unit = self.progress.stored(name)
+            if unit is None:
+                missing[name] = batch
+            else:
+                self._note(batch, unit, norms, rung, bar)
+        units = [(number, batch, self._before(batch)) for batch in missing.values()]
+        names = list(missing)
+        for place, unit in self.engine.run(invert, self.handle, units):
+            self.progress.keep(names[place], unit)
+            self._note(missing[names[place]], unit, norms, rung, bar)
+        return np.array([norms[label] for label in labels.tolist()])
+
+    def judge(self, labels, masks, patterns):
+        """(masks, attack success) of triggers as they are stamped; see `judge_triggers`."""
+        cuts = range(JUDGED_AT_ONCE, len(labels), JUDGED_AT_ONCE)
+        units = list(zip(*(np.split(one, cuts) for one in (labels, masks, patterns)), strict=True))
+        judged = dict(self.engine.run(judge, self.handle, units))
+        masks, success = zip(*(judged[place] for place in range(len(units))), strict=True)
+        return np.concatenate(masks), np.concatenate(success)
+
+    def _note(self, batch, unit, norms, rung, bar):
+        for place, label in enumerate(batch.tolist()):
+            self.states[label] = tuple(unit[part][place] for part in ("mask", "pattern", "cost"))
+            norms[label] = unit["norm"][place]
+        bar.update(len(batch) * rung.steps * rung.pictures)
+
+    def _before(self, labels):
+        if labels[0] not in self.states:
+            return None
+        parts = zip(*(self.states[label] for label in labels.tolist()), strict=True)
+        return tuple(np.stack(part) for part in parts)

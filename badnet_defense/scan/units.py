@@ -1,0 +1,151 @@
+"""A scan's units of work: a batch of labels on one rung, and the judging of a few triggers.
+
+They are plain functions of arrays, so that any engine can do them anywhere (`engine`).
+"""
+
+import hashlib
+import pickle
+import subprocess
+from dataclasses import dataclass
+from functools import cache, partial
+
+import numpy as np
+
+from badnet_defense.data.input_range import InputRange
+from badnet_defense.nets.backend import on_jax
+from badnet_defense.nets.build import build
+from badnet_defense.nets.graph import without_softmax
+from badnet_defense.nets.spec import NetSpec
+from badnet_defense.scan import schedule
+from badnet_defense.scan.judging import judge_triggers
+from badnet_defense.scan.quick_gradient import quicken
+from badnet_defense.scan.trigger_inversion import (
+    Inversion,
+    compiled_step,
+    new_triggers,
+    opened,
+    restarted,
+)
+
+MOST_READY = 2
+"""Nets that a worker keeps compiled."""
+_ready = {}
+
+
+@dataclass(frozen=True)
+class Job:
+    """What all units of a scan share.
+
+    Attributes:
+        spec: the net (`NetSpec`).
+        pictures: (n, h, w, c) clean pictures, pixels 0-255.
+        settings: `Inversion`.
+        rungs: tuple of `schedule.Rung`.
+        input_range: the net's range.
+        seed: of patterns, pictures and shifts.
+        key: a digest of all of it, by which a worker knows it again.
+    """
+
+    spec: NetSpec
+    pictures: np.ndarray
+    settings: Inversion
+    rungs: tuple
+    input_range: InputRange
+    seed: int
+    key: str
+
+    @classmethod
+    def of(cls, *parts):
+        """A job of the other attributes, in their order."""
+        return cls(*parts, hashlib.sha256(pickle.dumps(parts)).hexdigest())
+
+
+class _Ready:
+    """A job's net, and its compiled steps as they are needed."""
+
+    def __init__(self, job):
+        self.net = quicken(build(without_softmax(job.spec)))
+        self.step = cache(
+            partial(compiled_step, self.net, job.settings, input_range=job.input_range)
+        )
+
+
+def _prepared(job):
+    if job.key not in _ready:
+        while len(_ready) >= MOST_READY:
+            _ready.pop(next(iter(_ready)))
+        _ready[job.key] = _Ready(job)
+    return _ready[job.key]
+
+
+def invert(job, number, labels, before):
+    """The steps of a rung for a batch of labels.
+
+    Args:
+        job: `Job`.
+        number: of the rung; its pictures and shifts are drawn by it and the job's seed, the same
+            for every batch.
+        labels: (n,) class numbers.
+        before: (masks (n, h, w, 1), patterns (n, h, w, c), costs (n,)) of the rung before, or None.
+
+    Returns:
+        {"mask", "pattern" (before their tanh), "cost", "norm"}; norms (n,) in pixels, above the
+        picture's area where no trigger was found.
+    """
+    rung, shape = job.rungs[number], job.spec.input_shape
+    rng = np.random.default_rng((job.seed, 2, number))
+    targets = labels.astype(np.int32)
+    if before is None:
+        triggers = new_triggers(targets, shape, job.settings, seed=job.seed)
+    else:
+        triggers = restarted(*before)
+    reach, blur = (schedule.pixels(share, shape[:2]) for share in (rung.shift, rung.blur))
+    step = _prepared(job).step(reach=reach, blur=blur)
+    for _ in range(rung.steps):
+        triggers = step(triggers, targets, *rung.batch(job.pictures, rng))
+        if np.min(triggers.waited) >= job.settings.patience:
+            break
+    return _best(triggers, np.prod(shape[:2]))
+
+
+def _best(triggers, area):
+    norm = np.asarray(triggers.best_norm)
+    found = np.isfinite(norm)
+    parts = {
+        name: np.where(
+            found[:, None, None, None], getattr(triggers, f"best_{name}"), getattr(triggers, name)
+        )
+        for name in ("mask", "pattern")
+    }
+    # Where no trigger was found yet, the norm so far still says who comes first.
+    so_far = area + opened(parts["mask"]).sum(axis=(1, 2, 3))
+    return {**parts, "cost": np.asarray(triggers.cost), "norm": np.where(found, norm, so_far)}
+
+
+def judge(job, labels, masks, patterns):
+    """`judge_triggers` for some labels' triggers, masks and patterns in [0, 1]."""
+    return judge_triggers(
+        _prepared(job).net,
+        labels,
+        masks,
+        patterns,
+        job.pictures,
+        goal=job.settings.success,
+        input_range=job.input_range,
+    )
+
+
+def gpu_memory(_):
+    """Bytes of memory of the GPU that a unit computes on; 0 on a processor."""
+    if on_jax():
+        import jax
+
+        device = jax.devices()[0]
+        return 0 if device.platform == "cpu" else int(device.memory_stats()["bytes_limit"])
+    import tensorflow as tf
+
+    if not tf.config.list_physical_devices("GPU"):
+        return 0
+    asked = ["nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
+    told = subprocess.run(asked, capture_output=True, text=True, check=True).stdout
+    return int(told.split()[0]) << 20
