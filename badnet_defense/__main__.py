@@ -1,6 +1,12 @@
 """python3 -m badnet_defense COMMAND: what is not a script of its own."""
 
-from badnet_defense import commands, compare_commands, console, guard_commands
+from badnet_defense import (
+    audit_commands,
+    commands,
+    compare_commands,
+    console,
+    guard_commands,
+)
 
 
 def main():
@@ -15,6 +21,7 @@ def main():
     guard_commands.add_guard(chosen)
     guard_commands.add_strip(chosen)
     compare_commands.add_compare(chosen)
+    audit_commands.add_audit(chosen)
     commands.add_summary(chosen)
     arguments = parser.parse_args()
     arguments.run(arguments)

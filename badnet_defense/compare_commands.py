@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from badnet_defense.commands import METHODS
-from badnet_defense.console import add_reading, load_tensorflow, seed
+from badnet_defense.console import add_engine, add_reading, engine_of, load_tensorflow, seed
 from badnet_defense.errors import InputError
 from badnet_defense.guard.choice import NAMES
 from badnet_defense.guard_commands import RATE, rate
@@ -48,6 +48,7 @@ def add_compare(chosen):
     )
     add("--out", default="results/compare", help="folder (default results/compare)")
     add_reading(own)
+    add_engine(own)
     own.set_defaults(run=_compare)
 
 
@@ -67,16 +68,18 @@ def _compare(arguments):
     sets = (arguments.clean_validation, arguments.clean_test)
     cases = [read_case(one, data=arguments.data, validation=sets[0], test=sets[1]) for one in named]
     out = Path(arguments.out)
-    runs, failed = compare(
-        cases,
-        repairs=arguments.repairs,
-        detectors=arguments.detectors,
-        seeds=arguments.seeds,
-        out=out,
-        scans=arguments.scans,
-        false_alarm_rate=arguments.false_alarms,
-        input_range=arguments.input_range,
-    )
+    with engine_of(arguments) as engine:
+        runs, failed = compare(
+            cases,
+            repairs=arguments.repairs,
+            detectors=arguments.detectors,
+            seeds=arguments.seeds,
+            out=out,
+            scans=arguments.scans,
+            false_alarm_rate=arguments.false_alarms,
+            input_range=arguments.input_range,
+            engine=engine,
+        )
     if not runs:
         raise InputError(f"none of {len(failed)} runs could be done; see the messages above.")
     rows = leaderboard(runs)

@@ -201,7 +201,7 @@ def test_one_scan_serves_every_seed(case, tmp_path, monkeypatch):
     area = np.zeros((*spec.input_shape[:2], 1), np.float32)
     area[:9, :9] = 1.0
 
-    def scanned(model, clean, *, out, input_range):
+    def scanned(model, clean, *, out, input_range, engine):
         found = {"flagged": [{"label": 2, "shift": 0.1}], "near": {"shift": 0.2}, "labels": 3}
         paths = {"net_path": model, "data_paths": {"clean": clean}}
         about = provenance(**paths, classes=3, seed=0, seconds=1)

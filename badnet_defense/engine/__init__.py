@@ -5,9 +5,11 @@ share is handed to each worker once. An engine has
 
 - `workers`: how many units are done at once;
 - `gpus`: how many GPUs they compute on; None where nobody has looked yet;
-- `share(value)`: a handle for what many units need;
-- `run(function, handle, units)`: gives `(place, function(value, *unit))` for each of the units, in
-  the order in which they end; what a function raises, it raises;
+- `apart`: True where workers may see other disks than this process does;
+- `share(value)`: a handle for what many units need; the same for the same object;
+- `run(function, handles, units)`: gives `(place, function(*values, *unit))` for each of the units,
+  with the values behind the handles, in the order in which they end; what a function raises, it
+  raises;
 - `close()`; each is a context manager that closes itself.
 
 A worker process computes with one thread, here and on a cluster, so that results are the same
@@ -19,7 +21,17 @@ from badnet_defense.engine.serial import Serial
 NAMES = ("local", "ray")
 AUTO = "auto"
 
-__all__ = ["AUTO", "NAMES", "Serial", "open_engine"]
+__all__ = ["AUTO", "NAMES", "Serial", "engine_for", "open_engine"]
+
+
+def engine_for(units, engine):
+    """The engine for so many units: one alone is done here, since starting workers takes seconds.
+
+    Args:
+        units: how many.
+        engine: what would do them; kept where it may have a GPU.
+    """
+    return Serial() if units <= 1 and not engine.gpus else engine
 
 
 def open_engine(name, *, address=AUTO, workers=None):

@@ -7,6 +7,7 @@ from badnet_defense.errors import InputError
 
 AHEAD = 2
 """Units that are handed out for each worker: one that it does, one that waits for it."""
+MOST_PUT = 16
 MOST_LOSSES = 3
 """Workers that may be lost one after the other without a unit being done."""
 
@@ -18,12 +19,24 @@ class WorkerLostError(Exception):
 class Ahead(Serial):
     """An engine that hands units out a few at a time; a child class says how.
 
-    It has `submit(function, handle, unit)`, which gives a ticket, `first(tickets)`, which waits and
-    gives those whose units are done, `result(ticket)`, which gives the result or raises
-    `WorkerLostError`, and `forget(tickets)` for those that nobody waits for any more.
+    It has `put(value)`, which gives a handle, `submit(function, handles, unit)`, which gives a
+    ticket, `first(tickets)`, which waits and gives those whose units are done, `result(ticket)`,
+    which gives the result or raises `WorkerLostError`, and `forget(tickets)` for those that nobody
+    waits for any more.
     """
 
-    def run(self, function, handle, units):
+    def __init__(self):
+        self._put = deque(maxlen=MOST_PUT)
+
+    def share(self, value):
+        """A handle; of the objects that were shared last, none is sent again."""
+        for known, handle in list(self._put):
+            if known is value:
+                return handle
+        self._put.append((value, self.put(value)))
+        return self._put[-1][1]
+
+    def run(self, function, handles, units):
         """Does the units on all workers; see the package's own description.
 
         Raises:
@@ -34,7 +47,7 @@ class Ahead(Serial):
             while waiting or going:
                 while waiting and len(going) < AHEAD * self.workers:
                     place, unit = waiting.popleft()
-                    going[self.submit(function, handle, unit)] = place, unit
+                    going[self.submit(function, handles, unit)] = place, unit
                 for ticket in self.first(list(going)):
                     place, unit = going.pop(ticket)
                     try:

@@ -13,6 +13,7 @@ from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
+from badnet_defense.data.limits import current
 from badnet_defense.engine import workers as worker
 from badnet_defense.engine.ahead import Ahead, WorkerLostError
 
@@ -43,27 +44,28 @@ class LocalEngine(Ahead):
     """
 
     def __init__(self, workers=None):
+        super().__init__()
         self.gpus = gpu_count()
         self.workers = workers or self.gpus or usable_cores()
         self._folder = Path(tempfile.mkdtemp(prefix="badnet_defense."))
         self._names, self._lock = itertools.count(), threading.Lock()
         self._pool = None
 
-    def share(self, value):
+    def put(self, value):
         """Pickles the value once; a worker reads it with its first unit."""
         path = self._folder / f"{next(self._names)}.pickle"
         path.write_bytes(pickle.dumps(value, pickle.HIGHEST_PROTOCOL))
         return str(path)
 
-    def submit(self, function, handle, unit):
+    def submit(self, function, handles, unit):
         """Hands a unit to the processes; a pool whose worker has died is made anew."""
         with self._lock:
             try:
-                return self._started().submit(worker.done, handle, function, unit)
+                return self._started().submit(worker.done, handles, function, unit)
             except BrokenProcessPool:
                 self._pool.shutdown(wait=False)
                 self._pool = None
-                return self._started().submit(worker.done, handle, function, unit)
+                return self._started().submit(worker.done, handles, function, unit)
 
     def first(self, tickets):
         """Those that are done; waits for one."""
@@ -84,10 +86,9 @@ class LocalEngine(Ahead):
     def close(self):
         """Ends the processes, whatever they are doing, and removes what they shared."""
         if self._pool is not None:
-            running = list((self._pool._processes or {}).values())
-            self._pool.shutdown(wait=False, cancel_futures=True)
-            for process in running:
+            for process in list((self._pool._processes or {}).values()):
                 process.terminate()
+            self._pool.shutdown(wait=True, cancel_futures=True)
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _started(self):
@@ -97,6 +98,6 @@ class LocalEngine(Ahead):
             for number in range(self.workers):
                 numbers.put(number)
             self._pool = ProcessPoolExecutor(
-                self.workers, context, worker.begin, (numbers, self.gpus)
+                self.workers, context, worker.begin, (numbers, self.gpus, vars(current()))
             )
         return self._pool

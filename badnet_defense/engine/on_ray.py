@@ -1,16 +1,19 @@
 """Units of work on a Ray cluster (Moritz et al., OSDI 2018), which many machines may make up."""
 
 import logging
-import threading
+import os
+import socket
 from pathlib import Path
 
 import badnet_defense
+from badnet_defense.data.limits import current, set_limits
 from badnet_defense.engine.ahead import Ahead, WorkerLostError
 from badnet_defense.engine.workers import ONE_THREAD
 from badnet_defense.errors import InputError
 
 RETRIES = 5
 """Times that Ray itself does a unit again whose worker or node is lost."""
+_SECONDS = 10
 PASSED_ON = ("KERAS_BACKEND",)
 """Of this process' environment, what workers are given."""
 
@@ -30,12 +33,14 @@ class RayEngine(Ahead):
         InputError: Ray is not installed, or no such cluster answers.
     """
 
-    def __init__(self, address="auto"):
-        self._ray = _ray()
-        import os
+    apart = True
 
+    def __init__(self, address="auto"):
+        super().__init__()
+        self._ray = _ray()
         variables = {**ONE_THREAD, **{k: os.environ[k] for k in PASSED_ON if k in os.environ}}
         try:
+            _check_there(address)
             self._ray.init(
                 address=address,
                 runtime_env={
@@ -46,7 +51,7 @@ class RayEngine(Ahead):
                 logging_level=logging.ERROR,
                 include_dashboard=False if address == "local" else None,
             )
-        except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
+        except (OSError, RuntimeError, ValueError) as error:
             raise InputError(
                 f"--ray-address {address}: no cluster answers ({error}); start one with "
                 "`ray start --head`, or see docs/scaling.md."
@@ -54,7 +59,6 @@ class RayEngine(Ahead):
         self.gpus = int(self._ray.cluster_resources().get("GPU", 0))
         asked = {"num_cpus": 1, "num_gpus": 1 if self.gpus else 0, "max_retries": RETRIES}
         self._done = self._ray.remote(**asked)(_done)
-        self._lock = threading.Lock()
 
     @property
     def workers(self):
@@ -62,13 +66,13 @@ class RayEngine(Ahead):
         resources = self._ray.cluster_resources()
         return max(1, int(resources.get("GPU" if self.gpus else "CPU", 1)))
 
-    def share(self, value):
+    def put(self, value):
         """Puts the value into Ray's object store; a node fetches it with its first unit."""
         return self._ray.put(value)
 
-    def submit(self, function, handle, unit):
+    def submit(self, function, handles, unit):
         """Hands a unit to the cluster."""
-        return self._done.remote(handle, function, unit)
+        return self._done.remote(vars(current()), function, unit, *handles)
 
     def first(self, tickets):
         """Those that are done; waits for one."""
@@ -96,8 +100,16 @@ class RayEngine(Ahead):
         self._ray.shutdown()
 
 
-def _done(shared, function, unit):
-    return function(shared, *unit)
+def _done(limits, function, unit, *shared):
+    set_limits(**limits)
+    return function(*shared, *unit)
+
+
+def _check_there(address):
+    """Raises `OSError` where nobody listens at HOST:PORT, which Ray itself finds out in minutes."""
+    host, colon, port = address.rpartition(":")
+    if colon and "/" not in host and port.isdigit():
+        socket.create_connection((host, int(port)), _SECONDS).close()
 
 
 def _ray():

@@ -6,15 +6,16 @@ class Serial:
 
     workers = 1
     gpus = None
+    apart = False
 
     def share(self, value):
         """The value itself."""
         return value
 
-    def run(self, function, handle, units):
+    def run(self, function, handles, units):
         """Does the units in their order."""
         for place, unit in enumerate(units):
-            yield place, function(handle, *unit)
+            yield place, function(*handles, *unit)
 
     def close(self):
         """Nothing to end."""

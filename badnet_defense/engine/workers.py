@@ -1,11 +1,15 @@
 """What runs in a worker process of this machine."""
 
+import io
 import os
 import pickle
+import sys
 import threading
 from functools import lru_cache
 from multiprocessing import parent_process
 from pathlib import Path
+
+from badnet_defense.data.limits import set_limits
 
 ONE_THREAD = {
     **dict.fromkeys(("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"), "1"),
@@ -16,13 +20,23 @@ ONE_THREAD = {
 """Of the environment, before TensorFlow or JAX is loaded: one worker takes one core."""
 
 
-def begin(numbers, gpus):
+class _NoTerminal(io.TextIOWrapper):
+    """Standard error for a worker: messages come through, progress bars stay away."""
+
+    def isatty(self):
+        return False
+
+
+def begin(numbers, gpus, limits):
     """The start of a worker: its threads or its GPU, and its end with the process that began it.
 
     Args:
         numbers: a queue of the workers' numbers.
         gpus: how many GPUs there are.
+        limits: of reading files (`data.limits`), those of the process that began it.
     """
+    set_limits(**limits)
+    sys.stderr = _NoTerminal(sys.stderr.buffer, line_buffering=True)
     number = numbers.get()
     if gpus:
         os.environ["CUDA_VISIBLE_DEVICES"] = str(number % gpus)
@@ -35,12 +49,12 @@ def begin(numbers, gpus):
     load_quietly()
 
 
-def done(path, function, unit):
-    """A unit's result; what the units share lies pickled in the file `path`."""
-    return function(None if path is None else _shared(path), *unit)
+def done(paths, function, unit):
+    """A unit's result; what the units share lies pickled in the files `paths`."""
+    return function(*map(_shared, paths), *unit)
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=8)
 def _shared(path):
     # Written by the process that began this one, into a folder that only its user may enter.
     return pickle.loads(Path(path).read_bytes())

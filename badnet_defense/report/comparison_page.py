@@ -2,14 +2,13 @@
 
 import base64
 import io
-from importlib import resources
 from itertools import cycle
 
 import numpy as np
 
-from badnet_defense.data.files import replace_when_done
 from badnet_defense.report.comparison import COLUMNS, shown
 from badnet_defense.report.figures import new_figure
+from badnet_defense.report.pages import write_template
 
 _INK, _QUIET = "#222222", "#777777"
 _COLOURS = ("#1f5fa8", "#c1440e", "#1b7f5c", "#7b2d8b", "#b8860b", "#444444", "#d1639b", "#20a0b0")
@@ -28,22 +27,20 @@ def write_page(path, runs, rows, sentences, failed, command, pictures=()):
         command: what was called, as text.
         pictures: {net: bytes of a PNG of its scan's triggers}.
     """
-    from jinja2 import Environment
-
-    template = resources.files("badnet_defense.report") / "templates/comparison.html.j2"
-    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     nets = [
         {
             "name": net,
             "verdict": verdict,
             "curves": [(name, png(figure)) for name, figure in _figures(net, runs)],
-            "triggers": _encoded(dict(pictures).get(net)),
+            "triggers": encoded(dict(pictures).get(net)),
             "examples": _examples(net, runs),
             "run": next(run for run in runs if run["name"] == net),
         }
         for net, verdict in sentences.items()
     ]
-    text = environment.from_string(template.read_text("utf-8")).render(
+    write_template(
+        path,
+        "comparison.html.j2",
         nets=nets,
         columns=COLUMNS,
         rows=[
@@ -55,8 +52,6 @@ def write_page(path, runs, rows, sentences, failed, command, pictures=()):
         about=runs[0] if runs else None,
         seeds=sorted({run["seed"] for run in runs}),
     )
-    with replace_when_done(path) as partial:
-        partial.write_text(text, "utf-8")
 
 
 def _sort_key(value):
@@ -131,10 +126,11 @@ def png(figure):
     """A figure as text for a `data:` address."""
     with io.BytesIO() as buffer:
         figure.savefig(buffer, format="png", metadata={"Software": None})
-        return _encoded(buffer.getvalue())
+        return encoded(buffer.getvalue())
 
 
-def _encoded(data):
+def encoded(data):
+    """Bytes as text for a `data:` address; None stays None."""
     return None if data is None else base64.b64encode(data).decode()
 
 

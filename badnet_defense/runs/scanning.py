@@ -75,8 +75,7 @@ def _scan_file(
     _check(model, spec, labels, out, repair)
     bad = build(spec)
     images = _pictures(model, spec, bad, clean, repair and not pseudo_labels, input_range)
-    drawn = np.sort(np.random.default_rng(seed).permutation(len(images))[:SCANNED])
-    pictures = images.pictures[drawn]
+    pictures = drawn(images, seed).pictures
     about = provenance(
         net_path=model,
         data_paths={"clean": clean},
@@ -84,6 +83,38 @@ def _scan_file(
         seed=seed,
         seconds=0,
     )
+    asked = {"labels": labels, "budget": budget, "input_range": input_range, "seed": seed}
+    found, result, progress = scan_pictures(spec, pictures, about, out, engine=engine, **asked)
+    result["seconds"] = round(time.perf_counter() - start, 1)
+    if repair and result["flagged"]:
+        result["repair"] = _repair(
+            repair, spec, bad, images, found, out, pseudo_labels, input_range, seed
+        )
+    write_scan(Path(out), found, pictures, result, Path(model).stem)
+    progress.forget()
+    return result
+
+
+def drawn(images, seed, most=SCANNED):
+    """Some of the clean pictures (`LabelledImages`), drawn at random; a scan takes `SCANNED`."""
+    chosen = np.random.default_rng(seed).permutation(len(images))[:most]
+    return images.subset(np.sort(chosen))
+
+
+def scan_pictures(spec, pictures, about, out, *, labels, budget, input_range, seed, **how):
+    """A scan whose units are kept in `<out>.partial` until it is written.
+
+    Args:
+        spec: the net.
+        pictures: clean ones, as `drawn` gives them.
+        about: its `provenance`.
+        out: path of what will be written, without endings.
+        labels, budget, input_range, seed: as for `scan_file`.
+        how: `engine` and `quiet`, as for `scan`.
+
+    Returns:
+        (`Scan`, result for its JSON file, `Progress` to be forgotten once all is written).
+    """
     progress = Progress(
         f"{out}.partial",
         {
@@ -93,31 +124,16 @@ def _scan_file(
             "settings": [seed, str(input_range), way(budget)],
         },
     )
-    found = scan(
-        spec,
-        pictures,
-        labels=labels,
-        budget=budget,
-        input_range=input_range,
-        seed=seed,
-        progress=progress,
-        engine=engine,
-    )
+    asked = {"labels": labels, "budget": budget, "input_range": input_range, "seed": seed}
+    found = scan(spec, pictures, progress=progress, **asked, **how)
     result = {
         **about,
-        "seconds": round(time.perf_counter() - start, 1),
         **figures(found),
         "budget": budget,
         "pictures": len(pictures),
         "input_range": str(input_range),
     }
-    if repair and result["flagged"]:
-        result["repair"] = _repair(
-            repair, spec, bad, images, found, out, pseudo_labels, input_range, seed
-        )
-    _write(Path(out), found, pictures, result, Path(model).stem)
-    progress.forget()
-    return result
+    return found, result, progress
 
 
 def _check(model, spec, labels, out, repair):
@@ -229,8 +245,8 @@ def _repair(how, spec, bad, images, found, out, pseudo_labels, input_range, seed
     return {"method": how, "labels": labels, "pseudo_labels": pseudo_labels, **about, **stages}
 
 
-def _write(out, found, pictures, result, stem):
-    """The four files; the JSON comes last, so that where it is, the others are too."""
+def write_scan(out, found, pictures, result, stem):
+    """Writes a scan's four files; the JSON comes last, so that where it is, the others are too."""
     with replace_when_done(f"{out}.npz") as partial:
         names = ("labels", "norms", "stopped", "finished", "masks", "patterns", "attack_success")
         here = {name: getattr(found, name) for name in names}

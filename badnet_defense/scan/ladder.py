@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from badnet_defense.engine import Serial
+from badnet_defense.engine import engine_for
 from badnet_defense.nets.predict import pictures_at_once
 from badnet_defense.nets.spec import call_shapes
 from badnet_defense.scan.units import gpu_memory, invert, judge
@@ -38,20 +38,20 @@ class Ladder:
     """The labels' triggers on their way.
 
     Args:
-        job: `units.Job`.
+        job, pictures: what the units share (`units.Job`).
         labels: how many there are.
         engine: what does the units; where a processor can take all labels at once, this process
             does, whatever the engine: that is one unit, and starting workers takes seconds.
         progress: `Progress`, which keeps the finished ones.
     """
 
-    def __init__(self, job, labels, engine, progress):
+    def __init__(self, job, pictures, labels, engine, progress):
         memory = 0
         if engine.gpus != 0:
-            ((_, memory),) = engine.run(gpu_memory, None, [()])
+            ((_, memory),) = engine.run(gpu_memory, (), [()])
         self.sizes = batches(job.spec, job.rungs, memory)
-        self.engine = Serial() if labels <= self.sizes[0] and not memory else engine
-        self.handle = self.engine.share(job)
+        self.engine = engine_for(-(-labels // self.sizes[0]), engine)
+        self.shared = self.engine.share(job), self.engine.share(pictures)
         self.progress, self.states = progress, {}
 
     def climb(self, number, rung, labels, bar):
@@ -68,7 +68,7 @@ class Ladder:
                 self._note(batch, unit, norms, rung, bar)
         units = [(number, batch, self._before(batch)) for batch in missing.values()]
         names = list(missing)
-        for place, unit in self.engine.run(invert, self.handle, units):
+        for place, unit in self.engine.run(invert, self.shared, units):
             self.progress.keep(names[place], unit)
             self._note(missing[names[place]], unit, norms, rung, bar)
         return np.array([norms[label] for label in labels.tolist()])
@@ -77,7 +77,7 @@ class Ladder:
         """(masks, attack success) of triggers as they are stamped; see `judge_triggers`."""
         cuts = range(JUDGED_AT_ONCE, len(labels), JUDGED_AT_ONCE)
         units = list(zip(*(np.split(one, cuts) for one in (labels, masks, patterns)), strict=True))
-        judged = dict(self.engine.run(judge, self.handle, units))
+        judged = dict(self.engine.run(judge, self.shared, units))
         masks, success = zip(*(judged[place] for place in range(len(units))), strict=True)
         return np.concatenate(masks), np.concatenate(success)
 

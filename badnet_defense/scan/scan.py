@@ -92,6 +92,7 @@ def scan(
     seed=0,
     progress=None,
     engine=None,
+    quiet=False,
 ):
     """Inverts a trigger for each label and flags those whose triggers are suspiciously small.
 
@@ -105,18 +106,20 @@ def scan(
         seed: of patterns, pictures and shifts.
         progress: a `Progress` that keeps finished units.
         engine: what does the units (`badnet_defense.engine`); default: this process.
+        quiet: True shows no progress bar, where many scans go on at once.
 
     Returns:
         `Scan`.
     """
     labels = np.arange(spec.classes) if labels is None else np.asarray(labels)
     rungs = schedule.plan(budget, len(labels))
-    job = Job.of(spec, pictures, settings or Inversion(), rungs, input_range, seed)
-    way_up = ladder.Ladder(job, len(labels), engine or Serial(), progress or Progress(None, {}))
+    job = Job.of(spec, settings or Inversion(), rungs, input_range, seed)
+    progress = progress or Progress(None, {})
+    way_up = ladder.Ladder(job, pictures, len(labels), engine or Serial(), progress)
     weights = _weights(spec, labels)
     references = schedule.references(labels, seed=seed)
     always = references | schedule.suspects(labels, weights)
-    finished, history, (early, late) = _climb(way_up, rungs, labels, always)
+    finished, history, (early, late) = _climb(way_up, rungs, labels, always, quiet)
     judge = partial(way_up.judge, finished)
     # Where all labels went all the way, all are as good a sample as the references.
     all_the_way = len(finished) == len(labels)
@@ -166,11 +169,13 @@ def way(budget, settings=None):
     return [asdict(settings or Inversion()), rungs, sizes]
 
 
-def _climb(way_up, rungs, labels, always):
+def _climb(way_up, rungs, labels, always, quiet):
     """(labels that went all the way, {label: norm} of each rung, the last two rungs' triggers)."""
     total = schedule.picture_gradients(rungs, len(labels))
     history, looks = [], []
-    with tqdm(total=total, desc="inverting", unit="picture", unit_scale=True, disable=None) as bar:
+    with tqdm(
+        total=total, desc="inverting", unit="picture", unit_scale=True, disable=quiet or None
+    ) as bar:
         for number, rung in enumerate(rungs):
             norms = way_up.climb(number, rung, labels, bar)
             history.append(dict(zip(labels.tolist(), norms.tolist(), strict=True)))

@@ -34,11 +34,10 @@ _ready = {}
 
 @dataclass(frozen=True)
 class Job:
-    """What all units of a scan share.
+    """What all units of a scan share, beside the (n, h, w, c) clean pictures, pixels 0-255.
 
     Attributes:
         spec: the net (`NetSpec`).
-        pictures: (n, h, w, c) clean pictures, pixels 0-255.
         settings: `Inversion`.
         rungs: tuple of `schedule.Rung`.
         input_range: the net's range.
@@ -47,7 +46,6 @@ class Job:
     """
 
     spec: NetSpec
-    pictures: np.ndarray
     settings: Inversion
     rungs: tuple
     input_range: InputRange
@@ -78,11 +76,11 @@ def _prepared(job):
     return _ready[job.key]
 
 
-def invert(job, number, labels, before):
+def invert(job, pictures, number, labels, before):
     """The steps of a rung for a batch of labels.
 
     Args:
-        job: `Job`.
+        job, pictures: what the units share.
         number: of the rung; its pictures and shifts are drawn by it and the job's seed, the same
             for every batch.
         labels: (n,) class numbers.
@@ -102,7 +100,7 @@ def invert(job, number, labels, before):
     reach, blur = (schedule.pixels(share, shape[:2]) for share in (rung.shift, rung.blur))
     step = _prepared(job).step(reach=reach, blur=blur)
     for _ in range(rung.steps):
-        triggers = step(triggers, targets, *rung.batch(job.pictures, rng))
+        triggers = step(triggers, targets, *rung.batch(pictures, rng))
         if np.min(triggers.waited) >= job.settings.patience:
             break
     return _best(triggers, np.prod(shape[:2]))
@@ -122,20 +120,20 @@ def _best(triggers, area):
     return {**parts, "cost": np.asarray(triggers.cost), "norm": np.where(found, norm, so_far)}
 
 
-def judge(job, labels, masks, patterns):
+def judge(job, pictures, labels, masks, patterns):
     """`judge_triggers` for some labels' triggers, masks and patterns in [0, 1]."""
     return judge_triggers(
         _prepared(job).net,
         labels,
         masks,
         patterns,
-        job.pictures,
+        pictures,
         goal=job.settings.success,
         input_range=job.input_range,
     )
 
 
-def gpu_memory(_):
+def gpu_memory():
     """Bytes of memory of the GPU that a unit computes on; 0 on a processor."""
     if on_jax():
         import jax

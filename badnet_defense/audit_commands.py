@@ -1,0 +1,62 @@
+"""The command that judges many nets from outside."""
+
+import shlex
+import sys
+from pathlib import Path
+
+from badnet_defense.commands import METHODS
+from badnet_defense.console import add_engine, add_reading, engine_of, load_tensorflow, seed
+from badnet_defense.errors import InputError
+from badnet_defense.guard.choice import NAMES
+
+
+def add_audit(chosen):
+    """Adds the command."""
+    help_text = "load, ask and scan many nets: a verdict for each, a table, CSV and one HTML page"
+    own = chosen.add_parser("audit", help=help_text, description=help_text)
+    add = own.add_argument
+    add("nets", metavar="NETS", help="a folder of nets, or a list of lines NET or NET,CLEAN")
+    add("--clean", metavar="DATA", help="clean pictures, for nets whose line names none")
+    add("--budget", choices=("fast", "full"), default="fast", help="steps for each label")
+    add("--repair", choices=METHODS, help="also repair the nets with a backdoor, and guard them")
+    add("--guard", choices=NAMES, help="detector of their guards (default soft)")
+    add("--seed", type=seed, default=0, help="of scans and repairs")
+    add("--out", default="results/audit", help="folder (default results/audit)")
+    add_reading(own)
+    add_engine(own)
+    own.set_defaults(run=_audit)
+
+
+def _audit(arguments):
+    if arguments.guard and not arguments.repair:
+        raise InputError("--guard came without --repair; a guard needs a repaired net.")
+    from badnet_defense.runs.zoo import read_zoo
+
+    suspects = read_zoo(arguments.nets, arguments.clean)
+    load_tensorflow()
+    from badnet_defense.report.audit import (
+        audit_rows,
+        audit_sentence,
+        audit_text,
+        write_audit_page,
+    )
+    from badnet_defense.report.comparison import write_csv
+    from badnet_defense.runs.auditing import Asked, audit
+
+    asked = Asked(
+        budget=arguments.budget,
+        repair=arguments.repair,
+        guard=arguments.guard or "soft",
+        input_range=arguments.input_range,
+        seed=arguments.seed,
+    )
+    out = Path(arguments.out)
+    with engine_of(arguments) as engine:
+        results = audit(suspects, out=out, asked=asked, engine=engine)
+    rows = audit_rows(results)
+    write_csv(out / "audit.csv", rows)
+    command = shlex.join(["python3", "-m", "badnet_defense", *sys.argv[1:]])
+    write_audit_page(out / "audit.html", results, rows, command, out / "scans")
+    print(audit_text(rows))
+    print(audit_sentence(rows))
+    print(f"written: {out / 'audit.html'}, {out / 'audit.csv'}")

@@ -1,0 +1,128 @@
+"""An audit's results as rows, text, one sentence and one page."""
+
+from pathlib import Path
+
+from tabulate import tabulate
+
+from badnet_defense.report.comparison_page import encoded
+from badnet_defense.report.pages import write_template
+
+COLUMNS = {
+    "net": "net",
+    "verdict": "verdict",
+    "targets": "target labels",
+    "largest_index": "largest index",
+    "limit": "limit",
+    "classes": "classes",
+    "input": "input",
+    "accuracy": "clean ACC",
+    "repaired_accuracy": "repaired ACC",
+    "seconds": "seconds",
+    "reason": "reason",
+}
+_ORDER = ("backdoored", "cannot be judged", "clean")
+_LONGEST = 70
+
+
+def audit_rows(results):
+    """A row for each net, those with a backdoor first, then those that cannot be judged."""
+    rows = [_row(result) for result in results]
+    return sorted(rows, key=lambda row: (_ORDER.index(row["verdict"]), row["net"]))
+
+
+def _row(result):
+    repair = result.get("repair") or {}
+    after = repair.get("repaired", {}).get("clean_validation", {}).get("accuracy")
+    return {
+        "net": result["name"],
+        "verdict": result["verdict"],
+        "targets": " ".join(map(str, result.get("targets", ()))),
+        "largest_index": result.get("largest_index"),
+        "limit": result.get("limit"),
+        "classes": result.get("classes"),
+        "input": "x".join(map(str, result.get("input_shape", ()))),
+        "accuracy": result.get("accuracy"),
+        "repaired_accuracy": after,
+        "seconds": result["seconds"],
+        "reason": result["reason"] or repair.get("failed"),
+    }
+
+
+def shown(row, key):
+    """A cell as text."""
+    value = row[key]
+    if value is None:
+        return ""
+    if key in ("accuracy", "repaired_accuracy"):
+        return f"{100 * value:.1f}"
+    if key in ("largest_index", "limit"):
+        return f"{value:.2f}"
+    return f"{value:,.0f}" if key == "seconds" else str(value)
+
+
+def audit_text(rows, *, style="simple"):
+    """The rows as a table; reasons are cut, and stand whole in the CSV."""
+    headers = [name.replace(" ", "\n") if style == "simple" else name for name in COLUMNS.values()]
+    lines = [[_cut(shown(row, key)) for key in COLUMNS] for row in rows]
+    align = ["left", "left", "left", *["right"] * (len(COLUMNS) - 4), "left"]
+    return tabulate(lines, headers, tablefmt=style, colalign=align, disable_numparse=True)
+
+
+def _cut(text):
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}.."
+
+
+def audit_sentence(rows):
+    """The audit in one sentence."""
+    verdicts = [row["verdict"] for row in rows]
+    found, unknown, clean = (verdicts.count(verdict) for verdict in _ORDER)
+    return (
+        f"Of {len(rows)} nets {found} {'has' if found == 1 else 'have'} a backdoor by what the "
+        f"scan found, in {clean} nothing stands out, and {unknown} cannot be judged."
+    )
+
+
+def write_audit_page(path, results, rows, command, scans):
+    """Writes the page.
+
+    Args:
+        path: the `.html` file.
+        results: of the audit.
+        rows: as `audit_rows` gives them.
+        command: what was called, as text.
+        scans: folder of the scans' files.
+    """
+    flagged = {result["name"]: result for result in results if result.get("targets")}
+    versions = next((result["versions"] for result in results if "versions" in result), {})
+    write_template(
+        path,
+        "audit.html.j2",
+        rows=[
+            {
+                "kind": {"cannot be judged": "unjudged"}.get(row["verdict"], row["verdict"]),
+                "cells": [(shown(row, k), "" if row[k] is None else row[k]) for k in COLUMNS],
+            }
+            for row in rows
+        ],
+        columns=COLUMNS.values(),
+        sentence=audit_sentence(rows),
+        nets=[_net(flagged[row["net"]], Path(scans)) for row in rows if row["net"] in flagged],
+        command=command,
+        versions=versions,
+    )
+
+
+def _net(result, scans):
+    picture = scans / f"{result['name']}.triggers.png"
+    targets = ", ".join(map(str, result["targets"]))
+    told = f"Label{'s' if len(result['targets']) > 1 else ''} {targets} flagged as target"
+    repair = result.get("repair") or {}
+    if "repaired" in repair:
+        told += f"; repaired by {repair['method']}, guarded by {repair['detector']['name']}"
+    return {
+        "name": result["name"],
+        "sentence": f"{told}.",
+        "triggers": encoded(picture.read_bytes()) if picture.exists() else None,
+        "file": result["net"]["file"],
+        "sha256": result["net"]["sha256"],
+    }

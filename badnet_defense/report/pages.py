@@ -1,0 +1,23 @@
+"""Self-contained HTML pages from the package's templates."""
+
+from badnet_defense.data.files import replace_when_done
+
+
+def write_template(path, name, **values):
+    """Writes the page that a template gives, whole or not at all.
+
+    Args:
+        path: the `.html` file.
+        name: of the template in `templates/`.
+        values: what it shows; texts are escaped.
+
+    Raises:
+        InputError: nothing can be written at `path`.
+    """
+    from jinja2 import Environment, PackageLoader
+
+    loader = PackageLoader("badnet_defense.report")
+    environment = Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    text = environment.get_template(name).render(**values)
+    with replace_when_done(path) as partial:
+        partial.write_text(text, "utf-8")

@@ -1,0 +1,213 @@
+"""An audit: many nets from outside, each loaded, asked, scanned and judged."""
+
+import logging
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import closing
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from tqdm import tqdm
+
+from badnet_defense.data import read_images
+from badnet_defense.data.files import data_sha256, file_sha256, only_run
+from badnet_defense.data.input_range import UNIT, InputRange
+from badnet_defense.data.labels import check_labels
+from badnet_defense.engine import Serial
+from badnet_defense.errors import InputError
+from badnet_defense.measure.results import provenance, read_json, versions, write_json
+from badnet_defense.nets import read_net
+from badnet_defense.runs.auditing_units import clean_accuracy, repaired
+from badnet_defense.runs.parcels import Parcel, write_files
+from badnet_defense.runs.scanning import drawn, scan_pictures, write_scan
+from badnet_defense.scan.outliers import NEVER
+
+log = logging.getLogger(__name__)
+
+CLEAN, BACKDOORED, UNJUDGED = "clean", "backdoored", "cannot be judged"
+WORKERS_A_NET = 8
+"""So many workers need another net beside, to have work while a net's rung comes to its end."""
+MOST_ASKED = 2000
+"""Labelled clean pictures, drawn at random, that tell a net's accuracy."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """What is asked of every net of an audit.
+
+    Args:
+        budget: of the scans, "fast" or "full".
+        repair: the method that repairs nets with a backdoor, or None.
+        guard: the detector of their guards.
+        input_range: the nets' range.
+        seed: of scans and repairs.
+    """
+
+    budget: str = "fast"
+    repair: str | None = None
+    guard: str = "soft"
+    input_range: InputRange = UNIT
+    seed: int = 0
+
+    def as_dict(self):
+        """Plain values, for JSON."""
+        return {**vars(self), "input_range": str(self.input_range)}
+
+
+def audit(suspects, *, out, asked=None, engine=None):
+    """Judges each net; one whose JSON stands and whose inputs are unchanged is not judged again.
+
+    Args:
+        suspects: `zoo.Suspect`s.
+        out: folder; `<out>/nets/<name>.json` with the verdict, the scan in `<out>/scans/<name>.*`,
+            repaired nets and guards in `<out>/repaired`.
+        asked: `Asked`; default: its defaults.
+        engine: what does the units; default: this process.
+
+    Returns:
+        [result of each net], in their order; a dict as it stands in its JSON file.
+
+    Raises:
+        InputError: another run is at `out`.
+    """
+    engine = engine or Serial()
+    auditor = _Auditor(Path(out), asked or Asked(), engine)
+    at_once = 1 if engine.workers == 1 else 2 + engine.workers // WORKERS_A_NET
+    found = {}
+    with (
+        only_run(out),
+        tqdm(total=len(suspects), desc="nets", disable=None) as bar,
+        ThreadPoolExecutor(min(at_once, len(suspects))) as threads,
+    ):
+        going = {threads.submit(auditor.result, one): one.name for one in suspects}
+        try:
+            for done in as_completed(going):
+                found[going[done]] = done.result()
+                bar.update()
+        except BaseException:
+            threads.shutdown(wait=False, cancel_futures=True)
+            raise
+    return [found[one.name] for one in suspects]
+
+
+class _Auditor:
+    """Judges nets one by one, from several threads; clean pictures are read once."""
+
+    def __init__(self, out, asked, engine):
+        self.out, self.asked, self.engine = out, asked, engine
+        self._reading, self._sets = threading.Lock(), {}
+
+    def result(self, suspect):
+        """A net's result, read or made and written."""
+        path = self.out / "nets" / f"{suspect.name}.json"
+        inputs = self._inputs(suspect)
+        try:
+            found = read_json(path)
+        except InputError:
+            found = {}
+        if found.get("inputs") != inputs:
+            found = {**self._judged(suspect), "inputs": inputs}
+            write_json(path, found)
+        return found
+
+    def _inputs(self, suspect):
+        """What a verdict depends on; of a file that cannot be read, what was wrong."""
+        try:
+            files = {"net": file_sha256(suspect.model), "clean": _sha256(suspect.clean)}
+        except InputError as error:
+            files = {"missing": str(error)}
+        return {**files, "asked": self.asked.as_dict(), "version": versions()["badnet_defense"]}
+
+    def _judged(self, suspect):
+        start = time.perf_counter()
+        try:
+            found = self._scanned(suspect)
+        except InputError as error:
+            found = {"schema": 1, "verdict": UNJUDGED, "reason": str(error)}
+        if found["verdict"] == BACKDOORED and self.asked.repair:
+            found["repair"] = self._repaired(suspect, found["labelled"])
+        seconds = round(time.perf_counter() - start, 1)
+        return {**found, "name": suspect.name, "seconds": seconds, "asked": self.asked.as_dict()}
+
+    def _scanned(self, suspect):
+        """Everything but the repair; raises `InputError` where the net cannot be judged."""
+        spec, range_ = read_net(suspect.model), self.asked.input_range
+        pictures, sample = self._pictures(suspect.clean, spec.input_shape)
+        known = {"labelled": sample.labels is not None, "accuracy": None}
+        if sample.labels is not None:
+            check_labels(sample.labels, spec.classes, suspect.clean)
+            shared = tuple(map(self.engine.share, (sample.pictures, sample.labels)))
+            unit = (spec, range_, suspect.name)
+            with closing(self.engine.run(clean_accuracy, shared, [unit])) as run:
+                ((_, known["accuracy"]),) = run
+        about = provenance(
+            net_path=suspect.model,
+            data_paths={"clean": suspect.clean},
+            classes=spec.classes,
+            seed=self.asked.seed,
+            seconds=0,
+        )
+        out = self.out / "scans" / suspect.name
+        settings = {"labels": None, "budget": self.asked.budget, "input_range": range_}
+        found, result, progress = scan_pictures(
+            spec,
+            pictures,
+            about,
+            out,
+            **settings,
+            seed=self.asked.seed,
+            engine=self.engine,
+            quiet=True,
+        )
+        write_scan(out, found, pictures, result, suspect.name)
+        progress.forget()
+        return {**about, **known, **_verdict(result), "input_shape": list(spec.input_shape)}
+
+    def _pictures(self, path, shape):
+        """(pictures that a scan draws from, `LabelledImages` that tell the accuracy)."""
+        with self._reading:
+            if (path, shape) not in self._sets:
+                images, seed = read_images(path, shape=shape), self.asked.seed
+                scanned = drawn(images, seed).pictures
+                self._sets[path, shape] = scanned, drawn(images, seed, MOST_ASKED)
+            return self._sets[path, shape]
+
+    def _repaired(self, suspect, labelled):
+        """Figures of the net's repair and of its guard, or what was wrong."""
+        folder, asked = self.out / "repaired" / suspect.name, self.asked
+        apart = self.engine.apart
+        paths = str(suspect.model), str(suspect.clean)
+        parcels = self.engine.share({path: Parcel.of(path, apart=apart) for path in paths})
+        out = None if apart else str(folder)
+        what = (out, asked.repair, asked.guard, not labelled, asked.input_range, asked.seed)
+        try:
+            with closing(self.engine.run(repaired, (parcels,), [(*paths, *what)])) as run:
+                ((_, (figures, detector, files)),) = run
+        except InputError as error:
+            return {"method": asked.repair, "failed": str(error)}
+        write_files(folder, files)
+        return {**figures, "detector": detector}
+
+
+def _verdict(result):
+    """What a scan's result says of the net."""
+    flagged = result["flagged"]
+    found = {
+        "verdict": BACKDOORED if flagged else CLEAN,
+        "reason": None,
+        "targets": [entry["label"] for entry in flagged],
+        "flagged": flagged,
+        "largest_index": max(result["anomaly_indices"]),
+        "limit": result["limit"],
+    }
+    if result["limit"] >= NEVER:
+        found["verdict"] = UNJUDGED
+        found["reason"] = (
+            f"{result['labels']} classes came, expected at least 3: among fewer none stands out."
+        )
+    return found
+
+
+_sha256 = cache(data_sha256)

@@ -1,0 +1,59 @@
+"""An audit's units of work beside those of its scans: how well a net does, and its repair."""
+
+import tempfile
+from pathlib import Path
+
+from badnet_defense.data import LabelledImages
+from badnet_defense.measure.belonging import check_belonging
+from badnet_defense.measure.metrics import accuracy
+from badnet_defense.nets import build, predict_labels
+from badnet_defense.runs.detecting import guard_file
+from badnet_defense.runs.parcels import made_files
+from badnet_defense.runs.repairing import repair_file
+
+
+def clean_accuracy(pictures, labels, spec, input_range, name):
+    """A net's accuracy on labelled clean pictures, in [0, 1].
+
+    Raises:
+        InputError: the net hardly knows them, or knows them in another range.
+    """
+    net = build(spec)
+    images = LabelledImages(pictures, labels, source="the clean pictures")
+    asked = {"input_range": input_range, "net_name": name}
+    check_belonging(net, images, classes=spec.classes, **asked)
+    return accuracy(predict_labels(net, pictures, input_range=input_range), labels)
+
+
+def repaired(parcels, model, clean, out, method, detector, pseudo_labels, input_range, seed):
+    """A net's repair and the guard of both, written or handed back.
+
+    Args:
+        parcels: {path: `Parcel`} of the net and its clean pictures.
+        model, clean: their paths.
+        out: folder of the results; None where this worker does not see it.
+        method: of the repair.
+        detector: of the guard.
+        pseudo_labels: True where the clean pictures have no labels.
+        input_range, seed: as for `repair_file`.
+
+    Returns:
+        (the repair's figures, the detector's, {path: bytes} that was made elsewhere).
+    """
+    asked = {"input_range": input_range, "seed": seed}
+    with tempfile.TemporaryDirectory() as elsewhere:
+        folder = Path(out or elsewhere)
+        net, pictures = parcels[model].here(), parcels[clean].here()
+        found = repair_file(
+            net, pictures, out=folder, method=method, pseudo_labels=pseudo_labels, **asked
+        )
+        guard = guard_file(
+            net,
+            pictures,
+            out=folder / f"{net.stem}.{detector}.keras",
+            name=detector,
+            repaired=folder / f"{net.stem}.h5",
+            **asked,
+        )
+        kept = {key: found[key] for key in ("method", "bad", "repaired", "guard", "seconds")}
+        return kept, guard["detector"], {} if out else made_files(folder)

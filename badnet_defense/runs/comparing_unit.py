@@ -1,0 +1,170 @@
+"""A unit of work of the grid: all detectors of one net, repair and seed, wherever it is done."""
+
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from badnet_defense.data import read_images
+from badnet_defense.data.files import data_sha256
+from badnet_defense.data.input_range import InputRange
+from badnet_defense.errors import InputError
+from badnet_defense.guard.pairing import belongs, read_pair
+from badnet_defense.measure.belonging import check_belonging
+from badnet_defense.measure.results import read_json
+from badnet_defense.nets import build, read_net
+from badnet_defense.runs.comparing_run import Judged, judge_run
+from badnet_defense.runs.fitting import fit_detector, split_clean
+from badnet_defense.runs.methods import own_settings
+from badnet_defense.runs.parcels import made_files, write_files
+from badnet_defense.runs.repairing import repair_file
+
+NO_REPAIR = "none"
+
+
+@dataclass(frozen=True)
+class Grid:
+    """What all units of a grid share.
+
+    Attributes:
+        parcels: {path: `Parcel`} of all nets and data.
+        out: the folder of the grid's results; None where workers don't see it.
+        false_alarm_rate: asked of each detector, in (0, 1).
+        input_range: the nets' range.
+    """
+
+    parcels: dict
+    out: str | None
+    false_alarm_rate: float
+    input_range: InputRange
+
+    @property
+    def settings(self):
+        """The settings of every detector."""
+        return {"false_alarm_rate": self.false_alarm_rate, "input_range": self.input_range}
+
+
+def run_group(grid, model, data, repair, seed, detectors, standing, triggers):
+    """The runs of one net, repair and seed, which share nets, pictures and answers.
+
+    Args:
+        grid: `Grid`.
+        model: path of the net, as in `grid.parcels`.
+        data: {part: path} of its data, likewise.
+        repair: its name, or `NO_REPAIR`.
+        seed: of repair and detectors.
+        detectors: their names.
+        standing: the files of the repaired net that stand already, for workers elsewhere:
+            {path below the folder of results: bytes}.
+        triggers: [(label, mask, pattern)] that a scan found, for a repair that takes them, or None.
+
+    Returns:
+        ({detector: result}, {detector: what was wrong}, {path: bytes} that was made elsewhere).
+    """
+    with tempfile.TemporaryDirectory() as elsewhere:
+        out = Path(grid.out or elsewhere)
+        write_files(out, standing)
+        group = _Group(grid, out, grid.parcels[model].here(), data, repair, seed, triggers)
+        done, failed = {}, {}
+        for name in detectors:
+            try:
+                done[name] = group.run(name)
+            except Exception as error:  # noqa: BLE001 one failing run must not end the grid
+                failed[name] = f"{type(error).__name__}: {error}"
+        return done, failed, {} if grid.out else made_files(out)
+
+
+class _Group:
+    """Nets, pictures and answers, made with the first detector; a failure fails them all."""
+
+    def __init__(self, grid, out, model, data, repair, seed, triggers):
+        self.grid, self.model, self.repair, self.seed = grid, model, repair, seed
+        self.data = {part: grid.parcels[path].here() for part, path in data.items()}
+        self.folder, self.triggers = out / "nets" / f"{repair}.{seed}", triggers
+        self.judged = self.failure = None
+
+    def run(self, detector):
+        """A detector's figures beside those of both nets."""
+        start = time.perf_counter()
+        judged, settings = self._prepared(), self.grid.settings
+        fitting = time.perf_counter()
+        fitted = fit_detector(
+            detector,
+            (judged.bad_spec, judged.repaired_spec),
+            judged.clean,
+            seed=self.seed,
+            likes=judged.repairs_like_it(settings["false_alarm_rate"], self.seed),
+            **settings,
+        )
+        return {
+            "classes": judged.bad_spec.classes,
+            "seconds": time.perf_counter() - start,
+            "repair_seconds": judged.report.get("seconds", 0.0),
+            "fit_seconds": time.perf_counter() - fitting,
+            "pruning": judged.report.get("pruning"),
+            **judge_run(detector, fitted, judged),
+        }
+
+    def _prepared(self):
+        if self.failure is not None:
+            raise self.failure
+        try:
+            self.judged = self.judged or self._prepare()
+        except Exception as error:
+            self.failure = error
+            raise
+        return self.judged
+
+    def _prepare(self):
+        spec = read_net(self.model)
+        input_range = self.grid.input_range
+        repaired, report = (None, {}) if self.repair == NO_REPAIR else self._repaired()
+        sets = {
+            part: read_images(path, shape=spec.input_shape, classes=spec.classes)
+            for part, path in self.data.items()
+        }
+        bad = build(spec)
+        for part in ("clean_validation", "clean_test"):
+            check_belonging(
+                bad,
+                sets[part],
+                classes=spec.classes,
+                input_range=input_range,
+                net_name=self.model,
+            )
+        clean = split_clean(sets["clean_validation"], bad, repaired, input_range=input_range)
+        return Judged.of(spec, repaired, bad, sets, clean, input_range, report)
+
+    def _repaired(self):
+        """(`NetSpec` of the repaired net, result of the repair), made if it is not there yet."""
+        path = self.folder / f"{self.model.stem}.h5"
+        about = path.with_suffix(".json")
+        clean, range_ = self.data["clean_validation"], self.grid.input_range
+        made = readable(about)
+        fresh = belongs(self.model, path) and (
+            made.get("data", {}).get("clean_validation", {}).get("sha256"),
+            made.get("input_range"),
+            made.get("recipe"),
+        ) == (data_sha256(clean), str(range_), own_settings(self.repair))
+        if not fresh:
+            # The repaired net is written last: without the old one, its being there means all is.
+            path.unlink(missing_ok=True)
+            scanned = {} if self.triggers is None else {"triggers": self.triggers}
+            repair_file(
+                self.model,
+                clean,
+                out=self.folder,
+                method=self.repair,
+                input_range=range_,
+                seed=self.seed,
+                **scanned,
+            )
+        return read_pair(self.model, path).repaired, read_json(about)
+
+
+def readable(path):
+    """A result, or an empty one where nothing is there or it cannot be read: it is made anew."""
+    try:
+        return read_json(path)
+    except InputError:
+        return {}

@@ -1,0 +1,79 @@
+"""Files that units of work need and make, where a worker may not see this machine's disk."""
+
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from badnet_defense.data.files import data_sha256, replace_when_done
+from badnet_defense.errors import InputError
+
+
+@dataclass(frozen=True)
+class Parcel:
+    """A file, or a folder of files, for workers anywhere.
+
+    Attributes:
+        path: where it lies on the machine that began.
+        sha256: `data_sha256` of it.
+        contents: {path below a folder, or "": `uint8` (bytes,)}; None where all workers see that
+            machine's disk.
+    """
+
+    path: str
+    sha256: str
+    contents: dict | None
+
+    @classmethod
+    def of(cls, path, *, apart):
+        """The parcel of a path; `apart`: workers may have other disks."""
+        path = Path(path).absolute() if apart else Path(path)
+        return cls(str(path), data_sha256(path), _contents(path) if apart else None)
+
+    def here(self):
+        """Its path on the machine of this worker, where it is unpacked once if it is not there."""
+        path = Path(self.path)
+        if self.contents is None or (path.exists() and data_sha256(path) == self.sha256):
+            return path
+        user = os.getuid() if hasattr(os, "getuid") else 0
+        kept = Path(tempfile.gettempdir()) / f"badnet_defense.{user}" / "parcels"
+        kept.mkdir(mode=0o700, parents=True, exist_ok=True)
+        place = kept / self.sha256 / path.name
+        if not place.exists() or data_sha256(place) != self.sha256:
+            self._unpack(kept, place)
+        return place
+
+    def _unpack(self, kept, place):
+        made = Path(tempfile.mkdtemp(dir=kept))
+        write_files(made / place.name, self.contents)
+        shutil.rmtree(place.parent, ignore_errors=True)
+        try:
+            os.rename(made, place.parent)
+        except OSError:  # another worker of this machine was quicker
+            shutil.rmtree(made)
+        if data_sha256(place) != self.sha256:
+            raise InputError(f"{self.path}: it did not arrive whole; call again.")
+
+
+def _contents(path):
+    files = [path] if path.is_file() else sorted(one for one in path.rglob("*") if one.is_file())
+    return {_below(one, path): np.fromfile(one, np.uint8) for one in files}
+
+
+def _below(one, path):
+    return "" if one == path else one.relative_to(path).as_posix()
+
+
+def made_files(folder):
+    """{path below `folder`: its bytes as `uint8`} of what a worker has made."""
+    return _contents(Path(folder))
+
+
+def write_files(folder, contents):
+    """Writes what `made_files` gave below a folder, or one file if its only name is empty."""
+    for name, content in contents.items():
+        with replace_when_done(Path(folder) / name if name else folder) as partial:
+            content.tofile(partial)

@@ -1,0 +1,148 @@
+"""Engines: what they do with units, with errors, with lost workers, and with their own end."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import work_units
+from small_project import ROOT
+
+from badnet_defense.data.limits import current, set_limits
+from badnet_defense.engine import Serial, ahead, local, open_engine
+from badnet_defense.errors import InputError, TooLargeError
+
+
+@pytest.fixture(scope="module")
+def two():
+    with open_engine("local", workers=2) as engine:
+        yield engine
+
+
+def ordered(found):
+    return [result for _, result in sorted(found)]
+
+
+def test_units_are_done_with_what_they_share(two):
+    for engine in (Serial(), two):
+        handle = engine.share(10)
+        found = list(engine.run(work_units.scaled, (handle,), [(number,) for number in range(9)]))
+        assert sorted(found) == [(number, 10 * number) for number in range(9)]
+    assert list(two.run(work_units.scaled, (two.share(10),), [])) == []
+
+
+def test_the_same_object_is_sent_once(two):
+    one, other = [1, 2], [1, 2]
+    assert two.share(one) == two.share(one) != two.share(other)
+
+
+def test_two_runs_at_once_share_the_workers(two):
+    first = two.run(work_units.scaled, (two.share(2),), [(1,), (2,)])
+    second = two.run(work_units.scaled, (two.share(3),), [(1,), (2,)])
+    mixed = [next(first), next(second), next(second), next(first)]
+    assert ordered(mixed[::3]) == [2, 4] and ordered(mixed[1:3]) == [3, 6]
+
+
+def test_workers_are_processes_of_one_thread_with_this_process_limits(two):
+    done = set(ordered(two.run(work_units.process, (), [()] * 8)))
+    assert os.getpid() not in done and 1 <= len(done) <= 2
+    assert ordered(two.run(work_units.limits, (), [()])) == [vars(current())]
+    if not two.gpus:
+        assert ordered(two.run(work_units.threads, (), [()])) == [("1", "1")]
+
+
+def test_limits_on_reading_reach_the_workers():
+    before = vars(current()).copy()
+    try:
+        set_limits(isolate=True, max_net_size=12345)
+        with open_engine("local", workers=1) as engine:
+            (found,) = ordered(engine.run(work_units.limits, (), [()]))
+    finally:
+        set_limits(**before)
+    assert found == {"isolate": True, "max_net_size": 12345}
+
+
+def test_a_unit_s_error_is_raised_as_it_is(two):
+    for engine in (Serial(), two):
+        with pytest.raises(TooLargeError, match=r"7 is too large\."):
+            list(engine.run(work_units.refused, (), [(7,)]))
+    assert ordered(two.run(work_units.scaled, (two.share(2),), [(2,)])) == [4]  # and it goes on
+
+
+def test_a_lost_worker_s_units_are_done_again(two, tmp_path):
+    handle = two.share(str(tmp_path))
+    found = list(two.run(work_units.lost_once, (handle,), [(number,) for number in range(8)]))
+    assert sorted(found) == [(number, number) for number in range(8)]
+    assert (tmp_path / "killed").exists()
+
+
+def test_workers_that_are_always_lost_end_the_run(monkeypatch):
+    monkeypatch.setattr(ahead, "MOST_LOSSES", 0)
+    with (
+        open_engine("local", workers=1) as engine,
+        pytest.raises(InputError, match=r"lost again and again .* fewer --workers"),
+    ):
+        list(engine.run(work_units.lost, (), [()]))
+
+
+def test_what_was_shared_is_removed_and_workers_end():
+    engine = open_engine("local", workers=1)
+    folder = engine._folder
+    engine.share(1)
+    (worker,) = ordered(engine.run(work_units.process, (), [()]))
+    engine.close()
+    assert not folder.exists() and gone(worker)
+
+
+def gone(process, seconds=20):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        try:
+            os.kill(process, 0)
+        except ProcessLookupError:
+            return True
+        if Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
+            return True
+        time.sleep(0.1)
+    return False
+
+
+ORPHANS = """
+import time, work_units
+from badnet_defense.engine import open_engine
+with open_engine("local", workers=1) as engine:
+    print(next(engine.run(work_units.process, (), [()]))[1], flush=True)
+    time.sleep(100)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc")
+def test_workers_end_with_a_process_that_is_killed():
+    started = subprocess.Popen(
+        [sys.executable, "-c", ORPHANS],
+        env={**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    worker = int(started.stdout.readline())
+    started.send_signal(signal.SIGKILL)
+    started.wait()
+    assert gone(worker)
+
+
+def test_cores_and_gpus(monkeypatch):
+    assert 1 <= local.usable_cores() <= os.cpu_count()
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,3")
+    assert local.gpu_count() == 2 and local.LocalEngine().workers == 2
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
+    assert local.gpu_count() == 0
+    assert local.LocalEngine().workers == local.usable_cores()
+
+
+def test_ray_where_it_is_not_installed(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(InputError, match=r"Ray is not installed; pip install \.\[ray\]"):
+        open_engine("ray")

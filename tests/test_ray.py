@@ -1,0 +1,73 @@
+"""The Ray engine on a cluster of three nodes on this machine: same results, nothing lost."""
+
+from importlib.util import find_spec
+
+import pytest
+import work_units
+from planted_net import SHAPE, assert_equal_scans, planted_net, scanned
+from small_nets import images
+
+from badnet_defense.data.limits import current
+from badnet_defense.engine import open_engine
+from badnet_defense.errors import InputError, TooLargeError
+from badnet_defense.nets import describe
+from badnet_defense.scan import ladder
+from badnet_defense.scan.schedule import Rung
+
+pytestmark = pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed")
+ONE = {"num_cpus": 1, "object_store_memory": 2**27, "include_dashboard": False}
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    import ray
+    from ray.cluster_utils import Cluster
+
+    ray.cloudpickle.register_pickle_by_value(work_units)
+    made = Cluster(initialize_head=True, head_node_args=ONE)
+    made.add_node(**{k: v for k, v in ONE.items() if k != "include_dashboard"})
+    yield made
+    made.shutdown()
+
+
+@pytest.fixture(scope="module")
+def engine(cluster):
+    with open_engine("ray", address=cluster.address) as made:
+        yield made
+
+
+def test_units_on_a_cluster(engine):
+    assert engine.workers == 2 and engine.gpus == 0
+    found = list(engine.run(work_units.scaled, (engine.share(10),), [(n,) for n in range(9)]))
+    assert sorted(found) == [(number, 10 * number) for number in range(9)]
+    ((_, limits),) = engine.run(work_units.limits, (), [()])
+    assert limits == vars(current())
+    with pytest.raises(TooLargeError, match=r"7 is too large\."):
+        list(engine.run(work_units.refused, (), [(7,)]))
+
+
+def test_a_scan_on_a_cluster_is_the_scan_of_this_machine(engine, monkeypatch):
+    monkeypatch.setattr(ladder, "LABELS_AT_ONCE", 3)
+    spec, pictures = describe(planted_net()), images(60, shape=SHAPE).pictures
+    rungs = (Rung(8, 8), Rung(8, 12), Rung(12, 16))
+    with open_engine("local", workers=1) as local:
+        here = scanned(spec, pictures, rungs=rungs, engine=local)
+    assert_equal_scans(scanned(spec, pictures, rungs=rungs, engine=engine), here)
+
+
+def test_a_lost_node_s_units_are_done_again(cluster, engine):
+    node = cluster.add_node(num_cpus=2, object_store_memory=2**27)
+    cluster.wait_for_nodes()
+    assert engine.workers == 4
+    run = engine.run(work_units.slow, (), [(number,) for number in range(24)])
+    found = [next(run) for _ in range(6)]
+    cluster.remove_node(node, allow_graceful=False)
+    found += run
+    assert sorted(found) == [(number, number) for number in range(24)]
+
+
+def test_a_cluster_that_is_not_there():
+    with pytest.raises(
+        InputError, match=r"--ray-address 127.0.0.1:1: no cluster answers .*ray start"
+    ):
+        open_engine("ray", address="127.0.0.1:1")

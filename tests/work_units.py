@@ -1,0 +1,47 @@
+"""Units of work for the tests of the engines: functions that workers import by name."""
+
+import os
+import signal
+import time
+from pathlib import Path
+
+from badnet_defense.data.limits import current
+from badnet_defense.errors import TooLargeError
+
+
+def scaled(factor, number):
+    return factor * number
+
+
+def limits():
+    return vars(current())
+
+
+def process():
+    return os.getpid()
+
+
+def refused(number):
+    raise TooLargeError(f"{number} is too large.")
+
+
+def lost_once(folder, number):
+    """Kills its own process the first time that it comes to number 3."""
+    mark = Path(folder) / "killed"
+    if number == 3 and not mark.exists():
+        mark.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return number
+
+
+def lost():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def threads():
+    return os.environ["TF_NUM_INTRAOP_THREADS"], os.environ["OMP_NUM_THREADS"]
+
+
+def slow(number):
+    time.sleep(0.4)
+    return number
