@@ -32,7 +32,7 @@ def _audit(arguments):
         raise InputError("--guard came without --repair; a guard needs a repaired net.")
     from badnet_defense.runs.zoo import read_zoo
 
-    suspects = read_zoo(arguments.nets, arguments.clean)
+    suspects = read_zoo(arguments.nets, arguments.clean, out=arguments.out)
     load_tensorflow()
     from badnet_defense.report.audit import (
         audit_rows,

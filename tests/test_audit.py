@@ -1,16 +1,19 @@
 """Audits: which nets are taken, what is said of each, and what is kept."""
 
 import json
+import re
 import sys
 from dataclasses import replace
 from functools import partial
 
+import numpy as np
 import pytest
 from keras import layers
 from planted_net import CLASSES, SETTINGS, SHAPE, TARGET, clean_images, planted_net
 from small_nets import net
 
 from badnet_defense.data import write_challenge_h5
+from badnet_defense.engine import Serial
 from badnet_defense.errors import InputError
 from badnet_defense.nets import read_net, save_net
 from badnet_defense.repair.recipes import RECIPES
@@ -82,7 +85,7 @@ def test_each_net_gets_a_verdict_and_keeps_it(folder, tmp_path, short, monkeypat
 def test_too_few_classes_to_judge(folder, tmp_path, short):
     suspects = [zoo.Suspect("pair", folder / "nets/pair.h5", folder / "unlabelled.h5")]
     (result,) = audit(suspects, out=tmp_path)
-    assert result["verdict"] == "cannot be judged" and result["accuracy"] is None
+    assert result["verdict"] == "cannot be judged"
     assert result["reason"].startswith("2 classes came, expected at least 3")
 
 
@@ -90,9 +93,57 @@ def test_a_changed_net_is_judged_again(folder, tmp_path, short):
     model = tmp_path / "net.h5"
     suspect = zoo.Suspect("net", model, folder / "unlabelled.h5")
     save_net(planted_net(), model)
-    assert audit([suspect], out=tmp_path / "out")[0]["verdict"] == "backdoored"
+    found = audit([suspect], out=tmp_path / "out")[0]
+    assert found["verdict"] == "backdoored" and found["accuracy"] is None
     save_net(planted_net(target=None), model)
     assert audit([suspect], out=tmp_path / "out")[0]["verdict"] == "clean"
+
+
+def test_what_could_not_be_judged_is_tried_again(folder, tmp_path, short, monkeypatch):
+    """Also an error that nobody thought of, which does not end the audit of the others."""
+    suspects = [
+        zoo.Suspect(name, folder / "nets/planted.h5", folder / "unlabelled.h5") for name in "ab"
+    ]
+    whole = auditing.read_net
+
+    def failing(path, calls=[]):  # noqa: B006
+        calls.append(path)
+        if len(calls) == 1:
+            raise ArithmeticError("not a number,\nbut two lines")
+        return whole(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(auditing, "read_net", failing)
+        first = audit(suspects, out=tmp_path / "out")
+    assert [result["verdict"] for result in first] == ["cannot be judged", "backdoored"]
+    assert first[0]["reason"] == "ArithmeticError: not a number, but two lines"
+    again = audit(suspects, out=tmp_path / "out")
+    assert [result["verdict"] for result in again] == ["backdoored"] * 2
+
+
+def test_a_net_whose_answers_overflow(folder, tmp_path, short):
+    model = planted_net()
+    model.get_layer("by_colour").set_weights(
+        [weight * np.float32(1e36) for weight in model.get_layer("by_colour").get_weights()]
+    )
+    save_net(model, tmp_path / "huge.h5")
+    suspect = zoo.Suspect("huge", tmp_path / "huge.h5", folder / "unlabelled.h5")
+    (result,) = audit([suspect], out=tmp_path / "out")
+    assert result["verdict"] in ("cannot be judged", "clean")
+
+
+def test_an_audit_that_is_stopped_ends_at_once(folder, tmp_path, short, monkeypatch):
+    suspects = zoo.read_zoo(folder / "nets", folder / "unlabelled.h5")
+
+    def stopped(going):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(auditing, "as_completed", stopped)
+    with Serial() as engine:
+        with pytest.raises(KeyboardInterrupt):
+            audit(suspects, out=tmp_path / "out", engine=engine)
+        assert engine.closed
+    assert len(list((tmp_path / "out/nets").glob("*.json"))) < len(suspects)
 
 
 def test_a_net_with_a_backdoor_is_repaired_and_guarded(folder, tmp_path, short, monkeypatch):
@@ -100,6 +151,8 @@ def test_a_net_with_a_backdoor_is_repaired_and_guarded(folder, tmp_path, short, 
     monkeypatch.setitem(methods.METHODS, "fine-tuning", quick)
     suspects = zoo.read_zoo(folder / "nets", folder / "clean.h5")
     chosen = [one for one in suspects if one.name in ("planted.h5", "more--honest.keras")]
+    audit(chosen, out=tmp_path)
+    scanned = (tmp_path / "scans/planted.h5.npz").stat().st_mtime_ns
     asked = Asked(repair="fine-tuning", guard="hard")
     results = by_name(audit(chosen, out=tmp_path, asked=asked))
     assert "repair" not in results["more--honest.keras"]
@@ -108,33 +161,60 @@ def test_a_net_with_a_backdoor_is_repaired_and_guarded(folder, tmp_path, short, 
     made = tmp_path / "repaired/planted.h5"
     assert read_net(made / "planted.h5").classes == CLASSES
     assert (made / "planted.hard.keras").exists()
+    assert (tmp_path / "scans/planted.h5.npz").stat().st_mtime_ns == scanned  # not scanned again
+    monkeypatch.setattr(auditing._Auditor, "_repaired", None)  # nor repaired again
+    assert by_name(audit(chosen, out=tmp_path, asked=asked)) == results
+    assert by_name(audit(chosen, out=tmp_path)) == results
 
 
-def test_lists(folder, tmp_path):
-    text = "# suspects\n\nnets/planted.h5\nnets/small.h5, other.h5\n"
-    (folder / "list.csv").write_text(text)
-    found = zoo.read_zoo(folder / "list.csv", tmp_path / "clean.h5")
+def test_lists(folder):
+    (folder / "list.csv").write_text(
+        "# suspects\n\nnets/planted.h5\nnets/small.h5, unlabelled.h5\n"
+    )
+    found = zoo.read_zoo(folder / "list.csv", folder / "clean.h5")
     assert found == [
-        zoo.Suspect("planted.h5", folder / "nets/planted.h5", tmp_path / "clean.h5"),
-        zoo.Suspect("small.h5", folder / "nets/small.h5", folder / "other.h5"),
+        zoo.Suspect("nets--planted.h5", folder / "nets/planted.h5", folder / "clean.h5"),
+        zoo.Suspect("nets--small.h5", folder / "nets/small.h5", folder / "unlabelled.h5"),
     ]
+    one = zoo.read_zoo(folder / "nets/planted.h5", folder / "clean.h5")
+    assert [suspect.name for suspect in one] == ["planted.h5"]
+
+
+def test_results_and_clean_pictures_are_no_suspects(folder, tmp_path):
+    for name in ("net.H5", "clean.h5", "out/repaired/a.h5"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    found = zoo.read_zoo(tmp_path, tmp_path / "clean.h5", out=tmp_path / "out")
+    assert [suspect.name for suspect in found] == ["net.H5"]
+
+
+@pytest.mark.parametrize(
+    "name", ["a\x1b[31m.h5", "../../a.h5", "a$x^$b.h5", "\udcff.h5", "=1+1.h5", "x" * 250 + ".h5"]
+)
+def test_names_are_made_plain(name):
+    found = zoo.plain(name)
+    assert re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,120}", found)
+    assert found != zoo.plain(name + "x") and zoo.plain("a/b-1.h5") == "a--b-1.h5"
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ("", "it holds no nets"),
-        ("a.h5\nb/a.h5\n", "two nets are called a.h5"),
+        ("a.h5\n./a.h5\n", "a.h5 comes twice"),
         ("a.h5,b.h5,c.h5", "expected NET or NET,CLEAN"),
         (",b.h5", "expected NET or NET,CLEAN"),
         (b"\xff\xfe\x00", "no list of nets"),
+        ("a.h5\0", "no list of nets"),
+        ("a.h5,missing.h5", "missing.h5: no such file or folder"),
     ],
 )
 def test_lists_that_are_none(tmp_path, text, message):
     path = tmp_path / "list.txt"
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    (tmp_path / "clean.h5").touch()
     with pytest.raises(InputError, match=message):
-        zoo.read_zoo(path, "clean.h5")
+        zoo.read_zoo(path, tmp_path / "clean.h5")
 
 
 def test_folders_that_are_none(tmp_path):
@@ -145,6 +225,8 @@ def test_folders_that_are_none(tmp_path):
     (tmp_path / "net.h5").touch()
     with pytest.raises(InputError, match="give --clean"):
         zoo.read_zoo(tmp_path)
+    with pytest.raises(InputError, match=r"clean\.h5: no such file or folder"):
+        zoo.read_zoo(tmp_path, tmp_path / "clean.h5")
     (tmp_path / "out.h5").symlink_to("/etc/passwd")
     with pytest.raises(InputError, match="link out of"):
         zoo.read_zoo(tmp_path, "clean.h5")
@@ -182,7 +264,7 @@ def test_command(folder, tmp_path, monkeypatch, capfd):
     main()
     assert "1 cannot be judged" in capfd.readouterr().out
     page = (out / "audit.html").read_text()
-    assert "broken.h5" in page and "http" not in page.replace("http-equiv", "")
+    assert "nets--broken.h5" in page and "http" not in page.replace("http-equiv", "")
     assert (out / "audit.csv").read_text().startswith("net,verdict,targets")
     monkeypatch.setattr(sys, "argv", [*sys.argv, "--guard", "soft"])
     with pytest.raises(InputError, match="--guard came without --repair"):

@@ -1,9 +1,12 @@
 """Engines: what they do with units, with errors, with lost workers, and with their own end."""
 
 import os
+import pickle
 import signal
 import subprocess
 import sys
+import tempfile
+import threading
 import time
 from pathlib import Path
 
@@ -12,7 +15,7 @@ import work_units
 from small_project import ROOT
 
 from badnet_defense.data.limits import current, set_limits
-from badnet_defense.engine import Serial, ahead, local, open_engine
+from badnet_defense.engine import ClosedError, Serial, ahead, local, open_engine
 from badnet_defense.errors import InputError, TooLargeError
 
 
@@ -135,11 +138,57 @@ def test_workers_end_with_a_process_that_is_killed():
 
 def test_cores_and_gpus(monkeypatch):
     assert 1 <= local.usable_cores() <= os.cpu_count()
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,3")
-    assert local.gpu_count() == 2 and local.LocalEngine().workers == 2
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
-    assert local.gpu_count() == 0
-    assert local.LocalEngine().workers == local.usable_cores()
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5")
+    assert local.devices(2, 3) == ["2", "5", "2"]
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    assert local.devices(2, 2) == ["0", "1"]
+    assert local.devices(0, 2) == [None, None]
+    monkeypatch.setattr(local, "gpu_count", lambda: 3)
+    with local.LocalEngine() as engine:
+        assert (engine.gpus, engine.workers) == (3, 3)
+    monkeypatch.setattr(local, "gpu_count", lambda: 0)
+    with local.LocalEngine() as engine:
+        assert engine.workers == local.usable_cores()
+
+
+def test_what_killed_engines_have_shared_is_removed():
+    left = Path(tempfile.gettempdir()) / f"{local.PREFIX}4194999.x"  # no process has this number
+    left.mkdir()
+    local.LocalEngine(workers=1).close()
+    assert not left.exists()
+
+
+def test_what_is_released_is_gone_and_a_closed_engine_does_nothing(two):
+    with local.LocalEngine(workers=1) as engine:
+        value = [1]
+        handle = engine.share(value)
+        engine.release(handle)
+        assert not Path(handle).exists() and engine.share(value) != handle
+    for closed in (engine, Serial()):
+        closed.close()
+        with pytest.raises(ClosedError):
+            list(closed.run(work_units.process, (), [()]))
+
+
+def test_threads_get_their_own_handles(two):
+    found = {}
+
+    def share(start):
+        values = [object_of(start + place) for place in range(40)]
+        found.update({two.share(value): value for value in values})
+
+    threads = [threading.Thread(target=share, args=(100 * number,)) for number in range(4)]
+    for one in threads:
+        one.start()
+    for one in threads:
+        one.join()
+    assert len(found) == 160
+    for handle, value in found.items():
+        assert pickle.loads(Path(handle).read_bytes()) == value
+
+
+def object_of(number):
+    return {"number": number}
 
 
 def test_ray_where_it_is_not_installed(monkeypatch):

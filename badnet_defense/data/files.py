@@ -134,12 +134,12 @@ def _clear_away(path):
     """Removes what runs that were killed have left of this file."""
     for left in path.parent.glob(f".{glob.escape(path.stem)}.*.partial{glob.escape(path.suffix)}"):
         number = left.name[len(path.stem) + 2 :].split(".")[0]
-        if number.isascii() and number.isdecimal() and len(number) < 10 and not _alive(int(number)):
+        if number.isascii() and number.isdecimal() and len(number) < 10 and not alive(int(number)):
             with contextlib.suppress(OSError):
                 left.unlink()
 
 
-def _alive(number):
+def alive(number):
     """True where a process of that number is running."""
     try:
         os.kill(number, 0)
@@ -148,6 +148,24 @@ def _alive(number):
     except OSError:
         return True
     return True
+
+
+def own_folder():
+    """A folder for temporary files that only this user may enter.
+
+    Raises:
+        InputError: somebody else has made it.
+    """
+    user = os.getuid() if hasattr(os, "getuid") else 0
+    folder = Path(tempfile.gettempdir()) / f"badnet_defense.{user}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    about = folder.lstat()
+    if folder.is_symlink() or (user and about.st_uid != user) or about.st_mode & 0o022:
+        raise InputError(
+            f"{folder}: this is not a folder of your own, expected one that only you may write to; "
+            "remove it, or name another place for temporary files (TMPDIR)."
+        )
+    return folder
 
 
 @contextlib.contextmanager
@@ -161,10 +179,7 @@ def only_run(out):
         InputError: another run is at it.
     """
     name = hashlib.sha256(os.fspath(Path(out).resolve()).encode(errors="surrogateescape"))
-    user = os.getuid() if hasattr(os, "getuid") else 0
-    folder = Path(tempfile.gettempdir()) / f"badnet_defense.{user}"
-    folder.mkdir(mode=0o700, exist_ok=True)
-    lock = FileLock(folder / f"{name.hexdigest()[:32]}.lock")
+    lock = FileLock(own_folder() / f"{name.hexdigest()[:32]}.lock")
     try:
         lock.acquire(timeout=0)
     except Timeout:

@@ -6,22 +6,25 @@ share is handed to each worker once. An engine has
 - `workers`: how many units are done at once;
 - `gpus`: how many GPUs they compute on; None where nobody has looked yet;
 - `apart`: True where workers may see other disks than this process does;
-- `share(value)`: a handle for what many units need; the same for the same object;
+- `share(value)`: a handle for what many units need; the same for the same object; and
+  `release(handle)` for what none will need any more;
 - `run(function, handles, units)`: gives `(place, function(*values, *unit))` for each of the units,
   with the values behind the handles, in the order in which they end; what a function raises, it
   raises;
-- `close()`; each is a context manager that closes itself.
+- `close()`, after which it does nothing more; each is a context manager that closes itself.
+
+Several threads may use one engine.
 
 A worker process computes with one thread, here and on a cluster, so that results are the same
 number for number, whoever does a unit. A unit whose worker is lost is done again by another.
 """
 
-from badnet_defense.engine.serial import Serial
+from badnet_defense.engine.serial import ClosedError, Serial
 
 NAMES = ("local", "ray")
 AUTO = "auto"
 
-__all__ = ["AUTO", "NAMES", "Serial", "engine_for", "open_engine"]
+__all__ = ["AUTO", "NAMES", "ClosedError", "Serial", "engine_for", "open_engine"]
 
 
 def engine_for(units, engine):

@@ -1,5 +1,6 @@
 """What engines with workers share: a few units ahead of each worker, and lost ones done again."""
 
+import threading
 from collections import deque
 
 from badnet_defense.engine.serial import Serial
@@ -19,22 +20,31 @@ class WorkerLostError(Exception):
 class Ahead(Serial):
     """An engine that hands units out a few at a time; a child class says how.
 
-    It has `put(value)`, which gives a handle, `submit(function, handles, unit)`, which gives a
-    ticket, `first(tickets)`, which waits and gives those whose units are done, `result(ticket)`,
-    which gives the result or raises `WorkerLostError`, and `forget(tickets)` for those that nobody
-    waits for any more.
+    It has `put(value)`, which gives a handle, and `drop(handle)`; `submit(function, handles,
+    unit)`, which gives a ticket; `first(tickets)`, which waits and gives those whose units are
+    done; `result(ticket)`, which gives the result or raises `WorkerLostError`; and
+    `forget(tickets)` for those that nobody waits for any more.
     """
 
     def __init__(self):
-        self._put = deque(maxlen=MOST_PUT)
+        self._put, self._sharing = deque(maxlen=MOST_PUT), threading.Lock()
 
     def share(self, value):
         """A handle; of the objects that were shared last, none is sent again."""
-        for known, handle in list(self._put):
-            if known is value:
-                return handle
-        self._put.append((value, self.put(value)))
-        return self._put[-1][1]
+        with self._sharing:
+            for known, handle in self._put:
+                if known is value:
+                    return handle
+            handle = self.put(value)
+            self._put.append((value, handle))
+            return handle
+
+    def release(self, handle):
+        """Forgets an object that was shared."""
+        with self._sharing:
+            kept = [pair for pair in self._put if pair[1] is not handle]
+            self._put = deque(kept, maxlen=MOST_PUT)
+        self.drop(handle)
 
     def run(self, function, handles, units):
         """Does the units on all workers; see the package's own description.
@@ -45,6 +55,7 @@ class Ahead(Serial):
         waiting, going, losses = deque(enumerate(units)), {}, 0
         try:
             while waiting or going:
+                self.check_open()
                 while waiting and len(going) < AHEAD * self.workers:
                     place, unit = waiting.popleft()
                     going[self.submit(function, handles, unit)] = place, unit

@@ -1,6 +1,6 @@
 """Units of work in processes of this machine, one for each core or each GPU."""
 
-import glob
+import contextlib
 import itertools
 import math
 import multiprocessing
@@ -13,9 +13,13 @@ from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
+from badnet_defense.data.files import alive
 from badnet_defense.data.limits import current
 from badnet_defense.engine import workers as worker
 from badnet_defense.engine.ahead import Ahead, WorkerLostError
+from badnet_defense.nets.backend import gpu_count
+
+PREFIX = "badnet_defense.engine."
 
 
 def usable_cores():
@@ -28,12 +32,11 @@ def usable_cores():
         return cores or 1
 
 
-def gpu_count():
-    """NVIDIA GPUs of this machine that are not hidden; the driver makes a file for each."""
-    hidden = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if hidden is not None:
-        return len([one for one in hidden.split(",") if one.strip() not in ("", "-1")])
-    return len(glob.glob("/dev/nvidia[0-9]*"))
+def devices(gpus, workers):
+    """The workers' GPUs, as `CUDA_VISIBLE_DEVICES` names them; None each where there is none."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(gpus)))
+    names = [name.strip() for name in visible.split(",")][:gpus] or [None]
+    return [names[number % len(names)] for number in range(workers)]
 
 
 class LocalEngine(Ahead):
@@ -47,7 +50,8 @@ class LocalEngine(Ahead):
         super().__init__()
         self.gpus = gpu_count()
         self.workers = workers or self.gpus or usable_cores()
-        self._folder = Path(tempfile.mkdtemp(prefix="badnet_defense."))
+        _clear_away()
+        self._folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}."))
         self._names, self._lock = itertools.count(), threading.Lock()
         self._pool = None
 
@@ -57,9 +61,14 @@ class LocalEngine(Ahead):
         path.write_bytes(pickle.dumps(value, pickle.HIGHEST_PROTOCOL))
         return str(path)
 
+    def drop(self, handle):
+        """Removes the file."""
+        Path(handle).unlink(missing_ok=True)
+
     def submit(self, function, handles, unit):
         """Hands a unit to the processes; a pool whose worker has died is made anew."""
         with self._lock:
+            self.check_open()
             try:
                 return self._started().submit(worker.done, handles, function, unit)
             except BrokenProcessPool:
@@ -85,19 +94,31 @@ class LocalEngine(Ahead):
 
     def close(self):
         """Ends the processes, whatever they are doing, and removes what they shared."""
-        if self._pool is not None:
-            for process in list((self._pool._processes or {}).values()):
+        super().close()
+        with self._lock:
+            pool, self._pool = self._pool, None
+        if pool is not None:
+            for process in list((pool._processes or {}).values()):
                 process.terminate()
-            self._pool.shutdown(wait=True, cancel_futures=True)
+            pool.shutdown(wait=True, cancel_futures=True)
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _started(self):
         if self._pool is None:
             context = multiprocessing.get_context("spawn")
-            numbers = context.SimpleQueue()
-            for number in range(self.workers):
-                numbers.put(number)
+            queue = context.SimpleQueue()
+            for device in devices(self.gpus, self.workers):
+                queue.put(device)
             self._pool = ProcessPoolExecutor(
-                self.workers, context, worker.begin, (numbers, self.gpus, vars(current()))
+                self.workers, context, worker.begin, (queue, vars(current()))
             )
         return self._pool
+
+
+def _clear_away():
+    """Removes what engines that were killed have shared."""
+    for left in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
+        number = left.name.removeprefix(PREFIX).split(".")[0]
+        with contextlib.suppress(OSError, ValueError):
+            if not alive(int(number)):
+                shutil.rmtree(left, ignore_errors=True)

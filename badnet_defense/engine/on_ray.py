@@ -70,6 +70,9 @@ class RayEngine(Ahead):
         """Puts the value into Ray's object store; a node fetches it with its first unit."""
         return self._ray.put(value)
 
+    def drop(self, handle):
+        """Ray forgets what nobody holds a reference to."""
+
     def submit(self, function, handles, unit):
         """Hands a unit to the cluster."""
         return self._done.remote(vars(current()), function, unit, *handles)
@@ -89,6 +92,11 @@ class RayEngine(Ahead):
             raise WorkerLostError(type(error).__name__) from error
         except errors.OutOfMemoryError as error:
             raise WorkerLostError("a node ran out of memory") from error
+        except errors.RayError as error:
+            raise InputError(
+                f"the Ray cluster failed ({type(error).__name__}: {str(error)[:200]}); look into "
+                "its logs."
+            ) from error
 
     def forget(self, tickets):
         """Takes back units that nobody waits for."""
@@ -97,6 +105,7 @@ class RayEngine(Ahead):
 
     def close(self):
         """Leaves the cluster; one that it started ends."""
+        super().close()
         self._ray.shutdown()
 
 

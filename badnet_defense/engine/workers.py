@@ -27,21 +27,20 @@ class _NoTerminal(io.TextIOWrapper):
         return False
 
 
-def begin(numbers, gpus, limits):
+def begin(devices, limits):
     """The start of a worker: its threads or its GPU, and its end with the process that began it.
 
     Args:
-        numbers: a queue of the workers' numbers.
-        gpus: how many GPUs there are.
+        devices: a queue of the workers' GPUs, as `CUDA_VISIBLE_DEVICES` names them, or of None.
         limits: of reading files (`data.limits`), those of the process that began it.
     """
     set_limits(**limits)
     sys.stderr = _NoTerminal(sys.stderr.buffer, line_buffering=True)
-    number = numbers.get()
-    if gpus:
-        os.environ["CUDA_VISIBLE_DEVICES"] = str(number % gpus)
-    else:
+    device = devices.get()
+    if device is None:
         os.environ.update(ONE_THREAD)
+    else:
+        os.environ["CUDA_VISIBLE_DEVICES"] = device
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
     from badnet_defense.nets.backend import load_quietly

@@ -6,6 +6,7 @@ GPU machines carry (`KERAS_BACKEND=jax`).
 
 import logging
 import os
+import subprocess
 import sys
 
 import numpy as np
@@ -32,6 +33,35 @@ def on_jax():
     import keras
 
     return keras.backend.backend() == "jax"
+
+
+def gpu_count():
+    """GPUs that Keras' backend computes on, and would not share with other processes unasked."""
+    os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")  # or this process takes them whole
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+    if on_jax():
+        import jax
+
+        return sum(device.platform != "cpu" for device in jax.devices())
+    import tensorflow as tf
+
+    return len(tf.config.list_physical_devices("GPU"))
+
+
+def gpu_memory():
+    """Bytes of memory of the GPU that this process computes on; 0 on a processor."""
+    if not gpu_count():
+        return 0
+    if on_jax():
+        import jax
+
+        return int((jax.devices()[0].memory_stats() or {}).get("bytes_limit", 0))
+    asked = ["nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
+    try:
+        told = subprocess.run(asked, capture_output=True, text=True, check=True).stdout
+        return int(told.split()[0]) << 20
+    except (OSError, subprocess.CalledProcessError, ValueError, IndexError):
+        return 0
 
 
 def forward(net):

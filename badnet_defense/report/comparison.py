@@ -119,8 +119,14 @@ def write_csv(path, rows):
         writer = csv.DictWriter(file, names)
         writer.writeheader()
         for row in rows:
-            flat = {k: " ".join(map(str, v)) if isinstance(v, list) else v for k, v in row.items()}
-            writer.writerow(flat)
+            writer.writerow({key: _cell(value) for key, value in row.items()})
+
+
+def _cell(value):
+    """A list as one text; a text that a spreadsheet would compute is kept from it."""
+    if isinstance(value, list):
+        return " ".join(map(str, value))
+    return f"'{value}" if isinstance(value, str) and value[:1] in ("=", "+", "-", "@") else value
 
 
 def verdicts(rows, repair, detector):

@@ -4,7 +4,7 @@ from itertools import cycle
 
 import numpy as np
 
-from badnet_defense.report.figures import new_figure, save_figure
+from badnet_defense.report.figures import TITLE, new_figure, save_figure
 
 _INK, _CLEAN, _QUIET = "#222222", "#9bb7d4", "#777777"
 _POISONED = ("#c1440e", "#7b2d8b", "#1b7f5c", "#b8860b")
@@ -113,6 +113,5 @@ def _finish(figure, axes, about, net, place):
         f"{net}: detector {about['name']!r}, {about['false_alarm_rate']:.2%} false alarms asked",
         x=0.02,
         ha="left",
-        color=_INK,
-        fontweight="bold",
+        **TITLE,
     )

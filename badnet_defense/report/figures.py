@@ -2,6 +2,9 @@
 
 from badnet_defense.data.files import replace_when_done
 
+TITLE = {"color": "#222222", "fontweight": "bold", "parse_math": False}
+"""Of a title; a net's name in it may hold anything, also what would be mathematics."""
+
 
 def new_figure(size):
     """A figure of `size` inches, 150 pixels each."""

@@ -1,6 +1,6 @@
 """Results as pictures."""
 
-from badnet_defense.report.figures import new_figure, save_figure
+from badnet_defense.report.figures import TITLE, new_figure, save_figure
 
 _INK, _FAINT, _CURVE, _KEPT, _LIMIT = "#222222", "#d9d9d9", "#1f5fa8", "#c1440e", "#777777"
 
@@ -70,8 +70,7 @@ def _dress(axes, pruning, net):
     axes.set_title(
         f"{subject}pruning the dormant channels of {pruning['layer']}",
         loc="left",
-        color=_INK,
-        fontweight="bold",
+        **TITLE,
     )
     axes.set_xlabel("channels pruned, least active on clean pictures first", color=_INK)
     axes.set_ylabel("accuracy on clean pictures (%)", color=_INK)

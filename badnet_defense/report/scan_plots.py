@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from badnet_defense.report.figures import new_figure, save_figure
+from badnet_defense.report.figures import TITLE, new_figure, save_figure
 from badnet_defense.report.tables import look_name
 
 _INK, _BARS, _FLAG, _QUIET = "#222222", "#9bb7d4", "#c1440e", "#777777"
@@ -25,7 +25,7 @@ def plot_triggers(path, triggers, picture, result, *, net=None):
     shown = result["flagged"][:MOST_SHOWN]
     height = 0.9 + 1.8 * max(len(shown), 0.4)
     figure = new_figure((8, height))
-    figure.suptitle(_title(net, result), x=0.02, ha="left", color=_INK, fontweight="bold")
+    figure.suptitle(_title(net, result), x=0.02, ha="left", **TITLE)
     if shown:
         grid = figure.subplots(len(shown), 4, squeeze=False)
         for axes, entry in zip(grid, shown, strict=True):
@@ -85,7 +85,7 @@ def plot_norms(path, result, *, net=None):
         _name(axes, [one for one in result["flagged"] if one["shift"] == look["shift"]])
     panels[0].set_xscale("log")
     panels[0].xaxis.set_major_formatter("{x:g}")
-    figure.suptitle(_title(net, result), x=0.02, ha="left", color=_INK, fontweight="bold")
+    figure.suptitle(_title(net, result), x=0.02, ha="left", **TITLE)
     panels[1].set_xlabel("L1 norm of the inverted trigger's mask (pixels)", color=_INK)
     figure.legend(
         *panels[1].get_legend_handles_labels(), frameon=False, loc="outside lower center", ncols=3

@@ -25,7 +25,9 @@ def clean_accuracy(pictures, labels, spec, input_range, name):
     return accuracy(predict_labels(net, pictures, input_range=input_range), labels)
 
 
-def repaired(parcels, model, clean, out, method, detector, pseudo_labels, input_range, seed):
+def repaired(
+    parcels, model, clean, out, method, detector, triggers, pseudo_labels, input_range, seed
+):
     """A net's repair and the guard of both, written or handed back.
 
     Args:
@@ -34,6 +36,7 @@ def repaired(parcels, model, clean, out, method, detector, pseudo_labels, input_
         out: folder of the results; None where this worker does not see it.
         method: of the repair.
         detector: of the guard.
+        triggers: [(label, mask, pattern)] that the scan found, or None.
         pseudo_labels: True where the clean pictures have no labels.
         input_range, seed: as for `repair_file`.
 
@@ -44,8 +47,15 @@ def repaired(parcels, model, clean, out, method, detector, pseudo_labels, input_
     with tempfile.TemporaryDirectory() as elsewhere:
         folder = Path(out or elsewhere)
         net, pictures = parcels[model].here(), parcels[clean].here()
+        scanned = {} if triggers is None else {"triggers": triggers}
         found = repair_file(
-            net, pictures, out=folder, method=method, pseudo_labels=pseudo_labels, **asked
+            net,
+            pictures,
+            out=folder,
+            method=method,
+            pseudo_labels=pseudo_labels,
+            **scanned,
+            **asked,
         )
         guard = guard_file(
             net,

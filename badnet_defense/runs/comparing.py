@@ -61,8 +61,9 @@ def compare(
     if len(set(names)) < len(names):
         raise InputError(f"nets of one name came ({', '.join(names)}); rename a file.")
     settings = {"false_alarm_rate": false_alarm_rate, "input_range": input_range}
+    digest = cache(data_sha256)
     groups = [
-        _Group(*group, out=Path(out), scans=Path(scans), settings=settings)
+        _Group(*group, out=Path(out), scans=Path(scans), settings=settings, digest=digest)
         for group in runs_of(cases, repairs, detectors, seeds)
     ]
     total = sum(len(group.detectors) for group in groups)
@@ -100,9 +101,9 @@ class _Group:
         failed: {detector: what was wrong}.
     """
 
-    def __init__(self, case, repair, seed, detectors, *, out, scans, settings):
+    def __init__(self, case, repair, seed, detectors, *, out, scans, settings, digest):
         self.case, self.repair, self.seed, self.detectors = case, repair, seed, detectors
-        self.out, self.scans, self.settings = out, scans, settings
+        self.out, self.scans, self.settings, self.digest = out, scans, settings, digest
         self.done, self.failed, self.triggers = {}, {}, None
 
     @property
@@ -171,8 +172,8 @@ class _Group:
     def _inputs(self, detector):
         """What a run depends on: where it is unchanged, the run need not be done again."""
         return {
-            "net": _sha256(self.case.model),
-            "data": {part: _sha256(path) for part, path in self.case.data().items()},
+            "net": self.digest(self.case.model),
+            "data": {part: self.digest(path) for part, path in self.case.data().items()},
             "repair": self.repair,
             "recipe": None if self.repair == NO_REPAIR else own_settings(self.repair),
             "detector": detector,
@@ -189,6 +190,3 @@ class _Group:
         if scan_of(stem, *sets, input_range=input_range) is None:
             scan_file(*sets, out=stem, input_range=input_range, engine=engine)
         return found_triggers(stem)
-
-
-_sha256 = cache(data_sha256)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from badnet_defense.data.files import data_sha256, replace_when_done
+from badnet_defense.data.files import data_sha256, own_folder, replace_when_done
 from badnet_defense.errors import InputError
 
 
@@ -36,15 +36,20 @@ class Parcel:
     def here(self):
         """Its path on the machine of this worker, where it is unpacked once if it is not there."""
         path = Path(self.path)
-        if self.contents is None or (path.exists() and data_sha256(path) == self.sha256):
+        if self.contents is None or self._is(path):
             return path
-        user = os.getuid() if hasattr(os, "getuid") else 0
-        kept = Path(tempfile.gettempdir()) / f"badnet_defense.{user}" / "parcels"
-        kept.mkdir(mode=0o700, parents=True, exist_ok=True)
+        kept = own_folder() / "parcels"
+        kept.mkdir(exist_ok=True)
         place = kept / self.sha256 / path.name
-        if not place.exists() or data_sha256(place) != self.sha256:
+        if not self._is(place):
             self._unpack(kept, place)
         return place
+
+    def _is(self, path):
+        try:
+            return path.exists() and data_sha256(path) == self.sha256
+        except (InputError, OSError):
+            return False
 
     def _unpack(self, kept, place):
         made = Path(tempfile.mkdtemp(dir=kept))
@@ -54,7 +59,7 @@ class Parcel:
             os.rename(made, place.parent)
         except OSError:  # another worker of this machine was quicker
             shutil.rmtree(made)
-        if data_sha256(place) != self.sha256:
+        if not self._is(place):
             raise InputError(f"{self.path}: it did not arrive whole; call again.")
 
 

@@ -110,7 +110,7 @@ def scan_pictures(spec, pictures, about, out, *, labels, budget, input_range, se
         about: its `provenance`.
         out: path of what will be written, without endings.
         labels, budget, input_range, seed: as for `scan_file`.
-        how: `engine` and `quiet`, as for `scan`.
+        how: `engine` and `alone`, as for `scan`.
 
     Returns:
         (`Scan`, result for its JSON file, `Progress` to be forgotten once all is written).

@@ -5,9 +5,10 @@ import math
 import numpy as np
 
 from badnet_defense.engine import engine_for
+from badnet_defense.nets.backend import gpu_memory
 from badnet_defense.nets.predict import pictures_at_once
 from badnet_defense.nets.spec import call_shapes
-from badnet_defense.scan.units import gpu_memory, invert, judge
+from badnet_defense.scan.units import invert, judge
 
 LABELS_AT_ONCE = 32
 PICTURES_AT_ONCE = 1024
@@ -40,17 +41,18 @@ class Ladder:
     Args:
         job, pictures: what the units share (`units.Job`).
         labels: how many there are.
-        engine: what does the units; where a processor can take all labels at once, this process
-            does, whatever the engine: that is one unit, and starting workers takes seconds.
+        engine: what does the units.
         progress: `Progress`, which keeps the finished ones.
+        alone: True where no other scan goes on. Then, where a processor can take all labels at
+            once, this process does: that is one unit, and starting workers takes seconds.
     """
 
-    def __init__(self, job, pictures, labels, engine, progress):
+    def __init__(self, job, pictures, labels, engine, progress, alone=True):
         memory = 0
         if engine.gpus != 0:
             ((_, memory),) = engine.run(gpu_memory, (), [()])
         self.sizes = batches(job.spec, job.rungs, memory)
-        self.engine = engine_for(-(-labels // self.sizes[0]), engine)
+        self.engine = engine_for(-(-labels // self.sizes[0]), engine) if alone else engine
         self.shared = self.engine.share(job), self.engine.share(pictures)
         self.progress, self.states = progress, {}
 
@@ -72,6 +74,10 @@ class Ladder:
             self.progress.keep(names[place], unit)
             self._note(missing[names[place]], unit, norms, rung, bar)
         return np.array([norms[label] for label in labels.tolist()])
+
+    def release(self):
+        """Lets the workers forget the net."""
+        self.engine.release(self.shared[0])
 
     def judge(self, labels, masks, patterns):
         """(masks, attack success) of triggers as they are stamped; see `judge_triggers`."""

@@ -92,7 +92,7 @@ def scan(
     seed=0,
     progress=None,
     engine=None,
-    quiet=False,
+    alone=True,
 ):
     """Inverts a trigger for each label and flags those whose triggers are suspiciously small.
 
@@ -106,7 +106,8 @@ def scan(
         seed: of patterns, pictures and shifts.
         progress: a `Progress` that keeps finished units.
         engine: what does the units (`badnet_defense.engine`); default: this process.
-        quiet: True shows no progress bar, where many scans go on at once.
+        alone: False where many scans go on at once: no progress bar, and every unit is the
+            engine's.
 
     Returns:
         `Scan`.
@@ -115,11 +116,11 @@ def scan(
     rungs = schedule.plan(budget, len(labels))
     job = Job.of(spec, settings or Inversion(), rungs, input_range, seed)
     progress = progress or Progress(None, {})
-    way_up = ladder.Ladder(job, pictures, len(labels), engine or Serial(), progress)
+    way_up = ladder.Ladder(job, pictures, len(labels), engine or Serial(), progress, alone)
     weights = _weights(spec, labels)
     references = schedule.references(labels, seed=seed)
     always = references | schedule.suspects(labels, weights)
-    finished, history, (early, late) = _climb(way_up, rungs, labels, always, quiet)
+    finished, history, (early, late) = _climb(way_up, rungs, labels, always, alone)
     judge = partial(way_up.judge, finished)
     # Where all labels went all the way, all are as good a sample as the references.
     all_the_way = len(finished) == len(labels)
@@ -127,6 +128,7 @@ def scan(
     measured = partial(_measured, labels=labels, finished=finished, sample=sample, judge=judge)
     near = measured(rungs[-2], early, history[:-1])
     far = measured(rungs[-1], late, history)
+    way_up.release()
     joint = joint_outliers([near.outliers.index, far.outliers.index], weights, sample)
     return replace(far, near=near, weights=weights, joint=joint)
 
@@ -169,12 +171,16 @@ def way(budget, settings=None):
     return [asdict(settings or Inversion()), rungs, sizes]
 
 
-def _climb(way_up, rungs, labels, always, quiet):
+def _climb(way_up, rungs, labels, always, alone):
     """(labels that went all the way, {label: norm} of each rung, the last two rungs' triggers)."""
     total = schedule.picture_gradients(rungs, len(labels))
     history, looks = [], []
     with tqdm(
-        total=total, desc="inverting", unit="picture", unit_scale=True, disable=quiet or None
+        total=total,
+        desc="inverting",
+        unit="picture",
+        unit_scale=True,
+        disable=None if alone else True,
     ) as bar:
         for number, rung in enumerate(rungs):
             norms = way_up.climb(number, rung, labels, bar)

@@ -5,14 +5,13 @@ They are plain functions of arrays, so that any engine can do them anywhere (`en
 
 import hashlib
 import pickle
-import subprocess
+import threading
 from dataclasses import dataclass
 from functools import cache, partial
 
 import numpy as np
 
 from badnet_defense.data.input_range import InputRange
-from badnet_defense.nets.backend import on_jax
 from badnet_defense.nets.build import build
 from badnet_defense.nets.graph import without_softmax
 from badnet_defense.nets.spec import NetSpec
@@ -27,9 +26,9 @@ from badnet_defense.scan.trigger_inversion import (
     restarted,
 )
 
-MOST_READY = 2
+MOST_READY = 4
 """Nets that a worker keeps compiled."""
-_ready = {}
+_ready, _preparing = {}, threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -69,11 +68,12 @@ class _Ready:
 
 
 def _prepared(job):
-    if job.key not in _ready:
-        while len(_ready) >= MOST_READY:
+    with _preparing:
+        found = _ready.pop(job.key, None) or _Ready(job)
+        _ready[job.key] = found  # behind those that were used before
+        while len(_ready) > MOST_READY:
             _ready.pop(next(iter(_ready)))
-        _ready[job.key] = _Ready(job)
-    return _ready[job.key]
+        return found
 
 
 def invert(job, pictures, number, labels, before):
@@ -131,19 +131,3 @@ def judge(job, pictures, labels, masks, patterns):
         goal=job.settings.success,
         input_range=job.input_range,
     )
-
-
-def gpu_memory():
-    """Bytes of memory of the GPU that a unit computes on; 0 on a processor."""
-    if on_jax():
-        import jax
-
-        device = jax.devices()[0]
-        return 0 if device.platform == "cpu" else int(device.memory_stats()["bytes_limit"])
-    import tensorflow as tf
-
-    if not tf.config.list_physical_devices("GPU"):
-        return 0
-    asked = ["nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
-    told = subprocess.run(asked, capture_output=True, text=True, check=True).stdout
-    return int(told.split()[0]) << 20

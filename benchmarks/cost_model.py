@@ -1,0 +1,132 @@
+"""How long a scan takes: a model fitted on some nets, checked on one that was not used.
+
+`python3 benchmarks/cost_model.py --fit MODEL .. --check MODEL [--labels N] [--workers C]`. On one
+worker a picture's way through a net and back takes `b M + d A` seconds, with M multiplications and
+A results of the net for a picture. The rest is counting: pictures on each rung, batches in whole
+rounds of C workers, the judging, and a start. The check scans its net and compares.
+"""
+
+import argparse
+import math
+import time
+from pathlib import Path
+
+import numpy as np
+from scipy.optimize import nnls
+from tabulate import tabulate
+
+from badnet_defense import console
+
+STEPS, PICTURES = 8, 8
+JUDGED, TRIES, FORWARD = 500, 1.3, 1 / 3
+"""Pictures that judge a trigger, opacities that are tried on the mean, and a way through the net
+alone against one there and back."""
+READY = 6.0
+"""Seconds until a worker that has started has compiled a net's two steps."""
+
+
+def size_of(spec):
+    """(multiplications, results) of a net for one picture."""
+    from badnet_defense.nets.spec import call_shapes
+
+    shapes = call_shapes(spec)
+    times = 0
+    for call, shape in zip(spec.calls, shapes, strict=True):
+        for weight in spec.layers[call.layer].weights:
+            if weight.ndim > 1:  # each place of a result takes the kernel once
+                times += weight.size * math.prod(shape[:-1])
+    return times, sum(math.prod(shape) for shape in shapes)
+
+
+def seconds_of_a_picture(job, pictures):
+    """A unit: seconds of a worker for one picture's way through the net and back."""
+    from badnet_defense.scan.units import invert
+
+    labels = np.arange(min(32, job.spec.classes))
+    invert(job, pictures, 0, labels, None)
+    start = time.perf_counter()
+    invert(job, pictures, 0, labels, None)
+    return (time.perf_counter() - start) / (len(labels) * STEPS * PICTURES)
+
+
+def measured(spec, engine):
+    """Seconds for one picture on one worker."""
+    from badnet_defense.data.input_range import UNIT
+    from badnet_defense.scan.schedule import Rung
+    from badnet_defense.scan.trigger_inversion import Inversion
+    from badnet_defense.scan.units import Job
+
+    pictures = np.random.default_rng(0).integers(0, 256, (100, *spec.input_shape), dtype=np.uint8)
+    job = Job.of(spec, Inversion(), (Rung(STEPS, PICTURES),), UNIT, 0)
+    shared = engine.share(job), engine.share(pictures)
+    ((_, seconds),) = engine.run(seconds_of_a_picture, shared, [()])
+    return seconds
+
+
+def predicted(spec, each, labels, workers):
+    """Seconds of a scan of so many labels on so many workers that have started."""
+    from badnet_defense.scan import schedule
+    from badnet_defense.scan.ladder import JUDGED_AT_ONCE, batches
+
+    rungs = schedule.plan("fast", labels)
+    counts, at_once = schedule.sizes(rungs, labels), batches(spec, rungs)
+    total = READY
+    for rung, count, size in zip(rungs, counts, at_once, strict=True):
+        rounds = math.ceil(math.ceil(count / size) / workers)
+        total += rounds * min(size, count) * rung.steps * rung.pictures * each
+    rounds = math.ceil(math.ceil(counts[-1] / JUDGED_AT_ONCE) / workers)
+    return total + 2 * rounds * JUDGED_AT_ONCE * JUDGED * TRIES * FORWARD * each
+
+
+def main():
+    """Fits, predicts, scans, and prints both tables."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--fit", nargs="+", required=True)
+    parser.add_argument("--check", required=True)
+    parser.add_argument("--clean", required=True, help="clean pictures of the net to check")
+    parser.add_argument("--labels", type=int, help="the first so many (default: all)")
+    parser.add_argument("--workers", type=int, default=2)
+    arguments = parser.parse_args()
+    console.load_tensorflow()
+    from badnet_defense.data import read_images
+    from badnet_defense.engine import open_engine
+    from badnet_defense.nets import read_net
+    from badnet_defense.runs.scanning import drawn
+    from badnet_defense.scan.scan import scan
+
+    specs = {path: read_net(path) for path in [*arguments.fit, arguments.check]}
+    sizes = {path: size_of(spec) for path, spec in specs.items()}
+    with open_engine("local", workers=1) as engine:
+        each = {path: measured(spec, engine) for path, spec in specs.items()}
+    factors, _ = nnls(np.array([sizes[path] for path in arguments.fit], float) * 1e-6,
+                      np.array([each[path] for path in arguments.fit]))  # fmt: skip
+    lines = []
+    for path, (times, results) in sizes.items():
+        model = float(np.dot(factors, np.array([times, results]) * 1e-6))
+        used = "fit" if path in arguments.fit else "check"
+        lines.append([Path(path).stem, used, f"{times / 1e6:.2f}", f"{results / 1e3:.0f}",
+                      f"{1e6 * each[path]:.0f}", f"{1e6 * model:.0f}"])  # fmt: skip
+    headers = ["net", "for", "M (millions)", "A (thousands)", "measured (us a picture)", "model"]
+    print(tabulate(lines, headers, tablefmt="github", disable_numparse=True))
+    print(f"b = {factors[0]:.3e} s for a million M, d = {factors[1]:.3e} s for a million A")
+
+    spec = specs[arguments.check]
+    count = arguments.labels or spec.classes
+    pictures = drawn(read_images(arguments.clean, shape=spec.input_shape), 0).pictures
+    model = float(np.dot(factors, np.array(sizes[arguments.check]) * 1e-6))
+    rows = []
+    for workers in sorted({1, arguments.workers}):
+        with open_engine("local", workers=workers) as engine:
+            list(engine.run(time.sleep, (), [(0,)] * 4 * workers))  # all have started
+            start = time.perf_counter()
+            scan(spec, pictures, labels=np.arange(count), engine=engine)
+            took = time.perf_counter() - start
+        rows.append(
+            [workers, count, f"{took:.0f}", f"{predicted(spec, model, count, workers):.0f}"]
+        )
+    headers = ["workers", "labels", "a scan took (s)", "the model says"]
+    print(tabulate(rows, headers, tablefmt="github", disable_numparse=True))
+
+
+if __name__ == "__main__":
+    console.run(main)
