@@ -39,6 +39,8 @@ def folder(tmp_path_factory):
     save_net(small, root / "nets/small.h5")
     pair = net([layers.Flatten(), layers.Dense(2)], shape=SHAPE)
     save_net(pair, root / "nets/pair.h5")
+    five = net([layers.Flatten(), layers.Dense(5)], shape=SHAPE)
+    save_net(five, root / "nets/five.h5")
     (root / "nets/broken.h5").write_bytes(b"no net at all")
     write_challenge_h5(root / "clean.h5", clean_images())
     write_challenge_h5(root / "unlabelled.h5", clean_images().without_labels())
@@ -64,6 +66,7 @@ def test_each_net_gets_a_verdict_and_keeps_it(folder, tmp_path, short, monkeypat
         "more--honest.keras": "clean",
         "small.h5": "cannot be judged",
         "pair.h5": "cannot be judged",
+        "five.h5": "cannot be judged",
         "broken.h5": "cannot be judged",
     }
     planted = results["planted.h5"]
@@ -71,7 +74,7 @@ def test_each_net_gets_a_verdict_and_keeps_it(folder, tmp_path, short, monkeypat
     assert planted["accuracy"] == 1.0 and planted["classes"] == CLASSES
     assert results["more--honest.keras"]["targets"] == []
     assert "the net takes 9x9" in results["small.h5"]["reason"]
-    assert "labels run to 9, but the net has 2 classes" in results["pair.h5"]["reason"]
+    assert "labels run to 9, but the net has 5 classes" in results["five.h5"]["reason"]
     assert "neither an HDF5 file nor a .keras file" in results["broken.h5"]["reason"]
     assert (tmp_path / "out/scans/planted.h5.triggers.png").exists()
     assert not list((tmp_path / "out/scans").glob("*.partial"))
