@@ -79,8 +79,10 @@ def test_each_net_gets_a_verdict_and_keeps_it(folder, tmp_path, short, monkeypat
     assert (tmp_path / "out/scans/planted.h5.triggers.png").exists()
     assert not list((tmp_path / "out/scans").glob("*.partial"))
 
-    monkeypatch.setattr(auditing._Auditor, "_judged", None)  # nothing is judged again
-    assert by_name(audit(suspects, out=tmp_path / "out")) == results
+    monkeypatch.setattr(auditing, "scan_pictures", None)  # nothing is scanned again
+    again = by_name(audit(suspects, out=tmp_path / "out"))
+    assert {name: result["verdict"] for name, result in again.items()} == verdicts
+    assert again["planted.h5"] == planted
     written = json.loads((tmp_path / "out/nets/planted.h5.json").read_text())
     assert written == planted
 
