@@ -91,7 +91,7 @@ def main():
     from badnet_defense.data import read_images
     from badnet_defense.engine import open_engine
     from badnet_defense.nets import read_net
-    from badnet_defense.runs.scanning import drawn
+    from badnet_defense.runs.methods import SCANNED
     from badnet_defense.scan.scan import scan
 
     specs = {path: read_net(path) for path in [*arguments.fit, arguments.check]}
@@ -112,7 +112,7 @@ def main():
 
     spec = specs[arguments.check]
     count = arguments.labels or spec.classes
-    pictures = drawn(read_images(arguments.clean, shape=spec.input_shape), 0).pictures
+    pictures = read_images(arguments.clean, shape=spec.input_shape).drawn(SCANNED, 0).pictures
     model = float(np.dot(factors, np.array(sizes[arguments.check]) * 1e-6))
     rows = []
     for workers in sorted({1, arguments.workers}):

@@ -87,10 +87,10 @@ def main():
     from badnet_defense.engine import Serial, open_engine
     from badnet_defense.measure.results import write_json
     from badnet_defense.nets import read_net
-    from badnet_defense.runs.scanning import drawn
+    from badnet_defense.runs.methods import SCANNED
 
     spec = read_net(arguments.model)
-    pictures = drawn(read_images(arguments.clean, shape=spec.input_shape), 0).pictures
+    pictures = read_images(arguments.clean, shape=spec.input_shape).drawn(SCANNED, 0).pictures
     asked = spec, pictures, arguments.labels
     lines, rows = [], {}
 

@@ -30,6 +30,11 @@ class LabelledImages:
         labels = None if self.labels is None else self.labels[indices]
         return replace(self, pictures=self.pictures[indices], labels=labels)
 
+    def drawn(self, most, seed):
+        """At most so many of the pictures, drawn at random by `seed`, in the order they have."""
+        chosen = np.random.default_rng(seed).permutation(len(self))[:most]
+        return self.subset(np.sort(chosen))
+
     def fingerprint(self):
         """A SHA-256 of the pictures, in whatever file they are; labels play no part."""
         about = f"{self.pictures.dtype} {self.pictures.shape}".encode()

@@ -42,8 +42,7 @@ def check_range(net, images, *, input_range=UNIT, net_name="the net"):
         net, input_range, net_name: as for `check_belonging`.
         images: `LabelledImages` with labels.
     """
-    chosen = np.random.default_rng(0).permutation(len(images))[:SAMPLE]
-    sample = images.subset(chosen)
+    sample = images.drawn(SAMPLE, 0)
 
     def accuracy(candidate):
         return np.mean(predict_labels(net, sample.pictures, input_range=candidate) == sample.labels)

@@ -8,7 +8,7 @@ from importlib import metadata
 
 import numpy as np
 
-from badnet_defense.data.files import data_sha256, file_sha256, replace_when_done, require_file
+from badnet_defense.data.files import data_sha256, replace_when_done, require_file
 from badnet_defense.errors import InputError
 
 SCHEMA = 1
@@ -38,6 +38,14 @@ def write_json(path, result):
         partial.write_text(text + "\n", "utf-8")
 
 
+def readable(path):
+    """As `read_json`; empty where nothing is there or it cannot be read: it will be made anew."""
+    try:
+        return read_json(path)
+    except InputError:
+        return {}
+
+
 def read_json(path):
     """A result that `write_json` wrote, as a dict.
 
@@ -54,7 +62,7 @@ def read_json(path):
     return result
 
 
-def provenance(*, net_path, data_paths, classes, seed, seconds):
+def provenance(*, net_path, data_paths, classes, seed, seconds, digest=data_sha256):
     """What a result was made from: every result file begins with it.
 
     Args:
@@ -64,6 +72,8 @@ def provenance(*, net_path, data_paths, classes, seed, seconds):
         classes: the net's class count N.
         seed: the run's seed.
         seconds: the run's duration.
+        digest: gives a file's or folder's SHA-256; a run of many results hands in one that keeps
+            what it has read.
 
     Returns:
         A dict with `schema`, `net` and `data` (each `file` as given and its `sha256`), `classes`,
@@ -75,10 +85,9 @@ def provenance(*, net_path, data_paths, classes, seed, seconds):
     data = {name: path for name, path in data_paths.items() if path is not None}
     return {
         "schema": SCHEMA,
-        "net": {"file": os.fspath(net_path), "sha256": file_sha256(net_path)},
+        "net": {"file": os.fspath(net_path), "sha256": digest(require_file(net_path, "a net"))},
         "data": {
-            name: {"file": os.fspath(path), "sha256": data_sha256(path)}
-            for name, path in data.items()
+            name: {"file": os.fspath(path), "sha256": digest(path)} for name, path in data.items()
         },
         "classes": int(classes),
         "seed": int(seed),

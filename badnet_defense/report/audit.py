@@ -4,8 +4,7 @@ from pathlib import Path
 
 from tabulate import tabulate
 
-from badnet_defense.report.comparison_page import encoded
-from badnet_defense.report.pages import write_template
+from badnet_defense.report.pages import encoded, sort_key, write_template
 
 COLUMNS = {
     "net": "net",
@@ -60,12 +59,12 @@ def shown(row, key):
     return f"{value:,.0f}" if key == "seconds" else str(value)
 
 
-def audit_text(rows, *, style="simple"):
+def audit_text(rows):
     """The rows as a table; reasons are cut, and stand whole in the CSV."""
-    headers = [name.replace(" ", "\n") if style == "simple" else name for name in COLUMNS.values()]
+    headers = [name.replace(" ", "\n") for name in COLUMNS.values()]
     lines = [[_cut(shown(row, key)) for key in COLUMNS] for row in rows]
     align = ["left", "left", "left", *["right"] * (len(COLUMNS) - 4), "left"]
-    return tabulate(lines, headers, tablefmt=style, colalign=align, disable_numparse=True)
+    return tabulate(lines, headers, tablefmt="simple", colalign=align, disable_numparse=True)
 
 
 def _cut(text):
@@ -100,7 +99,7 @@ def write_audit_page(path, results, rows, command, scans):
         rows=[
             {
                 "kind": {"cannot be judged": "unjudged"}.get(row["verdict"], row["verdict"]),
-                "cells": [(shown(row, k), "" if row[k] is None else row[k]) for k in COLUMNS],
+                "cells": [(shown(row, key), sort_key(row[key])) for key in COLUMNS],
             }
             for row in rows
         ],

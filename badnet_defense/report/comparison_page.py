@@ -1,6 +1,5 @@
 """The grid's leaderboard as one self-contained HTML page."""
 
-import base64
 import io
 from itertools import cycle
 
@@ -8,7 +7,7 @@ import numpy as np
 
 from badnet_defense.report.comparison import COLUMNS, shown
 from badnet_defense.report.figures import new_figure
-from badnet_defense.report.pages import write_template
+from badnet_defense.report.pages import encoded, sort_key, write_template
 
 _INK, _QUIET = "#222222", "#777777"
 _COLOURS = ("#1f5fa8", "#c1440e", "#1b7f5c", "#7b2d8b", "#b8860b", "#444444", "#d1639b", "#20a0b0")
@@ -44,7 +43,7 @@ def write_page(path, runs, rows, sentences, failed, command, pictures=()):
         nets=nets,
         columns=COLUMNS,
         rows=[
-            [(shown(row, key), _sort_key(row[key]), _interval(row, key)) for key in COLUMNS]
+            [(shown(row, key), sort_key(row[key]), _interval(row, key)) for key in COLUMNS]
             for row in rows
         ],
         failed=failed,
@@ -52,10 +51,6 @@ def write_page(path, runs, rows, sentences, failed, command, pictures=()):
         about=runs[0] if runs else None,
         seeds=sorted({run["seed"] for run in runs}),
     )
-
-
-def _sort_key(value):
-    return "" if value is None else value
 
 
 def _interval(row, key):
@@ -127,11 +122,6 @@ def png(figure):
     with io.BytesIO() as buffer:
         figure.savefig(buffer, format="png", metadata={"Software": None})
         return encoded(buffer.getvalue())
-
-
-def encoded(data):
-    """Bytes as text for a `data:` address; None stays None."""
-    return None if data is None else base64.b64encode(data).decode()
 
 
 def _examples(net, runs):

@@ -1,5 +1,7 @@
 """Self-contained HTML pages from the package's templates."""
 
+import base64
+
 from badnet_defense.data.files import replace_when_done
 
 
@@ -21,3 +23,13 @@ def write_template(path, name, **values):
     text = environment.get_template(name).render(**values)
     with replace_when_done(path) as partial:
         partial.write_text(text, "utf-8")
+
+
+def encoded(data):
+    """Bytes as text for a `data:` address; None stays None."""
+    return None if data is None else base64.b64encode(data).decode()
+
+
+def sort_key(value):
+    """What a cell of a sortable table is sorted by; None comes last."""
+    return "" if value is None else value

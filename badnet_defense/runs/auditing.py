@@ -1,10 +1,8 @@
 """An audit: many nets from outside, each loaded, asked, scanned and judged."""
 
-import logging
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import closing
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -18,23 +16,19 @@ from badnet_defense.data.input_range import UNIT, InputRange
 from badnet_defense.data.labels import check_labels
 from badnet_defense.engine import ClosedError, Serial
 from badnet_defense.errors import InputError, one_line
-from badnet_defense.measure.results import provenance, read_json, versions, write_json
+from badnet_defense.measure.results import provenance, readable, versions, write_json
 from badnet_defense.nets import read_net
 from badnet_defense.runs.auditing_units import clean_accuracy, repaired
-from badnet_defense.runs.methods import SCANNING
+from badnet_defense.runs.methods import SCANNED, SCANNING
 from badnet_defense.runs.parcels import Parcel, write_files
 from badnet_defense.runs.scanned import found_triggers
-from badnet_defense.runs.scanning import drawn, scan_pictures, write_scan
-
-log = logging.getLogger(__name__)
+from badnet_defense.runs.scanning import scan_pictures, write_scan
 
 CLEAN, BACKDOORED, UNJUDGED = "clean", "backdoored", "cannot be judged"
 WORKERS_A_NET = 8
 """So many workers need another net beside, to have work while a net's rung comes to its end."""
 MOST_ASKED = 2000
 """Labelled clean pictures, drawn at random, that tell a net's accuracy."""
-
-
 LEAST_CLASSES = 3
 """Among fewer no label stands out."""
 
@@ -114,11 +108,7 @@ class _Auditor:
     def result(self, suspect):
         """A net's result, read or made and written."""
         path = self.out / "nets" / f"{suspect.name}.json"
-        try:
-            found = read_json(path)
-        except InputError:
-            found = {}
-        inputs = self._inputs(suspect)
+        found, inputs = readable(path), self._inputs(suspect)
         if found.get("inputs") != inputs or found.get("verdict") == UNJUDGED:
             found = {**self._judged(suspect), "inputs": inputs}
             write_json(path, found)
@@ -165,23 +155,24 @@ class _Auditor:
             check_labels(sample.labels, spec.classes, suspect.clean)
             shared = tuple(map(self.engine.share, (sample.pictures, sample.labels)))
             unit = (spec, range_, suspect.name)
-            with closing(self.engine.run(clean_accuracy, shared, [unit])) as run:
-                ((_, known["accuracy"]),) = run
+            ((_, known["accuracy"]),) = self.engine.run(clean_accuracy, shared, [unit])
         about = provenance(
             net_path=suspect.model,
             data_paths={"clean": suspect.clean},
             classes=spec.classes,
             seed=self.asked.seed,
             seconds=0,
+            digest=self._sha256,
         )
         out = self.out / "scans" / suspect.name
-        settings = {"labels": None, "budget": self.asked.budget, "input_range": range_}
         found, result, progress = scan_pictures(
             spec,
             pictures,
             about,
             out,
-            **settings,
+            labels=None,
+            budget=self.asked.budget,
+            input_range=range_,
             seed=self.asked.seed,
             engine=self.engine,
             alone=False,
@@ -199,8 +190,8 @@ class _Auditor:
         with self._reading:
             if (path, shape) not in self._sets:
                 images, seed = read_images(path, shape=shape), self.asked.seed
-                scanned = drawn(images, seed).pictures
-                self._sets[path, shape] = scanned, drawn(images, seed, MOST_ASKED)
+                scanned = images.drawn(SCANNED, seed).pictures
+                self._sets[path, shape] = scanned, images.drawn(MOST_ASKED, seed)
             return self._sets[path, shape]
 
     def _repaired(self, suspect, labelled):
@@ -215,8 +206,9 @@ class _Auditor:
         what = (asked.repair, asked.guard, triggers, not labelled, asked.input_range, asked.seed)
         try:
             parcels = self.engine.share({path: Parcel.of(path, apart=apart) for path in paths})
-            with closing(self.engine.run(repaired, (parcels,), [(*paths, out, *what)])) as run:
-                ((_, (figures, detector, files)),) = run
+            ((_, (figures, detector, files)),) = self.engine.run(
+                repaired, (parcels,), [(*paths, out, *what)]
+            )
             self.engine.release(parcels)
             write_files(folder, files)
         except ClosedError:

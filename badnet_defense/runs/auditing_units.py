@@ -1,14 +1,11 @@
 """An audit's units of work beside those of its scans: how well a net does, and its repair."""
 
-import tempfile
-from pathlib import Path
-
 from badnet_defense.data import LabelledImages
 from badnet_defense.measure.belonging import check_belonging
 from badnet_defense.measure.metrics import accuracy
 from badnet_defense.nets import build, predict_labels
 from badnet_defense.runs.detecting import guard_file
-from badnet_defense.runs.parcels import made_files
+from badnet_defense.runs.parcels import results_below
 from badnet_defense.runs.repairing import repair_file
 
 
@@ -44,8 +41,7 @@ def repaired(
         (the repair's figures, the detector's, {path: bytes} that was made elsewhere).
     """
     asked = {"input_range": input_range, "seed": seed}
-    with tempfile.TemporaryDirectory() as elsewhere:
-        folder = Path(out or elsewhere)
+    with results_below(out) as (folder, made):
         net, pictures = parcels[model].here(), parcels[clean].here()
         scanned = {} if triggers is None else {"triggers": triggers}
         found = repair_file(
@@ -66,4 +62,4 @@ def repaired(
             **asked,
         )
         kept = {key: found[key] for key in ("method", "bad", "repaired", "guard", "seconds")}
-        return kept, guard["detector"], {} if out else made_files(folder)
+        return kept, guard["detector"], made()

@@ -10,8 +10,8 @@ from badnet_defense.data.files import data_sha256, only_run
 from badnet_defense.engine import Serial, engine_for
 from badnet_defense.errors import InputError
 from badnet_defense.guard.choice import needs_repair
-from badnet_defense.measure.results import provenance, versions, write_json
-from badnet_defense.runs.comparing_unit import NO_REPAIR, Grid, readable, run_group
+from badnet_defense.measure.results import provenance, readable, versions, write_json
+from badnet_defense.runs.comparing_unit import NO_REPAIR, Grid, run_group
 from badnet_defense.runs.methods import SCANNING, own_settings
 from badnet_defense.runs.parcels import Parcel, made_files, write_files
 from badnet_defense.runs.scanned import found_triggers, scan_of
@@ -151,6 +151,7 @@ class _Group:
                 classes=result.pop("classes"),
                 seed=self.seed,
                 seconds=result.pop("seconds"),
+                digest=self.digest,
             )
             self.done[name] = {
                 **about,

@@ -78,8 +78,7 @@ class Judged:
 
 def drawn(part, images):
     """At most so many pictures of a set, the same ones for every run."""
-    order = np.random.default_rng(0).permutation(len(images))
-    return images.subset(np.sort(order[: MOST_CLEAN if part == CLEAN else MOST_POISONED]))
+    return images.drawn(MOST_CLEAN if part == CLEAN else MOST_POISONED, 0)
 
 
 def judge_run(detector, fitted, judged):

@@ -1,22 +1,19 @@
 """A unit of work of the grid: all detectors of one net, repair and seed, wherever it is done."""
 
-import tempfile
 import time
 from dataclasses import dataclass
-from pathlib import Path
 
 from badnet_defense.data import read_images
 from badnet_defense.data.files import data_sha256
 from badnet_defense.data.input_range import InputRange
-from badnet_defense.errors import InputError
 from badnet_defense.guard.pairing import belongs, read_pair
 from badnet_defense.measure.belonging import check_belonging
-from badnet_defense.measure.results import read_json
+from badnet_defense.measure.results import read_json, readable
 from badnet_defense.nets import build, read_net
 from badnet_defense.runs.comparing_run import Judged, judge_run
 from badnet_defense.runs.fitting import fit_detector, split_clean
 from badnet_defense.runs.methods import own_settings
-from badnet_defense.runs.parcels import made_files, write_files
+from badnet_defense.runs.parcels import results_below, write_files
 from badnet_defense.runs.repairing import repair_file
 
 NO_REPAIR = "none"
@@ -61,8 +58,7 @@ def run_group(grid, model, data, repair, seed, detectors, standing, triggers):
     Returns:
         ({detector: result}, {detector: what was wrong}, {path: bytes} that was made elsewhere).
     """
-    with tempfile.TemporaryDirectory() as elsewhere:
-        out = Path(grid.out or elsewhere)
+    with results_below(grid.out) as (out, made):
         write_files(out, standing)
         group = _Group(grid, out, grid.parcels[model].here(), data, repair, seed, triggers)
         done, failed = {}, {}
@@ -71,7 +67,7 @@ def run_group(grid, model, data, repair, seed, detectors, standing, triggers):
                 done[name] = group.run(name)
             except Exception as error:  # noqa: BLE001 one failing run must not end the grid
                 failed[name] = f"{type(error).__name__}: {error}"
-        return done, failed, {} if grid.out else made_files(out)
+        return done, failed, made()
 
 
 class _Group:
@@ -160,11 +156,3 @@ class _Group:
                 **scanned,
             )
         return read_pair(self.model, path).repaired, read_json(about)
-
-
-def readable(path):
-    """A result, or an empty one where nothing is there or it cannot be read: it is made anew."""
-    try:
-        return read_json(path)
-    except InputError:
-        return {}

@@ -8,8 +8,6 @@ settings of its own; each gives a new `NetSpec` and a report of plain numbers.
 from dataclasses import asdict, is_dataclass
 from inspect import signature
 
-import numpy as np
-
 from badnet_defense.data.input_range import UNIT
 from badnet_defense.errors import InputError
 from badnet_defense.repair.anp import anp
@@ -43,8 +41,8 @@ def unlearn_scanned(
         InputError: no label was flagged.
     """
     if triggers is None:
-        drawn = np.sort(np.random.default_rng(seed).permutation(len(images))[:SCANNED])
-        found = scan(spec, images.pictures[drawn], input_range=input_range, seed=seed)
+        pictures = images.drawn(SCANNED, seed).pictures
+        found = scan(spec, pictures, input_range=input_range, seed=seed)
         triggers = [(label, *found.trigger(label)[:2]) for label in found.flagged()]
     triggers = triggers[:MOST_UNLEARNT]
     if not triggers:

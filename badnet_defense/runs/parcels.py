@@ -3,6 +3,7 @@
 import os
 import shutil
 import tempfile
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,20 +19,21 @@ class Parcel:
 
     Attributes:
         path: where it lies on the machine that began.
-        sha256: `data_sha256` of it.
-        contents: {path below a folder, or "": `uint8` (bytes,)}; None where all workers see that
-            machine's disk.
+        sha256: `data_sha256` of it; None where all workers see that machine's disk.
+        contents: {path below a folder, or "": `uint8` (bytes,)}; None there, too.
     """
 
     path: str
-    sha256: str
+    sha256: str | None
     contents: dict | None
 
     @classmethod
     def of(cls, path, *, apart):
         """The parcel of a path; `apart`: workers may have other disks."""
-        path = Path(path).absolute() if apart else Path(path)
-        return cls(str(path), data_sha256(path), _contents(path) if apart else None)
+        if not apart:
+            return cls(str(path), None, None)
+        path = Path(path).absolute()
+        return cls(str(path), data_sha256(path), _contents(path))
 
     def here(self):
         """Its path on the machine of this worker, where it is unpacked once if it is not there."""
@@ -70,6 +72,19 @@ def _contents(path):
 
 def _below(one, path):
     return "" if one == path else one.relative_to(path).as_posix()
+
+
+@contextmanager
+def results_below(out):
+    """Where a worker writes: (folder, a function that gives what must be handed back from there).
+
+    Args:
+        out: the folder of the results; None where the worker does not see it. Then it writes
+            elsewhere, and hands back what `write_files` takes; else nothing.
+    """
+    with tempfile.TemporaryDirectory() as elsewhere:
+        folder = Path(out or elsewhere)
+        yield folder, lambda: {} if out else made_files(folder)
 
 
 def made_files(folder):

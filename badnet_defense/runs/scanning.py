@@ -75,7 +75,7 @@ def _scan_file(
     _check(model, spec, labels, out, repair)
     bad = build(spec)
     images = _pictures(model, spec, bad, clean, repair and not pseudo_labels, input_range)
-    pictures = drawn(images, seed).pictures
+    pictures = images.drawn(SCANNED, seed).pictures
     about = provenance(
         net_path=model,
         data_paths={"clean": clean},
@@ -95,18 +95,12 @@ def _scan_file(
     return result
 
 
-def drawn(images, seed, most=SCANNED):
-    """Some of the clean pictures (`LabelledImages`), drawn at random; a scan takes `SCANNED`."""
-    chosen = np.random.default_rng(seed).permutation(len(images))[:most]
-    return images.subset(np.sort(chosen))
-
-
 def scan_pictures(spec, pictures, about, out, *, labels, budget, input_range, seed, **how):
     """A scan whose units are kept in `<out>.partial` until it is written.
 
     Args:
         spec: the net.
-        pictures: clean ones, as `drawn` gives them.
+        pictures: clean ones, at most `SCANNED`.
         about: its `provenance`.
         out: path of what will be written, without endings.
         labels, budget, input_range, seed: as for `scan_file`.
