@@ -1,77 +1,33 @@
-"""The scan command as users call it: its files, its figures, its pictures, its refusals."""
+"""The scan command as users call it: its files, its figures, its pictures, its repairs."""
 
-import argparse
-import contextlib
-import functools
-import io
 import json
 import re
 import runpy
 import shutil
-import sys
 
 import numpy as np
 import pytest
 from PIL import Image
-from planted_net import CLASSES, RUNGS, SHAPE, TARGET, clean_images, planted_net, planted_trigger
-from small_project import ROOT, message, start
+from planted_net import CLASSES, SHAPE, TARGET, clean_images
+from scan_calls import called, fill, names, scan
+from small_project import ROOT
 
-from badnet_defense import __main__, console
-from badnet_defense.data import InputRange, file_sha256, write_challenge_h5
+from badnet_defense.data import InputRange, file_sha256
 from badnet_defense.data.input_range import UNIT
 from badnet_defense.data.stamping import stamp
 from badnet_defense.errors import InputError
 from badnet_defense.guard.pairing import read_pair
 from badnet_defense.guard.reading import read_guard
-from badnet_defense.nets import build, predict_labels, read_net, save_net
-from badnet_defense.repair.recipes import Recipe
-from badnet_defense.runs import scanning
+from badnet_defense.nets import build, predict_labels, read_net
 from badnet_defense.runs.scanned import found_triggers, scan_of
-from badnet_defense.scan import schedule
 
-RECIPE = Recipe(optimizer="amsgrad", learning_rate=0.05, epochs=40, batch_size=64, clip=1.0)
-"""For a net whose weights were set by hand, and are large."""
 ENDINGS = ("json", "norms.png", "npz", "triggers.png")
-
-
-def called(main, name, arguments):
-    """(exit code, stdout, stderr) of a script's `main` here, with short rungs and `RECIPE`."""
-    out, err, code = io.StringIO(), io.StringIO(), 0
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", [name, *map(str, arguments)])
-        patch.setitem(schedule.BUDGETS, "fast", RUNGS)
-        patch.setattr(scanning, "unlearn", functools.partial(scanning.unlearn, recipe=RECIPE))
-        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-            try:
-                main()
-            except SystemExit as stop:
-                code = stop.code or 0
-    return code, out.getvalue(), err.getvalue()
-
-
-def scan(*arguments):
-    """The command `scan`."""
-    return called(lambda: console.run(__main__.main), "badnet_defense", ["scan", *arguments])
-
-
-def names(folder):
-    return sorted(path.name for path in folder.iterdir())
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A planted net and its pictures; the same net for pixels in 0-255, and its pictures."""
     root = tmp_path_factory.mktemp("scanned")
-    save_net(planted_net(), root / "net.h5")
-    save_net(planted_net(span=255.0), root / "raw.h5")
-    clean = clean_images(160)
-    write_challenge_h5(root / "clean.h5", clean)
-    write_challenge_h5(root / "unlabelled.h5", clean.without_labels())
-    poisoned = clean_images(80, seed=3)
-    poisoned = poisoned.subset(poisoned.labels != TARGET)
-    poisoned.pictures[:] = np.rint(stamp(poisoned.pictures, *planted_trigger()))
-    poisoned.labels[:] = TARGET
-    write_challenge_h5(root / "poisoned.h5", poisoned)
+    fill(root)
     return root
 
 
@@ -292,96 +248,3 @@ def test_one_label_alone(folder, tmp_path):
     arguments = ("--labels", TARGET, "--out", tmp_path / "net")
     code, printed, told = scan(folder / "net.h5", "--clean", folder / "unlabelled.h5", *arguments)
     assert code == 0 and "0 of 1 labels flagged" in printed, told
-
-
-# Refusals ----------------------------------------------------------------------------------------
-
-
-def refused(folder, tmp_path, *arguments, model="net.h5", clean="clean.h5", code=1):
-    given = folder / model, "--clean", folder / clean, "--out", tmp_path / "net", *arguments
-    told = message(scan(*given), code)
-    assert names(tmp_path) == []
-    return told
-
-
-def test_labels_that_the_net_does_not_have(folder, tmp_path):
-    told = refused(folder, tmp_path, "--labels", "3,8-10")
-    assert "--labels: 10" in told and "10 classes (0..9)" in told
-
-
-def test_missing_and_wrong_files(folder, tmp_path):
-    assert "no such file" in refused(folder, tmp_path, clean="nothing.h5")
-    assert "no such file" in refused(folder, tmp_path, model="nothing.h5")
-    assert "no net" in refused(folder, tmp_path, model="clean.h5")
-
-
-@pytest.mark.parametrize("how", ["prune", "unlearn"])
-def test_a_repair_needs_labels_or_pseudo_labels(folder, tmp_path, how):
-    told = refused(folder, tmp_path, "--repair", how, clean="unlabelled.h5")
-    assert "no labels" in told or "`label`" in told
-
-
-def test_wrong_input_range_is_refused_with_the_flag(folder, tmp_path):
-    for repair in ((), ("--repair", "prune"), ("--repair", "prune", "--pseudo-labels")):
-        told = refused(folder, tmp_path, *repair, model="raw.h5")
-        assert "give --input-range 0,255" in told
-
-
-def test_right_input_range_is_taken(folder, tmp_path):
-    arguments = ("--input-range", "0,255", "--labels", f"0-4,{TARGET}", "--out", tmp_path / "net")
-    code, _, told = scan(folder / "raw.h5", "--clean", folder / "clean.h5", *arguments)
-    assert code == 0, told
-    result = json.loads((tmp_path / "net.json").read_text())
-    assert result["input_range"] == "0,255"
-    assert [entry["label"] for entry in result["flagged"]] == [TARGET]
-
-
-def test_other_people_s_labels_do_not_matter(folder, tmp_path):
-    """Their numbers are another data set's, beyond the net's classes even."""
-    others = clean_images(60)
-    others.labels[:] = np.arange(60) + 500
-    write_challenge_h5(tmp_path / "others.h5", others)
-    arguments = ("--labels", "0-1", "--out", tmp_path / "net")
-    code, _, told = scan(folder / "net.h5", "--clean", tmp_path / "others.h5", *arguments)
-    assert code == 0, told
-
-
-@pytest.mark.parametrize(
-    "labels", ["", "x", "3-1", "1,,2", "1-2-3", "1.5", "0-", "-4", "1, 2,", "²", "0-99999999999"]
-)
-def test_malformed_labels(folder, tmp_path, labels):
-    given = (folder / "net.h5", "--clean", folder / "clean.h5", f"--labels={labels}")
-    code, out, err = scan(*given, "--out", tmp_path / "net")
-    assert code == 2 and out == "" and "--labels" in err and "Traceback" not in err
-    assert names(tmp_path) == []
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        (),
-        ("net.h5",),
-        ("net.h5", "--clean", "clean.h5", "--budget", "enormous"),
-        ("net.h5", "--clean", "clean.h5", "--repair", "hope"),
-        ("net.h5", "--clean", "clean.h5", "--seed", "-1"),
-        ("net.h5", "--clean", "clean.h5", "--input-range", "5"),
-    ],
-)
-def test_wrong_usage_exits_with_2(arguments):
-    code, out, err = scan(*arguments)
-    assert code == 2 and out == "" and "usage:" in err and "Traceback" not in err
-
-
-def test_labels_are_numbers_and_ranges():
-    assert console.labels("0-3") == [0, 1, 2, 3]
-    assert console.labels("7") == [7]
-    assert console.labels("8,1-2,2,5-5") == [1, 2, 5, 8]
-    with pytest.raises(argparse.ArgumentTypeError, match="0-42 or 1,5,8"):
-        console.labels("4-2")
-
-
-def test_refusal_as_a_process(tmp_path):
-    command = ("-m", "badnet_defense", "scan", "nothing.h5", "--clean", "nothing.h5")
-    done = start(tmp_path, *command)
-    told = message((done.returncode, done.stdout, done.stderr))
-    assert told.startswith("nothing.h5: no such file")

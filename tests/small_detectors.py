@@ -1,0 +1,42 @@
+"""Detectors of every kind for small nets."""
+
+import numpy as np
+from small_nets import images
+from test_guard import PICTURES, two_nets
+
+from badnet_defense.guard.backdoor_expert import BackdoorExpert
+from badnet_defense.guard.hard_disagreement import HardDisagreement
+from badnet_defense.guard.sentinet import SentiNet
+from badnet_defense.guard.soft_disagreement import SoftDisagreement, Surprise
+from badnet_defense.guard.strip import Strip
+from badnet_defense.guard.vote import Vote
+from badnet_defense.nets import copy_net
+
+CLEAN = images(300, shape=PICTURES.shape[1:], seed=5).pictures
+RATE = 0.1
+ALL = ("hard", "soft", "surprise", "expert", "strip", "sentinet", "vote")
+
+
+def three_nets():
+    """A bad net, a repaired one and an expert."""
+    bad, repaired = two_nets()
+    expert = copy_net(bad)
+    rng = np.random.default_rng(8)
+    expert.set_weights([w * (1 + rng.normal(0, 0.5, w.shape)) for w in bad.get_weights()])
+    return bad, repaired, expert
+
+
+def made(name, nets, **settings):
+    """A detector by its name."""
+    bad, repaired, expert = nets
+    settings = {"false_alarm_rate": RATE, **settings}
+    if name == "strip":
+        return Strip(bad, overlays=12, **settings)
+    if name == "sentinet":
+        return SentiNet(bad, overlays=5, **settings)
+    if name == "expert":
+        return BackdoorExpert(bad, repaired, expert, **settings)
+    if name == "vote":
+        return Vote([made(one, nets) for one in ("soft", "strip", "sentinet")], **settings)
+    kinds = {"hard": HardDisagreement, "soft": SoftDisagreement, "surprise": Surprise}
+    return kinds[name](bad, repaired, **settings)

@@ -1,0 +1,169 @@
+"""Guards' files of every detector: the same answers, read as data, refused when changed."""
+
+import zipfile
+
+import keras
+import numpy as np
+import pytest
+from PIL import Image
+from small_detectors import ALL, CLEAN, RATE, made, three_nets
+from test_guard import CLASSES, INPUTS, PICTURES, rewritten
+
+from badnet_defense.data import InputRange
+from badnet_defense.errors import InputError, TooLargeError, UnsafeNetError
+from badnet_defense.guard import reading
+from badnet_defense.guard.calibrated import build_calibrated_guard
+from badnet_defense.guard.reading import is_guard, read_guard
+from badnet_defense.guard.soft_disagreement import SoftDisagreement
+from badnet_defense.guard.vote import Vote
+from badnet_defense.runs.answering import answer_pictures
+
+
+@pytest.fixture(scope="module")
+def nets():
+    return three_nets()
+
+
+@pytest.fixture(scope="module")
+def fitted(nets):
+    return {name: made(name, nets).fit(CLEAN) for name in ALL}
+
+
+@pytest.fixture(scope="module")
+def folder(fitted, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("calibrated")
+    for name, detector in fitted.items():
+        build_calibrated_guard(detector).save(folder / f"{name}.keras")
+    return folder
+
+
+def away_from_thresholds(detector, pictures):
+    """Pictures whose scores are no rounding error away from a threshold."""
+    if isinstance(detector, Vote):
+        pairs = zip(detector.raw_scores(pictures), detector.thresholds_, strict=True)
+    else:
+        pairs = [(detector.score_samples(pictures), detector.threshold_)]
+    return np.all([np.abs(scores - limit) > 1e-4 for scores, limit in pairs], axis=0)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_saved_guard_answers_as_the_detector(name, fitted, folder):
+    sure = away_from_thresholds(fitted[name], PICTURES)
+    assert sure.mean() > 0.9
+    expected = fitted[name].predict(PICTURES)
+    assert 0 < np.mean(expected == CLASSES) < 1
+    loaded = keras.saving.load_model(folder / f"{name}.keras", safe_mode=True)
+    answers = loaded.predict(INPUTS, batch_size=16, verbose=0)
+    assert answers.dtype == np.int32
+    np.testing.assert_array_equal(answers[sure], expected[sure])
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_saved_guard_is_read_as_data_and_answers_without_tensorflow(name, fitted, folder):
+    path = folder / f"{name}.keras"
+    assert is_guard(path)
+    sure = away_from_thresholds(fitted[name], PICTURES)
+    answers = read_guard(path).answers(INPUTS)
+    np.testing.assert_array_equal(answers[sure], fitted[name].predict(PICTURES)[sure])
+
+
+def test_pasted_pictures_of_another_count_than_is_stored(folder, tmp_path):
+    def more(parts):
+        parts["transplant_pictures"]["config"]["count"] = 6
+
+    path = changed(folder / "sentinet.keras", tmp_path / "changed.keras", more)
+    with pytest.raises(UnsafeNetError, match=r"overlays.*shape"):
+        read_guard(path)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_file_holds_no_code(name, folder):
+    with zipfile.ZipFile(folder / f"{name}.keras") as archive:
+        assert "__lambda__" not in archive.read("config.json").decode()
+
+
+def changed(source, target, change):
+    """A copy whose layers, by name, went through `change`."""
+    return rewritten(source, target, lambda layers: change({one["name"]: one for one in layers}))
+
+
+def other_function(parts):
+    parts["divergence"]["config"]["function"]["config"] = "badnet_defense>eval"
+
+
+def foreign_function(parts):
+    parts["divergence"]["config"]["function"]["config"] = "os>system"
+
+
+def threshold_no_number(parts):
+    parts["flag_above"]["config"]["arguments"]["thresholds"][0] = float("nan")
+
+
+def one_threshold_less(parts):
+    parts["flag_above"]["config"]["arguments"]["thresholds"].pop()
+
+
+def countless_overlays(parts):
+    parts["certainty_pictures"]["config"]["count"] = 10**9
+
+
+def other_layer(parts):
+    parts["certainty_pictures"]["class_name"] = "TFSMLayer"
+
+
+def other_wiring(parts):
+    arguments = parts["divergence"]["inbound_nodes"][0]["args"][0]
+    arguments.reverse()
+
+
+def no_range(parts):
+    parts["flag_above"]["config"]["arguments"]["input_range"] = [1.0, 0.0]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        *(other_function, foreign_function, threshold_no_number, one_threshold_less),
+        *(countless_overlays, other_layer, other_wiring, no_range),
+    ],
+)
+def test_changed_guards_are_refused(change, folder, tmp_path):
+    path = changed(folder / "vote.keras", tmp_path / "changed.keras", change)
+    assert not is_guard(path)
+    with pytest.raises(UnsafeNetError, match="no guard of this project"):
+        read_guard(path)
+
+
+def test_overlays_of_another_count_than_is_stored(folder, tmp_path):
+    def fewer(parts):
+        parts["certainty_pictures"]["config"]["count"] = 11
+
+    path = changed(folder / "strip.keras", tmp_path / "changed.keras", fewer)
+    with pytest.raises(UnsafeNetError, match=r"overlays.*shape"):
+        read_guard(path)
+
+
+def test_overlays_that_take_too_much_memory(folder, monkeypatch):
+    monkeypatch.setattr(reading, "MOST_VALUES", 12 * 12 * 10 * 3 - 1)
+    with pytest.raises(TooLargeError, match="too much memory"):
+        read_guard(folder / "strip.keras")
+
+
+def test_nets_of_different_shapes_are_refused(nets, tmp_path):
+    narrow = keras.Sequential(
+        [keras.Input((12, 10, 3)), keras.layers.Flatten(), keras.layers.Dense(CLASSES - 2)]
+    )
+    mixed = SoftDisagreement(nets[0], narrow, false_alarm_rate=RATE)
+    mixed.threshold_ = 1.0
+    build_calibrated_guard(mixed).save(tmp_path / "mixed.keras")
+    with pytest.raises(UnsafeNetError, match="differ in shape"):
+        read_guard(tmp_path / "mixed.keras")
+
+
+def test_guard_of_another_range_is_refused(nets, tmp_path):
+    wide = SoftDisagreement(*nets[:2], false_alarm_rate=RATE, input_range=InputRange(0, 255))
+    build_calibrated_guard(wide.fit(CLEAN)).save(tmp_path / "wide.keras")
+    assert read_guard(tmp_path / "wide.keras").input_range == InputRange(0, 255)
+    Image.fromarray(PICTURES[0]).save(tmp_path / "one.png")
+    with pytest.raises(InputError, match="give --input-range 0,255"):
+        answer_pictures([tmp_path / "one.png"], tmp_path / "wide.keras", root=tmp_path)
