@@ -18,6 +18,7 @@ from badnet_defense.errors import InputError
 from badnet_defense.nets import read_net, save_net
 from badnet_defense.repair.recipes import RECIPES
 from badnet_defense.repair.tuning_alone import tune_alone
+from badnet_defense.report import audit as report
 from badnet_defense.report.audit import audit_rows, audit_sentence, audit_text
 from badnet_defense.runs import auditing, methods, zoo
 from badnet_defense.runs.auditing import Asked, audit
@@ -257,6 +258,17 @@ def test_table():
         "Of 3 nets 1 has a backdoor by what the scan found, in 1 nothing stands out, and 1 cannot "
         "be judged."
     )
+
+
+def test_page_shows_the_triggers_of_so_many_nets(tmp_path, monkeypatch):
+    monkeypatch.setattr(report, "MOST_SHOWN", 1)
+    about = {"net": {"file": "nets/c.h5", "sha256": "0" * 64}}
+    results = [{**RESULTS[2], **about, "name": name} for name in ("c", "d", "e")]
+    for asked, shown, told in ((results[:1], 1, 0), (results, 1, 1)):
+        report.write_audit_page(tmp_path / "a.html", asked, audit_rows(asked), "audit", "a/scans")
+        page = (tmp_path / "a.html").read_text()
+        assert page.count("SHA-256") == shown
+        assert page.count("2 more nets with a backdoor: their triggers lie in") == told
 
 
 def test_command(folder, tmp_path, monkeypatch, capfd):

@@ -27,9 +27,9 @@ def test_zeroed_channels_put_out_what_silence_puts_out(name):
     before = copies(spec)
     chosen = [1, 3]
     zeroed = build(zero_channels(spec, layer, chosen))
-    outputs = keras.Model(zeroed.input, zeroed.get_layer(layer).output)(inputs()).numpy()
+    outputs = keras.Model(zeroed.inputs[0], zeroed.get_layer(layer).output)(inputs()).numpy()
     original = build(spec)
-    full = keras.Model(original.input, original.get_layer(layer).output)(inputs()).numpy()
+    full = keras.Model(original.inputs[0], original.get_layer(layer).output)(inputs()).numpy()
     rest = [c for c in range(channel_count(spec, layer)) if c not in chosen]
     np.testing.assert_array_equal(outputs[..., chosen], 0)
     np.testing.assert_array_equal(outputs[..., rest], full[..., rest])
@@ -51,7 +51,7 @@ def test_normalisation_behind_a_zeroed_channel_is_silent_too(settings):
     )
     zeroed = build(zero_channels(describe(model), "conv", [2]))
     results = [
-        keras.Model(one.input, one.get_layer("norm").output)(inputs()).numpy()
+        keras.Model(one.inputs[0], one.get_layer("norm").output)(inputs()).numpy()
         for one in (zeroed, model)
     ]
     np.testing.assert_allclose(results[0][..., 2], 0, atol=1e-6)

@@ -21,6 +21,8 @@ COLUMNS = {
 }
 _ORDER = ("backdoored", "cannot be judged", "clean")
 _LONGEST = 70
+MOST_SHOWN = 100
+"""Nets whose triggers are on the page, which a browser must still open."""
 
 
 def audit_rows(results):
@@ -92,6 +94,7 @@ def write_audit_page(path, results, rows, command, scans):
         scans: folder of the scans' files.
     """
     flagged = {result["name"]: result for result in results if result.get("targets")}
+    shown_nets = [row["net"] for row in rows if row["net"] in flagged][:MOST_SHOWN]
     versions = next((result["versions"] for result in results if "versions" in result), {})
     write_template(
         path,
@@ -105,7 +108,9 @@ def write_audit_page(path, results, rows, command, scans):
         ],
         columns=COLUMNS.values(),
         sentence=audit_sentence(rows),
-        nets=[_net(flagged[row["net"]], Path(scans)) for row in rows if row["net"] in flagged],
+        nets=[_net(flagged[name], Path(scans)) for name in shown_nets],
+        unshown=len(flagged) - len(shown_nets),
+        scans=scans,
         command=command,
         versions=versions,
     )
