@@ -136,6 +136,26 @@ def test_workers_end_with_a_process_that_is_killed():
     assert gone(worker)
 
 
+COUNTING = """
+import work_units
+from badnet_defense.engine import open_engine
+if __name__ == "__main__":
+    with open_engine("local", workers=1) as engine:
+        print(list(engine.run(work_units.counted, (), [(5,)])))
+"""
+
+
+def test_progress_in_workers_leaves_nothing_behind(tmp_path):
+    (tmp_path / "counting.py").write_text(COUNTING)
+    done = subprocess.run(
+        [sys.executable, tmp_path / "counting.py"],
+        env={**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout == "[(0, 5)]\n" and "leaked" not in done.stderr, done.stderr
+
+
 def test_cores_and_gpus(monkeypatch):
     assert 1 <= local.usable_cores() <= os.cpu_count()
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5")

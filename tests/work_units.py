@@ -5,6 +5,8 @@ import signal
 import time
 from pathlib import Path
 
+from tqdm import tqdm
+
 from badnet_defense.data.limits import current
 from badnet_defense.errors import TooLargeError
 
@@ -45,3 +47,7 @@ def threads():
 def slow(number):
     time.sleep(0.4)
     return number
+
+
+def counted(number):
+    return sum(1 for _ in tqdm(range(number), disable=None))

@@ -9,6 +9,8 @@ from functools import lru_cache
 from multiprocessing import parent_process
 from pathlib import Path
 
+from tqdm import tqdm
+
 from badnet_defense.data.limits import set_limits
 
 ONE_THREAD = {
@@ -36,6 +38,7 @@ def begin(devices, limits):
     """
     set_limits(**limits)
     sys.stderr = _NoTerminal(sys.stderr.buffer, line_buffering=True)
+    tqdm.set_lock(threading.RLock())  # its own would be shared by processes, and left when one ends
     device = devices.get()
     if device is None:
         os.environ.update(ONE_THREAD)
