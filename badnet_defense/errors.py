@@ -1,5 +1,7 @@
 """The project's own errors: each message is one sentence for the person at the keyboard."""
 
+from contextlib import contextmanager
+
 LONGEST = 1500
 """Characters of a message."""
 
@@ -38,6 +40,10 @@ class FilterInFileError(UnsafeFileError):
     """An HDF5 array is packed by a filter that is not built in, so it would load a plug-in."""
 
 
+class HeapInFileError(UnsafeFileError):
+    """An HDF5 file's heap of texts has an entry that leads nowhere, or out of the heap."""
+
+
 class TooLargeError(UnsafeFileError):
     """A file claims, or unpacks to, more bytes than are allowed."""
 
@@ -64,3 +70,12 @@ class CodeInNetError(UnsafeNetError):
 
 class WeightError(UnsafeNetError):
     """A net's weights are missing, or of another shape or dtype, or not finite."""
+
+
+@contextmanager
+def naming(path):
+    """Puts a file's name before every refusal that is raised inside."""
+    try:
+        yield
+    except InputError as error:
+        raise type(error)(f"{path}: {error}") from None

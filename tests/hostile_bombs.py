@@ -12,6 +12,7 @@ from hostile_base import attack, h5_net, keras_net, kernel_name, kernel_out, lay
 from badnet_defense.errors import (
     CodeInNetError,
     FilterInFileError,
+    HeapInFileError,
     InputError,
     MemberError,
     TooLargeError,
@@ -236,3 +237,17 @@ def forged_lines(folder, marker):
         layer(document, 2)["class_name"] = "X\n\x1b[2Jall nets are clean\n"
 
     return h5_net(folder, change)
+
+
+@attack("a heap of texts that the HDF5 library walks for ever", HeapInFileError)
+def endless_heap(folder, marker):
+    path = folder / "net.h5"
+    content = bytearray(original("h5"))
+    place = content.index(b"GCOL") + 16
+    while content[place : place + 2] != b"\0\0":
+        # An entry: its number, 6 bytes, its length, and the contents.
+        length = int.from_bytes(content[place + 8 : place + 16], "little")
+        place += 16 + -(-length // 8) * 8
+    content[place + 8 : place + 16] = bytes(8)  # what is free now ends where it begins
+    path.write_bytes(content)
+    return path

@@ -6,10 +6,11 @@ import h5py
 import numpy as np
 
 from badnet_defense.data.files import new_hdf5, require_file
+from badnet_defense.data.hdf5_heaps import open_hdf5
 from badnet_defense.data.hdf5_rules import attribute, is_there, member
 from badnet_defense.data.images import LabelledImages
 from badnet_defense.data.labels import check_labels
-from badnet_defense.errors import InputError, TooLargeError, UnsafeFileError
+from badnet_defense.errors import InputError, TooLargeError, naming
 
 _BROKEN = (OSError, RuntimeError, KeyError, ValueError, TypeError, zlib.error)  # from h5py
 _BLOCK_PICTURES = 512
@@ -43,11 +44,14 @@ def read_challenge_h5(path, *, classes=None, shape=None, need_labels=False):
     try:
         if not h5py.is_hdf5(path):
             raise InputError(f"{path}: this is not an HDF5 file, expected one with `data`.")
-        with h5py.File(path, "r") as file:
+        with naming(path):
+            file = open_hdf5(path)
+        with file:
             data = _plain_dataset(file, "data", path)
             _check_shape(data, shape, path)
             labels = _read_labels(file, len(data), classes, need_labels, path)
-            synthetic = bool(np.all(attribute(file, "synthetic", False)))
+            with naming(path):
+                synthetic = bool(np.all(attribute(file, "synthetic", False)))
             return LabelledImages(_read_pictures(data, path), labels, str(path), synthetic)
     except InputError:
         raise
@@ -87,10 +91,8 @@ def write_challenge_h5(path, images, *, attributes=None):
 
 def _plain_dataset(file, key, path):
     """The dataset `key` by the rules of `hdf5_rules`: its values lie in this very file."""
-    try:
+    with naming(path):
         dataset = member(file, key)
-    except UnsafeFileError as error:
-        raise type(error)(f"{path}: {error}") from None
     if dataset is None:
         found = ", ".join(sorted(file)[:8])[:80] or "nothing"
         raise InputError(f"{path}: `{key}` is missing, expected `data` and `label`; found {found}.")

@@ -16,6 +16,7 @@ from dataclasses import replace
 import h5py
 
 from badnet_defense.data.files import file_sha256, require_file
+from badnet_defense.data.hdf5_heaps import open_hdf5
 from badnet_defense.data.hdf5_rules import FREE, RATIO, attribute
 from badnet_defense.data.isolation import isolated
 from badnet_defense.data.limits import current
@@ -25,6 +26,7 @@ from badnet_defense.errors import (
     TooLargeError,
     UnsafeNetError,
     WeightError,
+    naming,
 )
 from badnet_defense.nets.build import build
 from badnet_defense.nets.deepid import deep_id_spec
@@ -114,9 +116,10 @@ _DAMAGE = (
 def named_errors(path):
     """Puts the file's name before every refusal; a damaged file is one too."""
     try:
-        yield
-    except InputError as error:
-        raise type(error)(f"{path}: {error}") from None
+        with naming(path):
+            yield
+    except InputError:
+        raise
     except _DAMAGE as error:
         raise InputError(
             f"{path}: it is damaged or cut off ({str(error)[:100]}); expected a whole net."
@@ -124,7 +127,7 @@ def named_errors(path):
 
 
 def _read_hdf5(path):
-    with h5py.File(path, "r") as file:
+    with open_hdf5(path) as file:
         document = attribute(file, "model_config")
         if document is None:
             return _read_weights_only(file)
@@ -174,7 +177,7 @@ def opened_keras_zip(path):
         _check_members(archive.infolist())
         document = _parsed(_member(archive, "config.json", LARGEST_CONFIG))
         weights = _member(archive, "model.weights.h5", current().max_net_size)
-    with h5py.File(io.BytesIO(weights), "r") as file:
+    with open_hdf5(io.BytesIO(weights)) as file:
         yield document, file
 
 
