@@ -1,8 +1,10 @@
 """Reading in a process of its own: the same results, and what a broken reader can't do."""
 
 import os
+import struct
 from dataclasses import replace
 
+import h5py
 import numpy as np
 import pytest
 from hostile_nets import same_net
@@ -39,6 +41,20 @@ def test_refusals_and_notes_come_through(tmp_path, with_limits, caplog):
     found = read_images(tmp_path / "one.png", shape=(12, 10, 3))
     assert found.pictures.shape == (1, 12, 10, 3) and found.labels is None
     assert "resized from 30x20 to 12x10" in caplog.text
+
+
+def test_a_text_that_claims_4_gb_ends_at_the_reader_s_limit(h5, with_limits):
+    """The HDF5 library sets aside what a text claims before it looks for it."""
+    with_limits(isolate=True)
+    content = bytearray(h5.read_bytes())
+    with h5py.File(h5) as file:
+        length = len(file.attrs["model_config"].encode())
+    heap = content.index(b"GCOL")
+    place = content.index(struct.pack("<IQ", length, heap))  # how long it is, and in which heap
+    content[place : place + 4] = b"\xff" * 4
+    h5.write_bytes(content)
+    with pytest.raises(InputError, match="memory allocation failed"):
+        read_net(h5)
 
 
 # A reader that was taken over, or broke ----------------------------------------------------------
