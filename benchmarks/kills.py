@@ -2,8 +2,8 @@
 
 `python3 benchmarks/kills.py [--kills 15]`: for fine_prune.py, scan, compare and the demo's drawing,
 on a small challenge: each run is killed (SIGKILL) at a random moment; whatever stands under a final
-name must be whole; at last a run goes to its end, must give what an undisturbed one gave, and must
-have cleaned up after the killed ones.
+name must be whole; at last a run goes to its end (and so does one that was quicker than its kill),
+must give what an undisturbed one gave, and must have cleaned up after the killed ones.
 """
 
 import argparse
@@ -11,6 +11,7 @@ import contextlib
 import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -100,6 +101,11 @@ def content(path):
     return None  # the page and the CSV hold seconds
 
 
+def whole(out):
+    """{path below `out`: what the file holds}."""
+    return {path.relative_to(out): content(path) for path in finals(out)}
+
+
 def _arrays(net):
     return (array for layer in net.layers.values() for array in layer.weights)
 
@@ -140,14 +146,13 @@ def trial(folder, name, kills, rng):
     undisturbed = started(folder, name, "whole")
     assert undisturbed.wait() == 0, undisturbed.stderr.read()
     length = time.monotonic() - begin
-    expected = {path.relative_to(folder / "whole"): content(path)
-                for path in finals(folder / "whole")}  # fmt: skip
+    expected, same = whole(folder / "whole"), True
     counts = {"killed": 0, "ended before": 0, "looked at": 0, "lost": 0, "left": 0}
     for kill in range(kills):
         before = names_in(folder / "killed")
         run = started(folder, name, "killed")
         if kill % 2:  # at any moment
-            wait(run, rng.uniform(0.3, 1.05) * length)
+            wait(run, rng.uniform(0.1, 1) * length)
         else:  # soon after a file has come or gone
             while run.poll() is None and names_in(folder / "killed") == before:
                 time.sleep(0.002)
@@ -158,6 +163,8 @@ def trial(folder, name, kills, rng):
             counts["killed"] += 1
         else:
             counts["ended before"] += 1
+            same &= whole(folder / "killed") == expected
+            shutil.rmtree(folder / "killed")  # or the next ones would have nothing to do
         counts["left"] += bool(leftovers(folder / "killed"))
         for path in finals(folder / "killed"):
             counts["looked at"] += 1
@@ -168,9 +175,7 @@ def trial(folder, name, kills, rng):
                 print(f"{name}, kill {kill}: {path}: {error}", file=sys.stderr)
     last = started(folder, name, "killed")
     assert last.wait() == 0, last.stderr.read()
-    found = {path.relative_to(folder / "killed"): content(path)
-             for path in finals(folder / "killed")}  # fmt: skip
-    same = found == expected
+    same &= whole(folder / "killed") == expected
     return {"command": name, "seconds": round(length, 1), **counts, "same result": same,
             "left at the end": len(leftovers(folder / "killed"))}  # fmt: skip
 
