@@ -103,7 +103,7 @@ def test_wilson_interval_of_ten_out_of_ten():
         (lambda: metrics.detection_at([], [1], 0.1), "clean scores"),
         (lambda: metrics.detection_at([1], [1], 1.5), r"1.5, expected one in \[0, 1\]"),
         (lambda: metrics.wilson_interval(0, 0), "at least one picture"),
-        (lambda: metrics.wilson_interval(4, 3), "4"),
+        (lambda: metrics.wilson_interval(4, 3), "4 successes came for 3"),
     ],
 )
 def test_nothing_to_measure_is_an_error(call, message):
@@ -121,4 +121,5 @@ def test_roc_curve_holds_the_area():
     rng = np.random.default_rng(0)
     clean, poisoned = rng.integers(0, 20, 300), rng.integers(5, 25, 200)
     rates, shares = metrics.roc_curve(clean, poisoned)
-    assert np.trapezoid(shares, rates) == pytest.approx(metrics.auroc(clean, poisoned))
+    area = np.sum(np.diff(rates) * (shares[1:] + shares[:-1]) / 2)
+    assert area == pytest.approx(metrics.auroc(clean, poisoned))

@@ -133,6 +133,8 @@ def wilson_interval(successes, count):
 
     if count < 1:
         raise ValueError("an interval needs at least one picture, got none")
+    if successes > count:
+        raise ValueError(f"{successes} successes came for {count} pictures, expected at most those")
     interval = binomtest(int(successes), int(count)).proportion_ci(0.95, method="wilson")
     return float(interval.low), float(interval.high)
 
