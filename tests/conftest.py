@@ -5,6 +5,7 @@ import sys
 
 import pytest
 from hostile_nets import plain_net
+from small_detectors import ALL, CLEAN, made, three_nets
 from small_project import make_project, start
 
 from badnet_defense.data import isolation, limits
@@ -25,6 +26,18 @@ def repaired(project):
     done = start(project, "fine_prune.py", "models/sunglasses_bd_net.h5", "--epochs", "2")
     assert done.returncode == 0, done.stderr
     return project, done
+
+
+@pytest.fixture(scope="session")
+def trio():
+    """A bad net, its repair and an expert, as the detectors take them."""
+    return three_nets()
+
+
+@pytest.fixture(scope="session")
+def fitted(trio):
+    """{name: that detector of `trio`, fitted}."""
+    return {name: made(name, trio).fit(CLEAN) for name in ALL}
 
 
 @pytest.fixture

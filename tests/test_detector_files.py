@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 from PIL import Image
-from small_detectors import ALL, CLEAN, RATE, made, three_nets
+from small_detectors import ALL, CLEAN, RATE
 from test_guard import CLASSES, INPUTS, PICTURES, rewritten
 
 from badnet_defense.data import InputRange
@@ -17,16 +17,6 @@ from badnet_defense.guard.reading import is_guard, read_guard
 from badnet_defense.guard.soft_disagreement import SoftDisagreement
 from badnet_defense.guard.vote import Vote
 from badnet_defense.runs.answering import answer_pictures
-
-
-@pytest.fixture(scope="module")
-def nets():
-    return three_nets()
-
-
-@pytest.fixture(scope="module")
-def fitted(nets):
-    return {name: made(name, nets).fit(CLEAN) for name in ALL}
 
 
 @pytest.fixture(scope="module")
@@ -65,15 +55,6 @@ def test_saved_guard_is_read_as_data_and_answers_without_tensorflow(name, fitted
     sure = away_from_thresholds(fitted[name], PICTURES)
     answers = read_guard(path).answers(INPUTS)
     np.testing.assert_array_equal(answers[sure], fitted[name].predict(PICTURES)[sure])
-
-
-def test_pasted_pictures_of_another_count_than_is_stored(folder, tmp_path):
-    def more(parts):
-        parts["transplant_pictures"]["config"]["count"] = 6
-
-    path = changed(folder / "sentinet.keras", tmp_path / "changed.keras", more)
-    with pytest.raises(UnsafeNetError, match=r"overlays.*shape"):
-        read_guard(path)
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -134,11 +115,15 @@ def test_changed_guards_are_refused(change, folder, tmp_path):
         read_guard(path)
 
 
-def test_overlays_of_another_count_than_is_stored(folder, tmp_path):
-    def fewer(parts):
-        parts["certainty_pictures"]["config"]["count"] = 11
+@pytest.mark.parametrize(
+    "name, layer, count",
+    [("strip", "certainty_pictures", 11), ("sentinet", "transplant_pictures", 6)],
+)
+def test_overlays_of_another_count_than_is_stored(name, layer, count, folder, tmp_path):
+    def other(parts):
+        parts[layer]["config"]["count"] = count
 
-    path = changed(folder / "strip.keras", tmp_path / "changed.keras", fewer)
+    path = changed(folder / f"{name}.keras", tmp_path / "changed.keras", other)
     with pytest.raises(UnsafeNetError, match=r"overlays.*shape"):
         read_guard(path)
 
@@ -149,19 +134,19 @@ def test_overlays_that_take_too_much_memory(folder, monkeypatch):
         read_guard(folder / "strip.keras")
 
 
-def test_nets_of_different_shapes_are_refused(nets, tmp_path):
+def test_nets_of_different_shapes_are_refused(trio, tmp_path):
     narrow = keras.Sequential(
         [keras.Input((12, 10, 3)), keras.layers.Flatten(), keras.layers.Dense(CLASSES - 2)]
     )
-    mixed = SoftDisagreement(nets[0], narrow, false_alarm_rate=RATE)
+    mixed = SoftDisagreement(trio[0], narrow, false_alarm_rate=RATE)
     mixed.threshold_ = 1.0
     build_calibrated_guard(mixed).save(tmp_path / "mixed.keras")
     with pytest.raises(UnsafeNetError, match="differ in shape"):
         read_guard(tmp_path / "mixed.keras")
 
 
-def test_guard_of_another_range_is_refused(nets, tmp_path):
-    wide = SoftDisagreement(*nets[:2], false_alarm_rate=RATE, input_range=InputRange(0, 255))
+def test_guard_of_another_range_is_refused(trio, tmp_path):
+    wide = SoftDisagreement(*trio[:2], false_alarm_rate=RATE, input_range=InputRange(0, 255))
     build_calibrated_guard(wide.fit(CLEAN)).save(tmp_path / "wide.keras")
     assert read_guard(tmp_path / "wide.keras").input_range == InputRange(0, 255)
     Image.fromarray(PICTURES[0]).save(tmp_path / "one.png")

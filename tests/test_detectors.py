@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from small_detectors import ALL, CLEAN, RATE, made, three_nets
+from small_detectors import ALL, CLEAN, RATE, made
 from small_nets import images
 from test_guard import CLASSES, PICTURES
 
@@ -13,22 +13,12 @@ from badnet_defense.guard.soft_disagreement import SoftDisagreement
 from badnet_defense.nets import predict_labels
 
 
-@pytest.fixture(scope="module")
-def nets():
-    return three_nets()
-
-
-@pytest.fixture(scope="module")
-def fitted(nets):
-    return {name: made(name, nets).fit(CLEAN) for name in ALL}
-
-
 @pytest.mark.parametrize("name", ALL)
-def test_answers_are_the_bad_net_s_or_n_above_the_threshold(name, fitted, nets):
+def test_answers_are_the_bad_net_s_or_n_above_the_threshold(name, fitted, trio):
     detector = fitted[name]
     scores = detector.score_samples(PICTURES)
     assert scores.shape == (len(PICTURES),)
-    own = predict_labels(nets[0], PICTURES)
+    own = predict_labels(trio[0], PICTURES)
     expected = np.where(scores > detector.threshold_, CLASSES, own)
     np.testing.assert_array_equal(detector.predict(PICTURES), expected)
 
@@ -42,8 +32,8 @@ def test_clean_pictures_keep_to_the_rate(name, fitted):
     assert detector.expected_.rate <= RATE
 
 
-def test_hard_answers_as_the_disagreement_guard_and_tells_its_rate(fitted, nets):
-    first, second = (predict_labels(net, CLEAN) for net in nets[:2])
+def test_hard_answers_as_the_disagreement_guard_and_tells_its_rate(fitted, trio):
+    first, second = (predict_labels(net, CLEAN) for net in trio[:2])
     assert fitted["hard"].expected_.rate == pytest.approx(np.mean(first != second))
     np.testing.assert_array_equal(
         fitted["hard"].predict(CLEAN), np.where(first == second, first, CLASSES)
@@ -56,28 +46,28 @@ def test_a_detector_shows_its_rate(fitted):
 
 
 @pytest.mark.parametrize("rate", [0, 1, -0.1, 2])
-def test_rate_outside_its_range(rate, nets):
+def test_rate_outside_its_range(rate, trio):
     with pytest.raises(ValueError, match="expected one in"):
-        made("soft", nets, false_alarm_rate=rate)
+        made("soft", trio, false_alarm_rate=rate)
 
 
-def test_too_few_clean_pictures(nets):
+def test_too_few_clean_pictures(trio):
     with pytest.raises(InputError, match="takes at least 99"):
-        made("soft", nets, false_alarm_rate=0.01).fit(CLEAN[:50])
+        made("soft", trio, false_alarm_rate=0.01).fit(CLEAN[:50])
 
 
-def test_input_range_is_the_nets(nets):
+def test_input_range_is_the_nets(trio):
     """A net that takes 0-255 and divides by itself scores as the one that takes [0, 1]."""
     wide = [
         keras.Sequential([keras.Input(net.input_shape[1:]), keras.layers.Rescaling(1 / 255), net])
-        for net in nets[:2]
+        for net in trio[:2]
     ]
     found = SoftDisagreement(*wide, input_range=InputRange(0, 255)).score_samples(PICTURES)
-    np.testing.assert_allclose(found, made("soft", nets).score_samples(PICTURES), rtol=1e-4)
+    np.testing.assert_allclose(found, made("soft", trio).score_samples(PICTURES), rtol=1e-4)
 
 
-def test_answers_that_are_no_numbers_are_flagged(nets):
-    detector = made("soft", nets).fit(CLEAN)
+def test_answers_that_are_no_numbers_are_flagged(trio):
+    detector = made("soft", trio).fit(CLEAN)
     assert detector.judged(np.array([1, 2]), np.array([np.nan, -9.0])).tolist() == [CLASSES, 2]
     with pytest.raises(InputError, match="NaN"):
         detector.fit_scores(np.array([np.nan] + [1.0] * 50))

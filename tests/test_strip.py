@@ -2,17 +2,12 @@
 
 import numpy as np
 import pytest
-from small_detectors import CLEAN, RATE, made, three_nets
+from small_detectors import CLEAN, RATE, made
 from test_guard import NETS, PICTURES, two_nets
 
 from badnet_defense.errors import InputError
 from badnet_defense.guard import overlaid
 from badnet_defense.guard.strip import Strip
-
-
-@pytest.fixture(scope="module")
-def nets():
-    return three_nets()
 
 
 def plain_strip(net, overlays, picture):
@@ -36,23 +31,23 @@ def test_strip_equals_one_overlay_at_a_time(name, at_once, monkeypatch):
     np.testing.assert_allclose(detector.score_samples(PICTURES[:9]), expected, atol=2e-5)
 
 
-def test_strip_sets_its_threshold_by_other_pictures_than_its_overlays(nets):
-    detector = made("strip", nets)
+def test_strip_sets_its_threshold_by_other_pictures_than_its_overlays(trio):
+    detector = made("strip", trio)
     left = detector.prepare(CLEAN)
     assert len(left) == len(CLEAN) - 12
     both = np.concatenate([left, detector.overlays_])
     assert len(np.unique(both.reshape(len(both), -1), axis=0)) == len(CLEAN)
-    again = made("strip", nets)
+    again = made("strip", trio)
     again.prepare(CLEAN)
     np.testing.assert_array_equal(again.overlays_, detector.overlays_)
 
 
-def test_strip_with_too_few_pictures(nets):
+def test_strip_with_too_few_pictures(trio):
     with pytest.raises(InputError, match=r"20 clean pictures .* 12 overlays"):
-        made("strip", nets).fit(CLEAN[:20])
+        made("strip", trio).fit(CLEAN[:20])
 
 
-def test_strip_with_overlays_of_one_s_own(nets):
-    own = Strip(nets[0], overlays=CLEAN[:5], false_alarm_rate=RATE).fit(CLEAN[5:])
+def test_strip_with_overlays_of_one_s_own(trio):
+    own = Strip(trio[0], overlays=CLEAN[:5], false_alarm_rate=RATE).fit(CLEAN[5:])
     np.testing.assert_array_equal(own.overlays_, CLEAN[:5])
     assert own.expected_.pictures == len(CLEAN) - 5

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from small_detectors import CLEAN, RATE, made, three_nets
+from small_detectors import CLEAN, RATE, made
 from test_guard import PICTURES, two_nets
 
 from badnet_defense.errors import InputError
@@ -11,13 +11,8 @@ from badnet_defense.guard.soft_disagreement import SoftDisagreement
 from badnet_defense.guard.vote import Vote
 
 
-@pytest.fixture(scope="module")
-def nets():
-    return three_nets()
-
-
-def test_vote_is_any_member_above_its_share(nets):
-    vote = made("vote", nets).fit(CLEAN)
+def test_vote_is_any_member_above_its_share(trio):
+    vote = made("vote", trio).fit(CLEAN)
     found = [one.score_samples(PICTURES) for one in vote.members]
     above = [scores > limit for scores, limit in zip(found, vote.thresholds_, strict=True)]
     np.testing.assert_array_equal(
@@ -25,14 +20,14 @@ def test_vote_is_any_member_above_its_share(nets):
     )
 
 
-def test_vote_s_scores_by_hand(nets):
+def test_vote_s_scores_by_hand(trio):
     """Clean scores 1..9 and 10, 20, .. 90; a picture with 8.5 and 15 has one and eight above."""
 
     class Fixed(SoftDisagreement):
         def score_samples(self, pictures):
             return pictures[:, 0, 0, 0] * self.scale
 
-    members = [Fixed(*nets[:2]), Fixed(*nets[:2])]
+    members = [Fixed(*trio[:2]), Fixed(*trio[:2])]
     members[0].scale, members[1].scale = 1.0, -10.0
     vote = Vote(members, false_alarm_rate=0.25)
     vote.fit(np.arange(1.0, 10.0)[:, None, None, None])
@@ -43,7 +38,7 @@ def test_vote_s_scores_by_hand(nets):
 
 
 @pytest.mark.parametrize("count", [99, 300])
-def test_vote_keeps_to_the_joint_rate(count, nets):
+def test_vote_keeps_to_the_joint_rate(count, trio):
     """Two members whose scores have nothing to do with each other."""
     rng = np.random.default_rng(4)
 
@@ -53,24 +48,24 @@ def test_vote_keeps_to_the_joint_rate(count, nets):
 
     rates, promised = [], []
     for _ in range(200):
-        vote = Vote([Drawn(*nets[:2]), Drawn(*nets[:2])], false_alarm_rate=0.05)
+        vote = Vote([Drawn(*trio[:2]), Drawn(*trio[:2])], false_alarm_rate=0.05)
         vote.fit(np.zeros(count))
         rates.append(np.mean(vote.score_samples(np.zeros(4000)) > vote.threshold_))
         promised.append(vote.expected_.rate)
     assert np.mean(rates) < 0.052 and abs(np.mean(rates) - np.mean(promised)) < 0.006
 
 
-def test_vote_with_too_few_pictures(nets):
-    members = [made("soft", nets), made("surprise", nets)]
+def test_vote_with_too_few_pictures(trio):
+    members = [made("soft", trio), made("surprise", trio)]
     scores = np.array([[1.0, 2, 3, 4, 5, 6, 7, 8, 9], [9, 8, 7, 6, 5, 4, 3, 2, 1]])
     with pytest.raises(InputError, match="joint threshold of 2 detectors"):
         Vote(members, false_alarm_rate=0.1).fit_scores(scores)
 
 
-def test_vote_s_file_takes_members_of_different_kinds_and_the_same_nets(nets):
+def test_vote_s_file_takes_members_of_different_kinds_and_the_same_nets(trio):
     for members in (
-        [made("soft", nets), made("soft", nets)],
-        [made("soft", nets), made("surprise", (*two_nets(), None))],
+        [made("soft", trio), made("soft", trio)],
+        [made("soft", trio), made("surprise", (*two_nets(), None))],
     ):
         with pytest.raises(ValueError, match="different kinds with the same nets"):
             build_calibrated_guard(Vote(members, false_alarm_rate=RATE).fit(CLEAN))

@@ -14,7 +14,6 @@ from badnet_defense.errors import HeapInFileError, InputError, TooLargeError
 
 MOST_ENTRIES = 2**20
 """Of all heaps together; a net's configuration is one, its layers' names one each."""
-_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _HEAP = b"GCOL\x01\0\0\0"
 _HEADER = 16
 """Bytes of a heap's own header, and of each entry's."""
@@ -26,7 +25,8 @@ def open_hdf5(source):
 
     Raises:
         HeapInFileError: a heap's entry leads nowhere, or out of it.
-        InputError: lengths are not of 8 bytes.
+        InputError: lengths are not of 8 bytes: no HDF5 library writes that unasked, and the walk
+            reads them so.
         TooLargeError: they are more than `MOST_ENTRIES`.
         OSError: it is damaged, as h5py says.
     """
@@ -35,7 +35,11 @@ def open_hdf5(source):
     else:
         with open(source, "rb") as content:
             check_heaps(content)
-    return h5py.File(source, "r")
+    file = h5py.File(source, "r")
+    if file.id.get_create_plist().get_sizes() != (8, 8):
+        file.close()
+        raise InputError("its lengths and offsets take other than 8 bytes; expected 8.")
+    return file
 
 
 def check_heaps(content):
@@ -44,24 +48,11 @@ def check_heaps(content):
     Args:
         content: the file, open for reading bytes.
     """
-    _check_sizes(content)
     left = MOST_ENTRIES
     for start in _places(content, _HEAP):
         content.seek(start + len(_HEAP))
         (size,) = struct.unpack("<Q", content.read(8).ljust(8, b"\xff"))
         left = _walked(content, start + _HEADER, start + size, left)
-
-
-def _check_sizes(content):
-    """Refuses lengths of other than 8 bytes, which no HDF5 library writes unasked."""
-    start = next(_places(content, _SIGNATURE), None)
-    if start is None:
-        return  # the library will say so
-    content.seek(start + len(_SIGNATURE))
-    head = content.read(8).ljust(8, b"\0")
-    sizes = head[5:7] if head[0] < 2 else head[1:3]
-    if sizes != b"\x08\x08":
-        raise InputError("its lengths and offsets take other than 8 bytes; expected 8.")
 
 
 def _places(content, mark):

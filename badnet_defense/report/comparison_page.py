@@ -48,7 +48,7 @@ def write_page(path, runs, rows, sentences, failed, command, pictures=()):
         ],
         failed=failed,
         command=command,
-        about=runs[0] if runs else None,
+        versions=runs[0]["versions"] if runs else {},
         seeds=sorted({run["seed"] for run in runs}),
     )
 
