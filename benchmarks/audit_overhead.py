@@ -1,0 +1,71 @@
+"""What an audit costs beside its units: the command's own seconds and bytes for each net.
+
+`python3 benchmarks/audit_overhead.py LIST [--out results/audit_overhead]` audits the list's nets
+one after the other in this process, with an engine that notes how long units take: what is left is
+what the command itself does (reading safely, hashes, the schedule, files and plots), of which a
+cluster takes nothing off it. Then again, for what a net costs that has been judged.
+"""
+
+import argparse
+import shutil
+import time
+from pathlib import Path
+
+from tabulate import tabulate
+
+from badnet_defense import console
+from badnet_defense.engine import Serial
+
+
+class Timed(Serial):
+    """Does the units here and adds up their seconds."""
+
+    def __init__(self):
+        self.seconds, self.units = 0.0, 0
+
+    def run(self, function, handles, units):
+        """As `Serial`."""
+        for place, unit in enumerate(units):
+            start = time.perf_counter()
+            result = function(*handles, *unit)
+            self.seconds += time.perf_counter() - start
+            self.units += 1
+            yield place, result
+
+
+def audited(suspect, out):
+    """(seconds, seconds in units, units, result) of one net's audit."""
+    from badnet_defense.runs.auditing import audit
+
+    engine, start = Timed(), time.perf_counter()
+    (result,) = audit([suspect], out=out, engine=engine)
+    return time.perf_counter() - start, engine.seconds, engine.units, result
+
+
+def main():
+    """Prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("nets", help="as `audit` takes them")
+    parser.add_argument("--clean")
+    parser.add_argument("--out", type=Path, default=Path("results/audit_overhead"))
+    arguments = parser.parse_args()
+    console.load_tensorflow()
+    from badnet_defense.runs.zoo import read_zoo
+
+    lines = []
+    for suspect in read_zoo(arguments.nets, arguments.clean, out=arguments.out):
+        out = arguments.out / suspect.name
+        shutil.rmtree(out, ignore_errors=True)
+        total, working, units, result = audited(suspect, out)
+        left = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
+        again, *_ = audited(suspect, out)
+        cells = f"{total:.1f}", f"{working:.1f}", units, f"{total - working:.2f}"
+        verdict = result["verdict"], result.get("classes", "")
+        lines.append([suspect.name, *verdict, *cells, f"{again:.2f}", f"{left / 1e6:.2f}"])
+    headers = ["net", "verdict", "classes", "s", "in units (s)", "units", "the command's own (s)",
+               "judged before (s)", "left on disk (MB)"]  # fmt: skip
+    print(tabulate(lines, headers, tablefmt="github", disable_numparse=True))
+
+
+if __name__ == "__main__":
+    console.run(main)
