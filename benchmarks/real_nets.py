@@ -1,8 +1,8 @@
 """Repairs the challenge's real nets with other people's faces and judges them on real pictures.
 
-Run as `python3 benchmarks/real_nets.py SHARED_DATA [--methods ..]`, after the scans of the real
-nets where scan-unlearning is among the methods (docs/results.md). The folder holds `csaw_nets/`,
-`csaw_pictures/` (with `manifest.csv`) and `faces/public_faces.h5`. The faces are not the
+Run as `python3 benchmarks/real_nets.py SHARED_DATA [--nets ..] [--methods ..]`, after the scans of
+the real nets where scan-unlearning is among the methods (docs/results.md). The folder holds
+`csaw_nets/`, `csaw_pictures/` (with `manifest.csv`) and `faces/public_faces.h5`. The faces are not the
 challenge's people: the nets' own answers stand in for labels.
 """
 
@@ -115,6 +115,7 @@ def main():
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", type=Path)
+    parser.add_argument("--nets", nargs="+", choices=TARGETS, default=TARGETS)
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=METHODS)
     parser.add_argument("--json", type=Path, default=Path("results/real_nets.json"))
     parser.add_argument("--out", type=Path, default=Path("results/real_nets"))
@@ -125,7 +126,7 @@ def main():
 
     pictures = pictures_by_trigger(arguments.data / "csaw_pictures", (55, 47, 3))
     lines, figures = [], {}
-    for net in TARGETS:
+    for net in arguments.nets:
         for method in arguments.methods:
             try:
                 found = judge(net, arguments.data, pictures, method, arguments.out)
