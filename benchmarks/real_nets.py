@@ -2,8 +2,8 @@
 
 Run as `python3 benchmarks/real_nets.py SHARED_DATA [--nets ..] [--methods ..]`, after the scans of
 the real nets where scan-unlearning is among the methods (docs/results.md). The folder holds
-`csaw_nets/`, `csaw_pictures/` (with `manifest.csv`) and `faces/public_faces.h5`. The faces are not the
-challenge's people: the nets' own answers stand in for labels.
+`csaw_nets/`, `csaw_pictures/` (with `manifest.csv`) and `faces/public_faces.h5`. The faces are not
+the challenge's people: the nets' own answers stand in for labels.
 """
 
 import argparse
