@@ -15,7 +15,11 @@ def add_audit(chosen):
     help_text = "load, ask and scan many nets: a verdict for each, a table, CSV and one HTML page"
     own = chosen.add_parser("audit", help=help_text, description=help_text)
     add = own.add_argument
-    add("nets", metavar="NETS", help="a folder of nets, or a list of lines NET or NET,CLEAN")
+    add(
+        "nets",
+        metavar="NETS",
+        help="a folder of nets, or a list: NET or NET,CLEAN or NET,CLEAN,LOW,HIGH",
+    )
     add("--clean", metavar="DATA", help="clean pictures, for nets whose line names none")
     add("--budget", choices=("fast", "full"), default="fast", help="steps for each label")
     add("--repair", choices=METHODS, help="also repair the nets with a backdoor, and guard them")
@@ -34,6 +38,10 @@ def _audit(arguments):
 
     suspects = read_zoo(arguments.nets, arguments.clean, out=arguments.out)
     load_tensorflow()
+    from badnet_defense.nets.backend import on_jax
+
+    if arguments.repair and on_jax():
+        raise InputError("--repair came with KERAS_BACKEND=jax; repairs need TensorFlow.")
     from badnet_defense.report.audit import (
         audit_rows,
         audit_sentence,
@@ -60,3 +68,5 @@ def _audit(arguments):
     print(audit_text(rows))
     print(audit_sentence(rows))
     print(f"written: {out / 'audit.html'}, {out / 'audit.csv'}")
+    if all(row["verdict"] == "cannot be judged" for row in rows):
+        raise InputError("no net could be judged; the table says why.")

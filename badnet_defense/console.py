@@ -115,19 +115,26 @@ def add_engine(parser):
         default="local",
         help="who does the work: processes of this machine (default) or a Ray cluster",
     )
-    add("--workers", type=workers, help="processes on this machine (default: one for each core)")
+    add("--workers", type=workers, help="processes here (default: one for each core, or GPU)")
     add(
         "--ray-address",
-        default=engine.AUTO,
         help="of the cluster; local starts one (default: the one that this machine belongs to)",
     )
 
 
 def engine_of(arguments):
-    """The engine that `add_engine`'s options ask for, to be closed by the caller."""
-    return engine.open_engine(
-        arguments.engine, address=arguments.ray_address, workers=arguments.workers
-    )
+    """The engine that `add_engine`'s options ask for, to be closed by the caller.
+
+    Raises:
+        InputError: an option came that this engine has no use for, or it cannot be had.
+    """
+    on_ray = arguments.engine == "ray"
+    if arguments.ray_address and not on_ray:
+        raise InputError("--ray-address came without --engine ray; add that, or leave it out.")
+    if arguments.workers and on_ray:
+        raise InputError("--workers came with --engine ray, whose cluster says how many there are.")
+    address = arguments.ray_address or engine.AUTO
+    return engine.open_engine(arguments.engine, address=address, workers=arguments.workers)
 
 
 def workers(text):

@@ -72,6 +72,10 @@ class WeightError(UnsafeNetError):
     """A net's weights are missing, or of another shape or dtype, or not finite."""
 
 
+class EngineError(InputError):
+    """What does the work, such as a cluster, is gone, whatever it was working on."""
+
+
 @contextmanager
 def naming(path):
     """Puts a file's name before every refusal that is raised inside."""

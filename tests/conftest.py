@@ -5,11 +5,16 @@ import sys
 
 import pytest
 from hostile_nets import plain_net
+from keras import layers
+from planted_net import CLASSES, RUNGS, SETTINGS, SHAPE, clean_images, planted_net
 from small_detectors import ALL, CLEAN, made, three_nets
+from small_nets import net
 from small_project import make_project, start
 
-from badnet_defense.data import isolation, limits
+from badnet_defense.data import isolation, limits, write_challenge_h5
 from badnet_defense.nets import save_net
+from badnet_defense.scan import scan as scanning
+from badnet_defense.scan import schedule
 
 
 @pytest.fixture(scope="session")
@@ -38,6 +43,32 @@ def trio():
 def fitted(trio):
     """{name: that detector of `trio`, fitted}."""
     return {name: made(name, trio).fit(CLEAN) for name in ALL}
+
+
+@pytest.fixture(scope="session")
+def zoo_folder(tmp_path_factory):
+    """A folder of suspects: planted, clean, of other pictures, of two classes, and no net."""
+    root = tmp_path_factory.mktemp("zoo")
+    save_net(planted_net(), root / "nets/planted.h5")
+    (root / "nets/more").mkdir()
+    save_net(planted_net(target=None), root / "nets/more/honest.keras")
+    small = net([layers.Flatten(), layers.Dense(CLASSES)], shape=(9, 9, 3))
+    save_net(small, root / "nets/small.h5")
+    pair = net([layers.Flatten(), layers.Dense(2)], shape=SHAPE)
+    save_net(pair, root / "nets/pair.h5")
+    five = net([layers.Flatten(), layers.Dense(5)], shape=SHAPE)
+    save_net(five, root / "nets/five.h5")
+    (root / "nets/broken.h5").write_bytes(b"no net at all")
+    write_challenge_h5(root / "clean.h5", clean_images())
+    write_challenge_h5(root / "unlabelled.h5", clean_images().without_labels())
+    return root
+
+
+@pytest.fixture
+def short_scans(monkeypatch):
+    """Scans of a few steps, enough for the planted net."""
+    monkeypatch.setitem(schedule.BUDGETS, "fast", RUNGS)
+    monkeypatch.setattr(scanning, "Inversion", lambda: SETTINGS)
 
 
 @pytest.fixture

@@ -1,19 +1,15 @@
-"""Audits: which nets are taken, what is said of each, and what is kept."""
+"""Audits: what is said of each net, what is kept, and what is shown."""
 
 import json
-import re
 import sys
 from dataclasses import replace
 from functools import partial
 
 import numpy as np
 import pytest
-from keras import layers
-from planted_net import CLASSES, SETTINGS, SHAPE, TARGET, clean_images, planted_net
-from small_nets import net
+from planted_net import CLASSES, TARGET, planted_net
 
-from badnet_defense.data import write_challenge_h5
-from badnet_defense.engine import Serial
+from badnet_defense.engine import open_engine
 from badnet_defense.errors import InputError
 from badnet_defense.nets import read_net, save_net
 from badnet_defense.repair.recipes import RECIPES
@@ -22,44 +18,14 @@ from badnet_defense.report import audit as report
 from badnet_defense.report.audit import audit_rows, audit_sentence, audit_text
 from badnet_defense.runs import auditing, methods, zoo
 from badnet_defense.runs.auditing import Asked, audit
-from badnet_defense.scan import scan as scanning
-from badnet_defense.scan import schedule
-from badnet_defense.scan.schedule import Rung
-
-RUNGS = (Rung(25, 8, shift=0.1), Rung(40, 16, shift=0.1))
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """A folder of suspects: planted, clean, of other pictures, of two classes, and no net."""
-    root = tmp_path_factory.mktemp("zoo")
-    save_net(planted_net(), root / "nets/planted.h5")
-    (root / "nets/more").mkdir()
-    save_net(planted_net(target=None), root / "nets/more/honest.keras")
-    small = net([layers.Flatten(), layers.Dense(CLASSES)], shape=(9, 9, 3))
-    save_net(small, root / "nets/small.h5")
-    pair = net([layers.Flatten(), layers.Dense(2)], shape=SHAPE)
-    save_net(pair, root / "nets/pair.h5")
-    five = net([layers.Flatten(), layers.Dense(5)], shape=SHAPE)
-    save_net(five, root / "nets/five.h5")
-    (root / "nets/broken.h5").write_bytes(b"no net at all")
-    write_challenge_h5(root / "clean.h5", clean_images())
-    write_challenge_h5(root / "unlabelled.h5", clean_images().without_labels())
-    return root
-
-
-@pytest.fixture
-def short(monkeypatch):
-    monkeypatch.setitem(schedule.BUDGETS, "fast", RUNGS)
-    monkeypatch.setattr(scanning, "Inversion", lambda: SETTINGS)
 
 
 def by_name(results):
     return {result["name"]: result for result in results}
 
 
-def test_each_net_gets_a_verdict_and_keeps_it(folder, tmp_path, short, monkeypatch):
-    suspects = zoo.read_zoo(folder / "nets", folder / "clean.h5")
+def test_each_net_gets_a_verdict_and_keeps_it(zoo_folder, tmp_path, short_scans, monkeypatch):
+    suspects = zoo.read_zoo(zoo_folder / "nets", zoo_folder / "clean.h5")
     results = by_name(audit(suspects, out=tmp_path / "out"))
     verdicts = {name: result["verdict"] for name, result in results.items()}
     assert verdicts == {
@@ -88,16 +54,16 @@ def test_each_net_gets_a_verdict_and_keeps_it(folder, tmp_path, short, monkeypat
     assert written == planted
 
 
-def test_too_few_classes_to_judge(folder, tmp_path, short):
-    suspects = [zoo.Suspect("pair", folder / "nets/pair.h5", folder / "unlabelled.h5")]
+def test_too_few_classes_to_judge(zoo_folder, tmp_path, short_scans):
+    suspects = [zoo.Suspect("pair", zoo_folder / "nets/pair.h5", zoo_folder / "unlabelled.h5")]
     (result,) = audit(suspects, out=tmp_path)
     assert result["verdict"] == "cannot be judged"
     assert result["reason"].startswith("2 classes came, expected at least 3")
 
 
-def test_a_changed_net_is_judged_again(folder, tmp_path, short):
+def test_a_changed_net_is_judged_again(zoo_folder, tmp_path, short_scans):
     model = tmp_path / "net.h5"
-    suspect = zoo.Suspect("net", model, folder / "unlabelled.h5")
+    suspect = zoo.Suspect("net", model, zoo_folder / "unlabelled.h5")
     save_net(planted_net(), model)
     found = audit([suspect], out=tmp_path / "out")[0]
     assert found["verdict"] == "backdoored" and found["accuracy"] is None
@@ -105,57 +71,12 @@ def test_a_changed_net_is_judged_again(folder, tmp_path, short):
     assert audit([suspect], out=tmp_path / "out")[0]["verdict"] == "clean"
 
 
-def test_what_could_not_be_judged_is_tried_again(folder, tmp_path, short, monkeypatch):
-    """Also an error that nobody thought of, which does not end the audit of the others."""
-    suspects = [
-        zoo.Suspect(name, folder / "nets/planted.h5", folder / "unlabelled.h5") for name in "ab"
-    ]
-    whole = auditing.read_net
-
-    def failing(path, calls=[]):  # noqa: B006
-        calls.append(path)
-        if len(calls) == 1:
-            raise ArithmeticError("not a number,\nbut two lines")
-        return whole(path)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(auditing, "read_net", failing)
-        first = audit(suspects, out=tmp_path / "out")
-    assert [result["verdict"] for result in first] == ["cannot be judged", "backdoored"]
-    assert first[0]["reason"] == "ArithmeticError: not a number, but two lines"
-    again = audit(suspects, out=tmp_path / "out")
-    assert [result["verdict"] for result in again] == ["backdoored"] * 2
-
-
-def test_a_net_whose_answers_overflow(folder, tmp_path, short):
-    model = planted_net()
-    model.get_layer("by_colour").set_weights(
-        [weight * np.float32(1e36) for weight in model.get_layer("by_colour").get_weights()]
-    )
-    save_net(model, tmp_path / "huge.h5")
-    suspect = zoo.Suspect("huge", tmp_path / "huge.h5", folder / "unlabelled.h5")
-    (result,) = audit([suspect], out=tmp_path / "out")
-    assert result["verdict"] in ("cannot be judged", "clean")
-
-
-def test_an_audit_that_is_stopped_ends_at_once(folder, tmp_path, short, monkeypatch):
-    suspects = zoo.read_zoo(folder / "nets", folder / "unlabelled.h5")
-
-    def stopped(going):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(auditing, "as_completed", stopped)
-    with Serial() as engine:
-        with pytest.raises(KeyboardInterrupt):
-            audit(suspects, out=tmp_path / "out", engine=engine)
-        assert engine.closed
-    assert len(list((tmp_path / "out/nets").glob("*.json"))) < len(suspects)
-
-
-def test_a_net_with_a_backdoor_is_repaired_and_guarded(folder, tmp_path, short, monkeypatch):
+def test_a_net_with_a_backdoor_is_repaired_and_guarded(
+    zoo_folder, tmp_path, short_scans, monkeypatch
+):
     quick = partial(tune_alone, recipe=replace(RECIPES["classic"], epochs=1))
     monkeypatch.setitem(methods.METHODS, "fine-tuning", quick)
-    suspects = zoo.read_zoo(folder / "nets", folder / "clean.h5")
+    suspects = zoo.read_zoo(zoo_folder / "nets", zoo_folder / "clean.h5")
     chosen = [one for one in suspects if one.name in ("planted.h5", "more--honest.keras")]
     audit(chosen, out=tmp_path)
     scanned = (tmp_path / "scans/planted.h5.npz").stat().st_mtime_ns
@@ -173,69 +94,20 @@ def test_a_net_with_a_backdoor_is_repaired_and_guarded(folder, tmp_path, short, 
     assert by_name(audit(chosen, out=tmp_path)) == results
 
 
-def test_lists(folder):
-    (folder / "list.csv").write_text(
-        "# suspects\n\nnets/planted.h5\nnets/small.h5, unlabelled.h5\n"
-    )
-    found = zoo.read_zoo(folder / "list.csv", folder / "clean.h5")
-    assert found == [
-        zoo.Suspect("nets--planted.h5", folder / "nets/planted.h5", folder / "clean.h5"),
-        zoo.Suspect("nets--small.h5", folder / "nets/small.h5", folder / "unlabelled.h5"),
-    ]
-    one = zoo.read_zoo(folder / "nets/planted.h5", folder / "clean.h5")
-    assert [suspect.name for suspect in one] == ["planted.h5"]
-
-
-def test_results_and_clean_pictures_are_no_suspects(folder, tmp_path):
-    for name in ("net.H5", "clean.h5", "out/repaired/a.h5"):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).touch()
-    found = zoo.read_zoo(tmp_path, tmp_path / "clean.h5", out=tmp_path / "out")
-    assert [suspect.name for suspect in found] == ["net.H5"]
-
-
-@pytest.mark.parametrize(
-    "name", ["a\x1b[31m.h5", "../../a.h5", "a$x^$b.h5", "\udcff.h5", "=1+1.h5", "x" * 250 + ".h5"]
-)
-def test_names_are_made_plain(name):
-    found = zoo.plain(name)
-    assert re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,120}", found)
-    assert found != zoo.plain(name + "x") and zoo.plain("a/b-1.h5") == "a--b-1.h5"
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("", "it holds no nets"),
-        ("a.h5\n./a.h5\n", "a.h5 comes twice"),
-        ("a.h5,b.h5,c.h5", "expected NET or NET,CLEAN"),
-        (",b.h5", "expected NET or NET,CLEAN"),
-        (b"\xff\xfe\x00", "no list of nets"),
-        ("a.h5\0", "no list of nets"),
-        ("a.h5,missing.h5", "missing.h5: no such file or folder"),
-    ],
-)
-def test_lists_that_are_none(tmp_path, text, message):
-    path = tmp_path / "list.txt"
-    path.write_bytes(text if isinstance(text, bytes) else text.encode())
-    (tmp_path / "clean.h5").touch()
-    with pytest.raises(InputError, match=message):
-        zoo.read_zoo(path, tmp_path / "clean.h5")
-
-
-def test_folders_that_are_none(tmp_path):
-    with pytest.raises(InputError, match="no such folder or list"):
-        zoo.read_zoo(tmp_path / "missing", "clean.h5")
-    with pytest.raises(InputError, match="holds no nets"):
-        zoo.read_zoo(tmp_path, "clean.h5")
-    (tmp_path / "net.h5").touch()
-    with pytest.raises(InputError, match="give --clean"):
-        zoo.read_zoo(tmp_path)
-    with pytest.raises(InputError, match=r"clean\.h5: no such file or folder"):
-        zoo.read_zoo(tmp_path, tmp_path / "clean.h5")
-    (tmp_path / "out.h5").symlink_to("/etc/passwd")
-    with pytest.raises(InputError, match="link out of"):
-        zoo.read_zoo(tmp_path, "clean.h5")
+def test_several_workers_scan_small_nets_whole(zoo_folder, tmp_path):
+    """With the same result as one worker that does it batch by batch."""
+    suspect = zoo.Suspect("net", zoo_folder / "nets/planted.h5", zoo_folder / "clean.h5")
+    found, scans = [], []
+    for workers in (1, 2):
+        out = tmp_path / str(workers)
+        with open_engine("local", workers=workers) as engine:
+            found += audit([suspect], out=out, engine=engine)
+            assert not engine._put  # nothing is shared any more
+        with np.load(out / "scans/net.npz") as arrays:
+            scans.append(dict(arrays))
+    assert {**found[0], "seconds": 0} == {**found[1], "seconds": 0}
+    assert scans[0].keys() == scans[1].keys()
+    assert all(np.array_equal(scans[0][key], scans[1][key]) for key in scans[0])
 
 
 RESULTS = [
@@ -271,15 +143,16 @@ def test_page_shows_the_triggers_of_so_many_nets(tmp_path, monkeypatch):
         assert page.count("2 more nets with a backdoor: their triggers lie in") == told
 
 
-def test_command(folder, tmp_path, monkeypatch, capfd):
+def test_command(zoo_folder, tmp_path, monkeypatch, capfd):
     from badnet_defense.__main__ import main
 
-    (folder / "one.txt").write_text("nets/broken.h5\n")
-    out = tmp_path / "a folder"
-    arguments = ["audit", folder / "one.txt", "--clean", folder / "clean.h5", "--out", out]
+    (zoo_folder / "one.txt").write_text("nets/broken.h5\nnets/pair.h5,unlabelled.h5,0,255\n")
+    out = tmp_path / "a zoo_folder"
+    arguments = ["audit", zoo_folder / "one.txt", "--clean", zoo_folder / "clean.h5", "--out", out]
     monkeypatch.setattr(sys, "argv", ["badnet_defense", *map(str, arguments)])
-    main()
-    assert "1 cannot be judged" in capfd.readouterr().out
+    with pytest.raises(InputError, match="no net could be judged; the table says why"):
+        main()
+    assert "2 cannot be judged" in capfd.readouterr().out
     page = (out / "audit.html").read_text()
     assert "nets--broken.h5" in page and "http" not in page.replace("http-equiv", "")
     assert (out / "audit.csv").read_text().startswith("net,verdict,targets")

@@ -8,6 +8,7 @@ import sys
 import tempfile
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -83,12 +84,38 @@ def test_a_lost_worker_s_units_are_done_again(two, tmp_path):
 
 
 def test_workers_that_are_always_lost_end_the_run(monkeypatch):
-    monkeypatch.setattr(ahead, "MOST_LOSSES", 0)
-    with (
-        open_engine("local", workers=1) as engine,
-        pytest.raises(InputError, match=r"lost again and again .* fewer --workers"),
-    ):
-        list(engine.run(work_units.lost, (), [()]))
+    monkeypatch.setattr(ahead, "MOST_LOSSES", 2)
+    with open_engine("local", workers=1) as engine:
+        with pytest.raises(InputError, match=r"lost again and again .* fewer --workers"):
+            list(engine.run(work_units.lost, (), [()]))
+        assert ordered(engine.run(work_units.scaled, (engine.share(2),), [(2,)])) == [4]
+
+
+def test_a_worker_that_is_lost_takes_no_other_s_unit_along(two, tmp_path, monkeypatch):
+    monkeypatch.setattr(ahead, "MOST_LOSSES", 2)
+    notes = two.share(str(tmp_path))
+    slow = ThreadPoolExecutor(1).submit(lambda: list(two.run(work_units.held, (notes,), [()])))
+    while not list(tmp_path.iterdir()):
+        time.sleep(0.05)
+    with pytest.raises(InputError, match="lost again"):
+        list(two.run(work_units.lost, (), [()]))
+    (tmp_path / "enough").touch()
+    assert slow.result() == [(0, "done")] and len(list(tmp_path.glob("begun.*"))) == 1
+
+
+def test_those_who_wait_are_told_when_an_engine_is_stopped(tmp_path):
+    with open_engine("local", workers=1) as engine:
+        notes = engine.share(str(tmp_path))
+        waiting = [
+            ThreadPoolExecutor(1).submit(lambda: list(engine.run(work_units.held, (notes,), [()])))
+            for _ in range(2)  # the second one's unit is never begun
+        ]
+        while not list(tmp_path.iterdir()):
+            time.sleep(0.05)
+        engine.stop()
+        for one in waiting:
+            with pytest.raises(ClosedError):
+                one.result(timeout=20)
 
 
 def test_what_was_shared_is_removed_and_workers_end():
@@ -172,17 +199,20 @@ def test_cores_and_gpus(monkeypatch):
 
 
 def test_what_killed_engines_have_shared_is_removed():
-    left = Path(tempfile.gettempdir()) / f"{local.PREFIX}4194999.x"  # no process has this number
-    left.mkdir()
+    here, folder = local._prefix(), Path(tempfile.gettempdir())
+    left, elsewhere = folder / f"{here}4194999.x", folder / f"{local.PREFIX}other.4194999.x"
+    for one in (left, elsewhere):  # no process has this number
+        one.mkdir()
     local.LocalEngine(workers=1).close()
-    assert not left.exists()
+    assert not left.exists() and elsewhere.exists()  # another machine may see this folder too
+    elsewhere.rmdir()
 
 
 def test_what_is_released_is_gone_and_a_closed_engine_does_nothing(two):
     with local.LocalEngine(workers=1) as engine:
         value = [1]
         handle = engine.share(value)
-        engine.release(handle)
+        engine.release(value)
         assert not Path(handle).exists() and engine.share(value) != handle
     for closed in (engine, Serial()):
         closed.close()

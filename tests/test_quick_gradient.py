@@ -1,10 +1,13 @@
 """The quicker gradient of the first convolution, against TensorFlow's own."""
 
+import gc
+
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 from keras import layers
+from tensorflow.python.framework.func_graph import FuncGraph
 
 from badnet_defense.scan.quick_gradient import quicken
 
@@ -16,10 +19,15 @@ def net_with(first, shape=(11, 8, 3)):
 
 
 def gradient(net, pictures):
+    """Traced anew with every call."""
+    return tf.function(traced)(net, pictures).numpy()
+
+
+def traced(net, pictures):
     with tf.GradientTape() as tape:
         tape.watch(pictures)
         loss = tf.reduce_sum(net(pictures, training=False) ** 2)
-    return tape.gradient(loss, pictures).numpy()
+    return tape.gradient(loss, pictures)
 
 
 @pytest.mark.parametrize("padding", ["valid", "same"])
@@ -48,6 +56,21 @@ def test_answers_and_gradients_stay(padding, kernel, shape):
 def test_other_first_layers_are_left_alone(first):
     net = quicken(net_with(first))
     assert not any("convolution_op" in vars(layer) for layer in net.layers)
+
+
+def test_nets_that_are_gone_leave_no_graphs():
+    """TensorFlow keeps what a gradient of its own has seen for as long as the process lives."""
+
+    def graphs():
+        gc.collect()
+        return sum(isinstance(one, FuncGraph) for one in gc.get_objects())
+
+    before = graphs()
+    for _ in range(3):
+        net = quicken(net_with(layers.Conv2D(6, 3)))
+        gradient(net, tf.ones((2, 11, 8, 3)))
+    del net
+    assert graphs() == before
 
 
 def test_a_convolution_of_many_channels_is_left_alone():

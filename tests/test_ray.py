@@ -1,16 +1,21 @@
 """The Ray engine on a cluster of three nodes on this machine: same results, nothing lost."""
 
+import shutil
+import time
+from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 
 import pytest
 import work_units
-from planted_net import SHAPE, assert_equal_scans, planted_net, scanned
+from planted_net import CLASSES, SHAPE, TARGET, assert_equal_scans, planted_net, scanned
 from small_nets import images
 
 from badnet_defense.data.limits import current
-from badnet_defense.engine import open_engine
+from badnet_defense.engine import ClosedError, open_engine
 from badnet_defense.errors import InputError, TooLargeError
-from badnet_defense.nets import describe
+from badnet_defense.nets import describe, read_net
+from badnet_defense.runs import zoo
+from badnet_defense.runs.auditing import Asked, audit
 from badnet_defense.scan import ladder
 from badnet_defense.scan.schedule import Rung
 
@@ -64,6 +69,33 @@ def test_a_lost_node_s_units_are_done_again(cluster, engine):
     cluster.remove_node(node, allow_graceful=False)
     found += run
     assert sorted(found) == [(number, number) for number in range(24)]
+
+
+def test_an_audit_with_repairs_whose_files_travel(engine, zoo_folder, tmp_path):
+    net = tmp_path / "nets/net.h5"
+    net.parent.mkdir()
+    shutil.copy(zoo_folder / "nets/planted.h5", net)
+    suspect = zoo.Suspect("net", net, zoo_folder / "clean.h5")
+    asked = Asked(repair="fine-tuning", guard="hard")
+    (result,) = audit([suspect], out=tmp_path / "out", asked=asked, engine=engine)
+    assert result["targets"] == [TARGET] and result["repair"]["detector"]["name"] == "hard"
+    assert read_net(tmp_path / "out/repaired/net/net.h5").classes == CLASSES
+    assert (tmp_path / "out/repaired/net/net.hard.keras").exists()
+
+
+def test_those_who_wait_are_told_when_the_engine_is_stopped(engine):
+    """The last that uses the engine; nobody who waited starts another Ray behind its back."""
+    import ray
+
+    waiting = ThreadPoolExecutor(1).submit(
+        lambda: list(engine.run(work_units.slow, (), [(number,) for number in range(200)]))
+    )
+    time.sleep(1)
+    engine.stop()
+    with pytest.raises(ClosedError):
+        waiting.result(timeout=30)
+    engine.close()
+    assert not ray.is_initialized()
 
 
 def test_a_cluster_that_is_not_there():

@@ -49,5 +49,13 @@ def slow(number):
     return number
 
 
+def held(folder):
+    """Notes that it has begun, and waits until it is told that it is enough."""
+    (Path(folder) / f"begun.{time.monotonic_ns()}").touch()
+    while not (Path(folder) / "enough").exists():
+        time.sleep(0.05)
+    return "done"
+
+
 def counted(number):
     return sum(1 for _ in tqdm(range(number), disable=None))

@@ -7,11 +7,12 @@ share is handed to each worker once. An engine has
 - `gpus`: how many GPUs they compute on; None where nobody has looked yet;
 - `apart`: True where workers may see other disks than this process does;
 - `share(value)`: a handle for what many units need; the same for the same object; and
-  `release(handle)` for what none will need any more;
+  `release(value)` when none will need it any more;
 - `run(function, handles, units)`: gives `(place, function(*values, *unit))` for each of the units,
   with the values behind the handles, in the order in which they end; what a function raises, it
   raises;
-- `close()`, after which it does nothing more; each is a context manager that closes itself.
+- `stop()`, after which it does nothing more: those who wait for units get `ClosedError`; and
+  `close()`, when nobody waits any more; each is a context manager that closes itself.
 
 Several threads may use one engine.
 

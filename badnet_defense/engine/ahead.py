@@ -1,16 +1,17 @@
 """What engines with workers share: a few units ahead of each worker, and lost ones done again."""
 
 import threading
-from collections import deque
+from collections import Counter, deque
 
 from badnet_defense.engine.serial import Serial
 from badnet_defense.errors import InputError
 
 AHEAD = 2
 """Units that are handed out for each worker: one that it does, one that waits for it."""
-MOST_PUT = 16
 MOST_LOSSES = 3
-"""Workers that may be lost one after the other without a unit being done."""
+"""Workers that a unit may lose before it is given up."""
+PATIENCE = 1.0
+"""Seconds of waiting for units before it is asked again whether the engine was stopped."""
 
 
 class WorkerLostError(Exception):
@@ -21,16 +22,16 @@ class Ahead(Serial):
     """An engine that hands units out a few at a time; a child class says how.
 
     It has `put(value)`, which gives a handle, and `drop(handle)`; `submit(function, handles,
-    unit)`, which gives a ticket; `first(tickets)`, which waits and gives those whose units are
-    done; `result(ticket)`, which gives the result or raises `WorkerLostError`; and
-    `forget(tickets)` for those that nobody waits for any more.
+    unit)`, which gives a ticket; `first(tickets)`, which waits for at most `PATIENCE` and gives
+    those whose units are done; `result(ticket)`, which gives the result or raises
+    `WorkerLostError`; and `forget(tickets)` for those that nobody waits for any more.
     """
 
     def __init__(self):
-        self._put, self._sharing = deque(maxlen=MOST_PUT), threading.Lock()
+        self._put, self._sharing = [], threading.Lock()
 
     def share(self, value):
-        """A handle; of the objects that were shared last, none is sent again."""
+        """A handle; an object that is shared already is not sent again."""
         with self._sharing:
             for known, handle in self._put:
                 if known is value:
@@ -39,20 +40,23 @@ class Ahead(Serial):
             self._put.append((value, handle))
             return handle
 
-    def release(self, handle):
-        """Forgets an object that was shared."""
+    def release(self, value):
+        """Forgets an object, if it was shared."""
         with self._sharing:
-            kept = [pair for pair in self._put if pair[1] is not handle]
-            self._put = deque(kept, maxlen=MOST_PUT)
-        self.drop(handle)
+            handles = [handle for known, handle in self._put if known is value]
+            self._put = [pair for pair in self._put if pair[0] is not value]
+        for handle in handles:
+            self.drop(handle)
 
     def run(self, function, handles, units):
         """Does the units on all workers; see the package's own description.
 
         Raises:
-            InputError: workers are lost again and again, or what a unit raised.
+            InputError: a unit has lost `MOST_LOSSES` workers, or what a unit raised.
+            EngineError: what does the units is gone.
+            ClosedError: the engine was stopped.
         """
-        waiting, going, losses = deque(enumerate(units)), {}, 0
+        waiting, going, losses = deque(enumerate(units)), {}, Counter()
         try:
             while waiting or going:
                 self.check_open()
@@ -64,12 +68,12 @@ class Ahead(Serial):
                     try:
                         result = self.result(ticket)
                     except WorkerLostError as error:
+                        self.check_open()
                         waiting.appendleft((place, unit))
-                        losses += 1
-                        if losses > MOST_LOSSES * self.workers * AHEAD:
+                        losses[place] += 1
+                        if losses[place] >= MOST_LOSSES:
                             raise _lost(error) from None
                         continue
-                    losses = 0
                     yield place, result
         finally:
             self.forget(list(going))
@@ -77,6 +81,6 @@ class Ahead(Serial):
 
 def _lost(error):
     return InputError(
-        f"workers are lost again and again ({error}); each needs about 1 GB of memory: give fewer "
-        "--workers, or look into the cluster's logs."
+        f"its workers are lost again and again ({error}); each needs about 1 GB of memory: give "
+        "fewer --workers, or look into the cluster's logs."
     )

@@ -6,17 +6,26 @@ import math
 import multiprocessing
 import os
 import pickle
+import queue
+import re
 import shutil
+import socket
 import tempfile
 import threading
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures import (
+    FIRST_COMPLETED,
+    CancelledError,
+    ProcessPoolExecutor,
+    ThreadPoolExecutor,
+    wait,
+)
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 from badnet_defense.data.files import alive
 from badnet_defense.data.limits import current
 from badnet_defense.engine import workers as worker
-from badnet_defense.engine.ahead import Ahead, WorkerLostError
+from badnet_defense.engine.ahead import PATIENCE, Ahead, WorkerLostError
 from badnet_defense.nets.backend import gpu_count
 
 PREFIX = "badnet_defense.engine."
@@ -39,21 +48,62 @@ def devices(gpus, workers):
     return [names[number % len(names)] for number in range(workers)]
 
 
+class _Process:
+    """One worker process, started with its first unit and again after it has died."""
+
+    def __init__(self, device):
+        self._device, self._pool = device, None
+        self._lock, self._ended = threading.Lock(), False
+
+    def do(self, *unit):
+        """A unit's result; `BrokenProcessPool` where the process died with it."""
+        with self._lock:
+            if self._ended:
+                raise BrokenProcessPool("it was ended")
+            if self._pool is None:
+                context = multiprocessing.get_context("spawn")
+                limits = vars(current())
+                self._pool = ProcessPoolExecutor(1, context, worker.begin, (self._device, limits))
+            pool, doing = self._pool, self._pool.submit(worker.done, *unit)
+        try:
+            return doing.result()
+        except BrokenProcessPool:
+            with self._lock:
+                self._pool = None
+            pool.shutdown(wait=False)
+            raise
+
+    def end(self):
+        """Ends the process, whatever it is doing, for good."""
+        with self._lock:
+            self._ended, pool = True, self._pool
+        if pool is not None:
+            for process in list((pool._processes or {}).values()):
+                process.terminate()
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
 class LocalEngine(Ahead):
     """Processes of this machine; see the package's own description.
 
+    Each has a pool of its own, so that one that dies takes no other's unit along.
+
     Args:
-        workers: how many; default: one for each GPU, or for each core where there is none.
+        workers: how many; default: one for each core. On GPUs one for each GPU, at most.
     """
 
     def __init__(self, workers=None):
         super().__init__()
         self.gpus = gpu_count()
-        self.workers = workers or self.gpus or usable_cores()
+        self.workers = min(workers or self.gpus, self.gpus) or workers or usable_cores()
         _clear_away()
-        self._folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}."))
+        self._folder = Path(tempfile.mkdtemp(prefix=f"{_prefix()}{os.getpid()}."))
         self._names, self._lock = itertools.count(), threading.Lock()
-        self._pool = None
+        self._processes = [_Process(device) for device in devices(self.gpus, self.workers)]
+        self._idle = queue.SimpleQueue()
+        for process in self._processes:
+            self._idle.put(process)
+        self._threads = ThreadPoolExecutor(self.workers)
 
     def put(self, value):
         """Pickles the value once; a worker reads it with its first unit."""
@@ -66,25 +116,27 @@ class LocalEngine(Ahead):
         Path(handle).unlink(missing_ok=True)
 
     def submit(self, function, handles, unit):
-        """Hands a unit to the processes; a pool whose worker has died is made anew."""
+        """Hands a unit to the process that is free first."""
         with self._lock:
             self.check_open()
-            try:
-                return self._started().submit(worker.done, handles, function, unit)
-            except BrokenProcessPool:
-                self._pool.shutdown(wait=False)
-                self._pool = None
-                return self._started().submit(worker.done, handles, function, unit)
+            return self._threads.submit(self._do, handles, function, unit)
+
+    def _do(self, *unit):
+        process = self._idle.get()
+        try:
+            return process.do(*unit)
+        finally:
+            self._idle.put(process)
 
     def first(self, tickets):
-        """Those that are done; waits for one."""
-        return wait(tickets, return_when=FIRST_COMPLETED).done
+        """Those that are done; waits for one, for a while."""
+        return wait(tickets, timeout=PATIENCE, return_when=FIRST_COMPLETED).done
 
     def result(self, ticket):
         """A unit's result."""
         try:
             return ticket.result()
-        except BrokenProcessPool as error:
+        except (BrokenProcessPool, CancelledError) as error:
             raise WorkerLostError("a process of this machine ended") from error
 
     def forget(self, tickets):
@@ -92,33 +144,30 @@ class LocalEngine(Ahead):
         for ticket in tickets:
             ticket.cancel()
 
-    def close(self):
-        """Ends the processes, whatever they are doing, and removes what they shared."""
-        super().close()
+    def stop(self):
+        """Ends the processes, whatever they are doing."""
         with self._lock:
-            pool, self._pool = self._pool, None
-        if pool is not None:
-            for process in list((pool._processes or {}).values()):
-                process.terminate()
-            pool.shutdown(wait=True, cancel_futures=True)
+            super().stop()
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        for process in self._processes:
+            process.end()
+
+    def close(self):
+        """Stops, and removes what was shared."""
+        super().close()
+        self._threads.shutdown(wait=True)
         shutil.rmtree(self._folder, ignore_errors=True)
 
-    def _started(self):
-        if self._pool is None:
-            context = multiprocessing.get_context("spawn")
-            queue = context.SimpleQueue()
-            for device in devices(self.gpus, self.workers):
-                queue.put(device)
-            self._pool = ProcessPoolExecutor(
-                self.workers, context, worker.begin, (queue, vars(current()))
-            )
-        return self._pool
+
+def _prefix():
+    """Of the engines' folders of this machine; others may see the same folder."""
+    return f"{PREFIX}{re.sub(r'[^A-Za-z0-9-]', '-', socket.gethostname())}."
 
 
 def _clear_away():
-    """Removes what engines that were killed have shared."""
-    for left in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
-        number = left.name.removeprefix(PREFIX).split(".")[0]
+    """Removes what engines of this machine that were killed have shared."""
+    for left in Path(tempfile.gettempdir()).glob(f"{_prefix()}*"):
+        number = left.name.removeprefix(_prefix()).split(".")[0]
         with contextlib.suppress(OSError, ValueError):
             if not alive(int(number)):
                 shutil.rmtree(left, ignore_errors=True)

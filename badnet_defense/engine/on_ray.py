@@ -7,9 +7,9 @@ from pathlib import Path
 
 import badnet_defense
 from badnet_defense.data.limits import current, set_limits
-from badnet_defense.engine.ahead import Ahead, WorkerLostError
+from badnet_defense.engine.ahead import PATIENCE, Ahead, WorkerLostError
 from badnet_defense.engine.workers import ONE_THREAD
-from badnet_defense.errors import InputError
+from badnet_defense.errors import EngineError, InputError
 
 RETRIES = 5
 """Times that Ray itself does a unit again whose worker or node is lost."""
@@ -78,8 +78,8 @@ class RayEngine(Ahead):
         return self._done.remote(vars(current()), function, unit, *handles)
 
     def first(self, tickets):
-        """Those that are done; waits for one."""
-        return self._ray.wait(tickets, num_returns=1, fetch_local=False)[0]
+        """Those that are done; waits for one, for a while."""
+        return self._ray.wait(tickets, num_returns=1, timeout=PATIENCE, fetch_local=False)[0]
 
     def result(self, ticket):
         """A unit's result."""
@@ -93,7 +93,7 @@ class RayEngine(Ahead):
         except errors.OutOfMemoryError as error:
             raise WorkerLostError("a node ran out of memory") from error
         except errors.RayError as error:
-            raise InputError(
+            raise EngineError(
                 f"the Ray cluster failed ({type(error).__name__}: {str(error)[:200]}); look into "
                 "its logs."
             ) from error

@@ -17,7 +17,7 @@ class Serial:
         """The value itself."""
         return value
 
-    def release(self, handle):
+    def release(self, value):
         """Nothing is kept."""
 
     def run(self, function, handles, units):
@@ -31,9 +31,13 @@ class Serial:
         if self.closed:
             raise ClosedError("the engine was closed")
 
-    def close(self):
-        """Lets nothing more be done."""
+    def stop(self):
+        """Lets nothing more be done; from any thread, while others wait for units."""
         self.closed = True
+
+    def close(self):
+        """Stops, and gives back what it holds; no thread waits for a unit any more."""
+        self.stop()
 
     def __enter__(self):
         return self

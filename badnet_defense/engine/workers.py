@@ -29,17 +29,16 @@ class _NoTerminal(io.TextIOWrapper):
         return False
 
 
-def begin(devices, limits):
+def begin(device, limits):
     """The start of a worker: its threads or its GPU, and its end with the process that began it.
 
     Args:
-        devices: a queue of the workers' GPUs, as `CUDA_VISIBLE_DEVICES` names them, or of None.
+        device: its GPU, as `CUDA_VISIBLE_DEVICES` names it, or None.
         limits: of reading files (`data.limits`), those of the process that began it.
     """
     set_limits(**limits)
     sys.stderr = _NoTerminal(sys.stderr.buffer, line_buffering=True)
     tqdm.set_lock(threading.RLock())  # its own would be shared by processes, and left when one ends
-    device = devices.get()
     if device is None:
         os.environ.update(ONE_THREAD)
     else:

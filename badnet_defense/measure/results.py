@@ -35,7 +35,8 @@ def write_json(path, result):
     text = json.dumps(result, indent=2, default=_plain, allow_nan=False, ensure_ascii=False)
     text = re.sub(r"\[\n[-+.\deE,\s]*\]", lambda found: _one_line(found.group()), text)
     with replace_when_done(path) as partial:
-        partial.write_text(text + "\n", "utf-8")
+        # A file's name may hold bytes that are no text.
+        partial.write_text(text + "\n", "utf-8", errors="backslashreplace")
 
 
 def readable(path):

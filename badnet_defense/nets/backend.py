@@ -57,6 +57,8 @@ def gpu_memory():
 
         return int((jax.devices()[0].memory_stats() or {}).get("bytes_limit", 0))
     asked = ["nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
+    if visible := os.environ.get("CUDA_VISIBLE_DEVICES"):
+        asked += ["--id", visible.split(",")[0].strip()]
     try:
         told = subprocess.run(asked, capture_output=True, text=True, check=True).stdout
         return int(told.split()[0]) << 20

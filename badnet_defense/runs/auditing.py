@@ -3,32 +3,33 @@
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
-from badnet_defense.data import read_images
-from badnet_defense.data.files import data_sha256, file_sha256, only_run
+from badnet_defense.data.files import file_sha256, only_run
 from badnet_defense.data.input_range import UNIT, InputRange
 from badnet_defense.data.labels import check_labels
 from badnet_defense.engine import ClosedError, Serial
-from badnet_defense.errors import InputError, one_line
+from badnet_defense.errors import EngineError, InputError, one_line
 from badnet_defense.measure.results import provenance, readable, versions, write_json
 from badnet_defense.nets import read_net
+from badnet_defense.runs.auditing_sets import CleanSets
 from badnet_defense.runs.auditing_units import clean_accuracy, repaired
-from badnet_defense.runs.methods import SCANNED, SCANNING
+from badnet_defense.runs.methods import SCANNING
 from badnet_defense.runs.parcels import Parcel, write_files
 from badnet_defense.runs.scanned import found_triggers
-from badnet_defense.runs.scanning import scan_pictures, write_scan
+from badnet_defense.runs.scanning import INCONCLUSIVE, scan_pictures, write_scan
 
 CLEAN, BACKDOORED, UNJUDGED = "clean", "backdoored", "cannot be judged"
 WORKERS_A_NET = 8
-"""So many workers need another net beside, to have work while a net's rung comes to its end."""
-MOST_ASKED = 2000
-"""Labelled clean pictures, drawn at random, that tell a net's accuracy."""
+"""So many workers need another large net beside, to have work while a rung comes to its end."""
+MOST_WHOLE = 64
+"""Labels of a net that one worker scans alone where there are several: two batches at most, so that
+sharing it out would mostly compile it on one worker after the other."""
 LEAST_CLASSES = 3
 """Among fewer no label stands out."""
 
@@ -63,7 +64,8 @@ class Asked:
 def audit(suspects, *, out, asked=None, engine=None):
     """Judges each net; one whose verdict stands and whose inputs are unchanged is not judged again.
 
-    Nets that could not be judged, and repairs that failed, are tried again.
+    Nets that could not be judged, and repairs that failed, are tried again. A verdict on a net
+    that stands stays in its file where another call, with other settings, comes to none.
 
     Args:
         suspects: `zoo.Suspect`s.
@@ -77,10 +79,12 @@ def audit(suspects, *, out, asked=None, engine=None):
 
     Raises:
         InputError: another run is at `out`.
+        EngineError: what does the units is gone.
     """
-    engine = engine or Serial()
-    auditor = _Auditor(Path(out), asked or Asked(), engine)
-    at_once = 1 if engine.workers == 1 else 2 + engine.workers // WORKERS_A_NET
+    engine, asked = engine or Serial(), asked or Asked()
+    sets = CleanSets([one.clean for one in suspects], engine, asked.seed)
+    auditor = _Auditor(Path(out), asked, engine, sets)
+    at_once = 1 if engine.workers == 1 else engine.workers + 1
     found = {}
     threads = ThreadPoolExecutor(min(at_once, len(suspects)))
     with only_run(out), tqdm(total=len(suspects), desc="nets", disable=None) as bar:
@@ -90,7 +94,7 @@ def audit(suspects, *, out, asked=None, engine=None):
                 found[going[done]] = done.result()
                 bar.update()
         except BaseException:
-            engine.close()  # or the threads would go on to the ends of their nets
+            engine.stop()  # or the threads would go on to the ends of their nets
             raise
         finally:
             threads.shutdown(wait=True, cancel_futures=True)
@@ -98,58 +102,89 @@ def audit(suspects, *, out, asked=None, engine=None):
 
 
 class _Auditor:
-    """Judges nets one by one, from several threads; clean pictures are read once."""
+    """Judges nets one by one, from several threads."""
 
-    def __init__(self, out, asked, engine):
-        self.out, self.asked, self.engine = out, asked, engine
-        self._reading, self._sets = threading.Lock(), {}
-        self._sha256 = cache(data_sha256)
+    def __init__(self, out, asked, engine, sets):
+        self.out, self.asked, self.engine, self.sets = out, asked, engine, sets
+        self._large = threading.Semaphore(2 + engine.workers // WORKERS_A_NET)
 
     def result(self, suspect):
         """A net's result, read or made and written."""
+        try:
+            return self._result(suspect)
+        finally:
+            self.sets.done(suspect.clean)
+
+    def _result(self, suspect):
         path = self.out / "nets" / f"{suspect.name}.json"
         found, inputs = readable(path), self._inputs(suspect)
-        if found.get("inputs") != inputs or found.get("verdict") == UNJUDGED:
-            found = {**self._judged(suspect), "inputs": inputs}
+        if not self._stands(found, inputs, suspect):
+            judged = {**self._judged(suspect, inputs), "inputs": inputs}
+            before = found.get("inputs") or {}
+            same = before.get("net") == inputs.get("net")
+            if judged["verdict"] == UNJUDGED and same and self._stands(found, before, suspect):
+                return judged
+            found = judged
             write_json(path, found)
         mending, repair = self.asked.mending(), found.get("repair") or {}
         stale = repair.get("asked") != mending or "failed" in repair
         if mending and stale and found["verdict"] == BACKDOORED:
-            found["repair"] = {"asked": mending, **self._repaired(suspect, found["labelled"])}
+            found["repair"] = {"asked": mending, **self._repaired(suspect, found)}
             write_json(path, found)
         return found
+
+    def _stands(self, found, inputs, suspect):
+        """True where a verdict on this very net is there, with its scan."""
+        if found.get("verdict") not in (CLEAN, BACKDOORED) or found.get("inputs") != inputs:
+            return False
+        scanned = readable(self._scan(suspect).with_name(f"{suspect.name}.json"))
+        return scanned.get("net", {}).get("sha256") == inputs["net"]
+
+    def _scan(self, suspect):
+        return self.out / "scans" / suspect.name
+
+    def _range(self, suspect):
+        return suspect.input_range or self.asked.input_range
 
     def _inputs(self, suspect):
         """What a verdict depends on; of a file that cannot be read, what was wrong."""
         try:
-            files = {"net": file_sha256(suspect.model), "clean": self._sha256(suspect.clean)}
+            files = {"net": file_sha256(suspect.model), "clean": self.sets.sha256(suspect.clean)}
         except InputError as error:
             files = {"missing": str(error)}
-        return {**files, **self.asked.verdict(), "version": versions()["badnet_defense"]}
+        asked = {**self.asked.verdict(), "input_range": str(self._range(suspect))}
+        return {**files, **asked, "version": versions()["badnet_defense"]}
 
-    def _judged(self, suspect):
+    def _judged(self, suspect, inputs):
         start = time.perf_counter()
         try:
-            found = self._scanned(suspect)
-        except InputError as error:
-            found = {"schema": 1, "verdict": UNJUDGED, "reason": str(error)}
-        except ClosedError:
+            found = self._scanned(suspect, inputs)
+        except (ClosedError, EngineError):
             raise
         except Exception as error:  # noqa: BLE001 one net must not end the audit of the others
-            reason = one_line(f"{type(error).__name__}: {error}")
-            found = {"schema": 1, "verdict": UNJUDGED, "reason": reason}
+            found = {"schema": 1, "verdict": UNJUDGED, "reason": self._reason(error)}
         seconds = round(time.perf_counter() - start, 1)
         return {**found, "name": suspect.name, "seconds": seconds}
 
-    def _scanned(self, suspect):
+    def _reason(self, error):
+        """What is wrong with a net, in a sentence."""
+        self.engine.check_open()  # what breaks while all is stopped says nothing about the net
+        if isinstance(error, InputError):
+            return str(error)
+        return one_line(f"{type(error).__name__}: {error}")
+
+    def _scanned(self, suspect, inputs):
         """Everything but the repair; raises `InputError` where the net cannot be judged."""
-        spec, range_ = read_net(suspect.model), self.asked.input_range
+        start = time.perf_counter()
+        spec, range_ = read_net(suspect.model), self._range(suspect)
+        if spec.attributes["file_sha256"] != inputs.get("net"):
+            raise InputError(f"{suspect.model}: it was changed meanwhile; audit it again.")
         if spec.classes < LEAST_CLASSES:
             raise InputError(
                 f"{spec.classes} classes came, expected at least {LEAST_CLASSES}: among fewer none "
                 "stands out."
             )
-        pictures, sample = self._pictures(suspect.clean, spec.input_shape)
+        pictures, sample = self.sets.pictures(suspect.clean, spec.input_shape)
         known = {"labelled": sample.labels is not None, "accuracy": None}
         if sample.labels is not None:
             check_labels(sample.labels, spec.classes, suspect.clean)
@@ -162,59 +197,58 @@ class _Auditor:
             classes=spec.classes,
             seed=self.asked.seed,
             seconds=0,
-            digest=self._sha256,
+            digest={suspect.model: inputs["net"], suspect.clean: inputs["clean"]}.get,
         )
-        out = self.out / "scans" / suspect.name
-        found, result, progress = scan_pictures(
-            spec,
-            pictures,
-            about,
-            out,
-            labels=None,
-            budget=self.asked.budget,
-            input_range=range_,
-            seed=self.asked.seed,
-            engine=self.engine,
-            alone=False,
-        )
+        whole = spec.classes <= MOST_WHOLE and self.engine.workers > 1
+        with nullcontext() if whole else self._large:
+            found, result, progress = scan_pictures(
+                spec,
+                pictures,
+                about,
+                self._scan(suspect),
+                labels=None,
+                budget=self.asked.budget,
+                input_range=range_,
+                seed=self.asked.seed,
+                engine=self.engine,
+                alone=False,
+                whole=whole,
+            )
         if not np.isfinite(found.norms).all():
             raise InputError(
                 "its answers are no numbers on the clean pictures; nothing is measured."
             )
-        write_scan(out, found, pictures, result, suspect.name)
+        result["seconds"] = round(time.perf_counter() - start, 1)
+        write_scan(self._scan(suspect), found, pictures, result, suspect.name)
         progress.forget()
-        return {**about, **known, **_verdict(result), "input_shape": list(spec.input_shape)}
+        verdict = _verdict(result)
+        if verdict["verdict"] == CLEAN and not found.conclusive():
+            raise InputError(INCONCLUSIVE)
+        return {**about, **known, **verdict, "input_shape": list(spec.input_shape)}
 
-    def _pictures(self, path, shape):
-        """(pictures that a scan draws from, `LabelledImages` that tell the accuracy)."""
-        with self._reading:
-            if (path, shape) not in self._sets:
-                images, seed = read_images(path, shape=shape), self.asked.seed
-                scanned = images.drawn(SCANNED, seed).pictures
-                self._sets[path, shape] = scanned, images.drawn(MOST_ASKED, seed)
-            return self._sets[path, shape]
-
-    def _repaired(self, suspect, labelled):
+    def _repaired(self, suspect, judged):
         """Figures of the net's repair and of its guard, or what was wrong."""
         folder, asked = self.out / "repaired" / suspect.name, self.asked
-        apart = self.engine.apart
-        paths = str(suspect.model), str(suspect.clean)
-        triggers = None
-        if asked.repair == SCANNING:
-            triggers = found_triggers(self.out / "scans" / suspect.name)
-        out = None if apart else str(folder)
-        what = (asked.repair, asked.guard, triggers, not labelled, asked.input_range, asked.seed)
+        apart, triggers = self.engine.apart, None
+        net = None
         try:
-            parcels = self.engine.share({path: Parcel.of(path, apart=apart) for path in paths})
+            if asked.repair == SCANNING:
+                triggers = found_triggers(self._scan(suspect))
+            net = Parcel.of(suspect.model, apart=apart)
+            parcels = self.engine.share(net), self.sets.parcel(suspect.clean)
+            out, labelled = None if apart else str(folder), judged["labelled"]
+            sha256 = judged["net"]["sha256"]
+            what = (asked.repair, asked.guard, triggers, not labelled, self._range(suspect))
             ((_, (figures, detector, files)),) = self.engine.run(
-                repaired, (parcels,), [(*paths, out, *what)]
+                repaired, parcels, [(sha256, out, *what, asked.seed)]
             )
-            self.engine.release(parcels)
             write_files(folder, files)
-        except ClosedError:
+        except (ClosedError, EngineError):
             raise
         except Exception as error:  # noqa: BLE001 one repair must not end the audit of the others
-            return {"failed": one_line(f"{type(error).__name__}: {error}")}
+            return {"failed": self._reason(error)}
+        finally:
+            self.engine.release(net)
         return {**figures, "detector": detector}
 
 

@@ -1,6 +1,7 @@
 """An audit's units of work beside those of its scans: how well a net does, and its repair."""
 
 from badnet_defense.data import LabelledImages
+from badnet_defense.errors import InputError
 from badnet_defense.measure.belonging import check_belonging
 from badnet_defense.measure.metrics import accuracy
 from badnet_defense.nets import build, predict_labels
@@ -22,14 +23,12 @@ def clean_accuracy(pictures, labels, spec, input_range, name):
     return accuracy(predict_labels(net, pictures, input_range=input_range), labels)
 
 
-def repaired(
-    parcels, model, clean, out, method, detector, triggers, pseudo_labels, input_range, seed
-):
+def repaired(net, clean, sha256, out, method, detector, triggers, pseudo_labels, input_range, seed):
     """A net's repair and the guard of both, written or handed back.
 
     Args:
-        parcels: {path: `Parcel`} of the net and its clean pictures.
-        model, clean: their paths.
+        net, clean: `Parcel`s of the net and of its clean pictures.
+        sha256: of the net that was judged.
         out: folder of the results; None where this worker does not see it.
         method: of the repair.
         detector: of the guard.
@@ -39,10 +38,13 @@ def repaired(
 
     Returns:
         (the repair's figures, the detector's, {path: bytes} that was made elsewhere).
+
+    Raises:
+        InputError: the net is another one by now, or cannot be repaired.
     """
     asked = {"input_range": input_range, "seed": seed}
     with results_below(out) as (folder, made):
-        net, pictures = parcels[model].here(), parcels[clean].here()
+        net, pictures = net.here(), clean.here()
         scanned = {} if triggers is None else {"triggers": triggers}
         found = repair_file(
             net,
@@ -53,6 +55,8 @@ def repaired(
             **scanned,
             **asked,
         )
+        if found["net"]["sha256"] != sha256:
+            raise InputError(f"{net}: it was changed since it was judged; audit it again.")
         guard = guard_file(
             net,
             pictures,

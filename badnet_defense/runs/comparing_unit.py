@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 from badnet_defense.data import read_images
 from badnet_defense.data.files import data_sha256
@@ -60,7 +61,7 @@ def run_group(grid, model, data, repair, seed, detectors, standing, triggers):
     """
     with results_below(grid.out) as (out, made):
         write_files(out, standing)
-        group = _Group(grid, out, grid.parcels[model].here(), data, repair, seed, triggers)
+        group = _Group(grid, out, model, data, repair, seed, triggers)
         done, failed = {}, {}
         for name in detectors:
             try:
@@ -74,9 +75,9 @@ class _Group:
     """Nets, pictures and answers, made with the first detector; a failure fails them all."""
 
     def __init__(self, grid, out, model, data, repair, seed, triggers):
-        self.grid, self.model, self.repair, self.seed = grid, model, repair, seed
-        self.data = {part: grid.parcels[path].here() for part, path in data.items()}
-        self.folder, self.triggers = out / "nets" / f"{repair}.{seed}", triggers
+        self.grid, self.repair, self.seed, self.triggers = grid, repair, seed, triggers
+        self.model, self.data = Path(model), data
+        self.folder = out / "nets" / f"{repair}.{seed}"
         self.judged = self.failure = None
 
     def run(self, detector):
@@ -112,6 +113,9 @@ class _Group:
         return self.judged
 
     def _prepare(self):
+        parcels = self.grid.parcels
+        self.model = parcels[str(self.model)].here()
+        self.data = {part: parcels[path].here() for part, path in self.data.items()}
         spec = read_net(self.model)
         input_range = self.grid.input_range
         repaired, report = (None, {}) if self.repair == NO_REPAIR else self._repaired()

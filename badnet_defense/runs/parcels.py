@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from filelock import FileLock
 
 from badnet_defense.data.files import data_sha256, own_folder, replace_when_done
 from badnet_defense.errors import InputError
@@ -41,10 +42,12 @@ class Parcel:
         if self.contents is None or self._is(path):
             return path
         kept = own_folder() / "parcels"
-        kept.mkdir(exist_ok=True)
         place = kept / self.sha256 / path.name
-        if not self._is(place):
-            self._unpack(kept, place)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        # Others of this machine may need the same contents now, under this name or another.
+        with FileLock(kept / f"{self.sha256}.lock"):
+            if not self._is(place):
+                self._unpack(kept, place)
         return place
 
     def _is(self, path):
@@ -54,13 +57,11 @@ class Parcel:
             return False
 
     def _unpack(self, kept, place):
-        made = Path(tempfile.mkdtemp(dir=kept))
-        write_files(made / place.name, self.contents)
-        shutil.rmtree(place.parent, ignore_errors=True)
-        try:
-            os.rename(made, place.parent)
-        except OSError:  # another worker of this machine was quicker
-            shutil.rmtree(made)
+        if place.is_dir():  # not what it should be; a file is replaced
+            shutil.rmtree(place)
+        with tempfile.TemporaryDirectory(dir=kept) as made:
+            write_files(Path(made) / place.name, self.contents)
+            os.replace(Path(made) / place.name, place)
         if not self._is(place):
             raise InputError(f"{self.path}: it did not arrive whole; call again.")
 

@@ -24,9 +24,13 @@ from badnet_defense.report.scan_plots import plot_norms, plot_triggers
 from badnet_defense.runs.methods import MOST_UNLEARNT, SCANNED
 from badnet_defense.runs.pair_files import write_pair
 from badnet_defense.scan.progress import Progress
-from badnet_defense.scan.scan import scan, way
+from badnet_defense.scan.scan import scan, way, whole_scan
 
 log = logging.getLogger(__name__)
+INCONCLUSIVE = (
+    "hardly any label has a trigger that works, so that none can stand out: the net's gradients "
+    "lead nowhere, or its answers are no numbers."
+)
 
 
 def scan_file(model, clean, *, out, **settings):
@@ -86,6 +90,8 @@ def _scan_file(
     asked = {"labels": labels, "budget": budget, "input_range": input_range, "seed": seed}
     found, result, progress = scan_pictures(spec, pictures, about, out, engine=engine, **asked)
     result["seconds"] = round(time.perf_counter() - start, 1)
+    if not found.conclusive():
+        log.warning("%s: %s", model, INCONCLUSIVE)
     if repair and result["flagged"]:
         result["repair"] = _repair(
             repair, spec, bad, images, found, out, pseudo_labels, input_range, seed
@@ -95,7 +101,9 @@ def _scan_file(
     return result
 
 
-def scan_pictures(spec, pictures, about, out, *, labels, budget, input_range, seed, **how):
+def scan_pictures(
+    spec, pictures, about, out, *, labels, budget, input_range, seed, whole=False, **how
+):
     """A scan whose units are kept in `<out>.partial` until it is written.
 
     Args:
@@ -104,22 +112,25 @@ def scan_pictures(spec, pictures, about, out, *, labels, budget, input_range, se
         about: its `provenance`.
         out: path of what will be written, without endings.
         labels, budget, input_range, seed: as for `scan_file`.
+        whole: one worker does all of it, as one unit; nothing is kept on the way.
         how: `engine` and `alone`, as for `scan`.
 
     Returns:
         (`Scan`, result for its JSON file, `Progress` to be forgotten once all is written).
     """
-    progress = Progress(
-        f"{out}.partial",
-        {
-            "net": about["net"]["sha256"],
-            "data": about["data"]["clean"]["sha256"],
-            "labels": None if labels is None else [int(label) for label in labels],
-            "settings": [seed, str(input_range), way(budget)],
-        },
-    )
+    key = {
+        "net": about["net"]["sha256"],
+        "data": about["data"]["clean"]["sha256"],
+        "labels": None if labels is None else [int(label) for label in labels],
+        "settings": [seed, str(input_range), way(budget)],
+    }
+    progress = Progress(None if whole else f"{out}.partial", key)
     asked = {"labels": labels, "budget": budget, "input_range": input_range, "seed": seed}
-    found = scan(spec, pictures, progress=progress, **asked, **how)
+    if whole:
+        engine = how["engine"]
+        ((_, found),) = engine.run(whole_scan, (engine.share(pictures),), [(spec, asked)])
+    else:
+        found = scan(spec, pictures, progress=progress, **asked, **how)
     result = {
         **about,
         **figures(found),

@@ -7,7 +7,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from badnet_defense.errors import InputError, LinkOutError
+from badnet_defense.data.input_range import InputRange
+from badnet_defense.errors import InputError, LinkOutError, naming
 
 ENDINGS = (".h5", ".hdf5", ".keras")
 LONGEST_NAME = 100
@@ -21,11 +22,13 @@ class Suspect:
         name: by which its results are called; no other net of the audit has it.
         model: path of its file.
         clean: path of clean pictures for it.
+        input_range: its `InputRange`, where its line names one.
     """
 
     name: str
     model: Path
     clean: Path
+    input_range: InputRange | None = None
 
 
 def read_zoo(nets, clean=None, *, out=None):
@@ -33,8 +36,9 @@ def read_zoo(nets, clean=None, *, out=None):
 
     Args:
         nets: a folder, whose .h5, .hdf5 and .keras files below it are taken, such a file, or a text
-            file with a line `NET` or `NET,CLEAN` for each net, paths as seen from the list; empty
-            lines and those that begin with # are passed over.
+            file with a line `NET`, `NET,CLEAN` or `NET,CLEAN,LOW,HIGH` (its input range) for each
+            net, paths as seen from the list; empty lines and those that begin with # are passed
+            over.
         clean: path of clean pictures for the nets whose line names none.
         out: folder of the audit's results; what lies below it is no suspect, nor is `clean`.
 
@@ -45,21 +49,23 @@ def read_zoo(nets, clean=None, *, out=None):
     """
     nets = Path(nets)
     if nets.is_dir():
-        found = [(name, model, clean) for name, model in _below(nets, clean, out)]
+        found = [(name, model, clean, None) for name, model in _below(nets, clean, out)]
     elif nets.is_file() and nets.suffix.lower() in ENDINGS:
-        found = [(nets.name, nets, clean)]
+        found = [(nets.name, nets, clean, None)]
     elif nets.is_file():
         found = list(_listed(nets, clean))
     else:
         raise InputError(f"{nets}: no such folder or list of nets; check the path.")
     if not found:
         raise InputError(f"{nets}: it holds no nets; expected files that end in .h5 or .keras.")
-    for name, _, own in found:
+    for name, _, own, _ in found:
         if own is None:
             raise InputError(f"{name}: it has no clean pictures; give --clean DATA.")
         if not Path(own).exists():
             raise InputError(f"{own}: no such file or folder, expected clean pictures for {name}.")
-    suspects = [Suspect(plain(name), model, Path(own)) for name, model, own in found]
+    suspects = [
+        Suspect(plain(name), model, Path(own), range_) for name, model, own, range_ in found
+    ]
     names = [one.name for one in suspects]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
@@ -70,7 +76,8 @@ def read_zoo(nets, clean=None, *, out=None):
 def plain(name):
     """A path as a file's name: short, of plain letters, and different for different paths."""
     shown = re.sub(r"[^A-Za-z0-9._-]", "_", name.replace("/", "--")).lstrip(".-")
-    if shown == name.replace("/", "--") and len(shown) <= LONGEST_NAME:
+    same = shown == name.replace("/", "--") and "--" not in name
+    if same and len(shown) <= LONGEST_NAME:
         return shown
     digest = hashlib.sha256(os.fsencode(name)).hexdigest()[:8]
     return f"{shown[-LONGEST_NAME:]}.{digest}"
@@ -100,13 +107,19 @@ def _listed(path, clean):
             raise ValueError("it holds a zero byte")
     except (ValueError, csv.Error) as error:
         raise InputError(
-            f"{path}: no list of nets ({str(error)[:80]}); expected lines NET or NET,CLEAN."
+            f"{path}: no list of nets ({str(error)[:80]}); expected lines NET or NET,CLEAN or "
+            "NET,CLEAN,LOW,HIGH."
         ) from None
     for row in rows:
         cells = [cell.strip() for cell in row]
         if not any(cells) or cells[0].startswith("#"):
             continue
-        if len(cells) > 2 or not cells[0]:
-            raise InputError(f"{path}: {','.join(row)[:80]!r} came, expected NET or NET,CLEAN.")
-        own = path.parent / cells[1] if len(cells) == 2 and cells[1] else clean
-        yield Path(cells[0]).as_posix(), path.parent / cells[0], own
+        if len(cells) not in (1, 2, 4) or not cells[0]:
+            raise InputError(
+                f"{path}: {','.join(row)[:80]!r} came, expected NET or NET,CLEAN or "
+                "NET,CLEAN,LOW,HIGH."
+            )
+        own = path.parent / cells[1] if len(cells) > 1 and cells[1] else clean
+        with naming(path):
+            range_ = InputRange.parse(",".join(cells[2:])) if len(cells) == 4 else None
+        yield Path(cells[0]).as_posix(), path.parent / cells[0], own, range_

@@ -36,7 +36,7 @@ def batches(spec, rungs, memory=0):
 
 
 class Ladder:
-    """The labels' triggers on their way.
+    """The labels' triggers on their way, within a `with` block.
 
     Args:
         job, pictures: what the units share (`units.Job`).
@@ -53,8 +53,18 @@ class Ladder:
             ((_, memory),) = engine.run(gpu_memory, (), [()])
         self.sizes = batches(job.spec, job.rungs, memory)
         self.engine = engine_for(-(-labels // self.sizes[0]), engine) if alone else engine
+        # Other scans may use the pictures, so whoever runs several forgets them.
+        self.own = [job, pictures] if alone else [job]
         self.shared = self.engine.share(job), self.engine.share(pictures)
         self.progress, self.states = progress, {}
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        """Lets the workers forget the net."""
+        for value in self.own:
+            self.engine.release(value)
 
     def climb(self, number, rung, labels, bar):
         """(n,) norms of the labels after a rung; above the area where no trigger was found."""
@@ -74,10 +84,6 @@ class Ladder:
             self.progress.keep(names[place], unit)
             self._note(missing[names[place]], unit, norms, rung, bar)
         return np.array([norms[label] for label in labels.tolist()])
-
-    def release(self):
-        """Lets the workers forget the net."""
-        self.engine.release(self.shared[0])
 
     def judge(self, labels, masks, patterns):
         """(masks, attack success) of triggers as they are stamped; see `judge_triggers`."""

@@ -5,6 +5,8 @@ gradient is, leaves most lanes of a processor's vectors empty. Here it answers f
 two pixels at once, so with twelve channels, and the blocks are laid out afterwards.
 """
 
+from functools import cache
+
 import numpy as np
 
 from badnet_defense.nets.backend import on_jax
@@ -49,19 +51,38 @@ def _quick(kernel, padding):
     """A stand-in for `Conv2D.convolution_op`."""
     import tensorflow as tf
 
-    forward, backward = tf.constant(kernel), tf.constant(_block_kernel(kernel))
-    sides = kernel.shape[:2]
+    blocks = _block_kernel(kernel)
 
-    @tf.custom_gradient
-    def convolution(pictures):
+    def convolution(pictures, kernel):
+        result = tf.nn.conv2d(pictures, kernel, 1, padding.upper())
+        if tf.executing_eagerly():
+            return result
+        graph = tf.compat.v1.get_default_graph()
+        with graph.gradient_override_map({"IdentityN": _registered(padding)}):
+            return tf.identity_n([result, pictures, tf.constant(blocks)])[0]
+
+    return convolution
+
+
+@cache
+def _registered(padding):
+    """The name of the gradient, registered once.
+
+    `tf.custom_gradient` registers one more with every trace of every net, and keeps what it saw
+    for ever: a worker that scans net after net would run out of memory.
+    """
+    import tensorflow as tf
+
+    name = f"BadNetDefenseBlocks{padding.capitalize()}"
+
+    @tf.RegisterGradient(name)
+    def _gradient(operation, upstream, *_):
+        _, pictures, blocks = operation.inputs
+        sides = [side - BLOCK + 1 for side in blocks.shape[:2]]
         before = [(side - 1) // 2 if padding == "same" else 0 for side in sides]
+        return None, _to_pictures(upstream, blocks, sides, before, tf.shape(pictures)), None
 
-        def gradient(upstream):
-            return _to_pictures(upstream, backward, sides, before, tf.shape(pictures))
-
-        return tf.nn.conv2d(pictures, forward, 1, padding.upper()), gradient
-
-    return lambda pictures, kernel: convolution(pictures)
+    return name
 
 
 def _to_pictures(upstream, kernel, sides, before, shape):

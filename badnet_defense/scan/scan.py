@@ -23,6 +23,9 @@ from badnet_defense.scan.trigger_inversion import Inversion, opened
 from badnet_defense.scan.units import Job
 from badnet_defense.scan.weight_signature import weight_sums
 
+ENOUGH = 0.5
+"""Of the labels that went all the way, how many must have a trigger that works."""
+
 
 @dataclass(frozen=True)
 class Scan:
@@ -65,6 +68,14 @@ class Scan:
     def flagged(self):
         """Labels that are targets, the surest first: `joint` outliers that were not stopped."""
         return [int(self.labels[one]) for one in self.joint.flagged if not self.stopped[one]]
+
+    def conclusive(self):
+        """False where hardly a trigger works: then sizes say nothing, and nobody stands out.
+
+        Honest nets are led to a label by some trigger, too. Where they are not, gradients lead
+        nowhere: answers that overflow, or a net made so (Athalye et al., ICML 2018).
+        """
+        return max(np.mean(one.attack_success >= WORKS) for one in (self, self.near)) >= ENOUGH
 
     def clearest(self, label):
         """The look at a label that finds it more suspicious."""
@@ -116,19 +127,19 @@ def scan(
     rungs = schedule.plan(budget, len(labels))
     job = Job.of(spec, settings or Inversion(), rungs, input_range, seed)
     progress = progress or Progress(None, {})
-    way_up = ladder.Ladder(job, pictures, len(labels), engine or Serial(), progress, alone)
     weights = _weights(spec, labels)
     references = schedule.references(labels, seed=seed)
     always = references | schedule.suspects(labels, weights)
-    finished, history, (early, late) = _climb(way_up, rungs, labels, always, alone)
-    judge = partial(way_up.judge, finished)
-    # Where all labels went all the way, all are as good a sample as the references.
-    all_the_way = len(finished) == len(labels)
-    sample = np.isin(labels, finished if all_the_way else list(references))
-    measured = partial(_measured, labels=labels, finished=finished, sample=sample, judge=judge)
-    near = measured(rungs[-2], early, history[:-1])
-    far = measured(rungs[-1], late, history)
-    way_up.release()
+    sharing = engine or Serial()
+    with ladder.Ladder(job, pictures, len(labels), sharing, progress, alone) as way_up:
+        finished, history, (early, late) = _climb(way_up, rungs, labels, always, alone)
+        judge = partial(way_up.judge, finished)
+        # Where all labels went all the way, all are as good a sample as the references.
+        all_the_way = len(finished) == len(labels)
+        sample = np.isin(labels, finished if all_the_way else list(references))
+        measured = partial(_measured, labels=labels, finished=finished, sample=sample, judge=judge)
+        near = measured(rungs[-2], early, history[:-1])
+        far = measured(rungs[-1], late, history)
     joint = joint_outliers([near.outliers.index, far.outliers.index], weights, sample)
     return replace(far, near=near, weights=weights, joint=joint)
 
@@ -210,9 +221,19 @@ def lower_bounds(labels, history, final, always, area):
     known = [label for label in final if label in always] or list(final)
     odd = odds_outliers([final[label] for label in known], area).flagged
     known = [label for place, label in enumerate(known) if place not in odd]
-    factors = [min(final[label] / norms[label] for label in known) for norms in history]
+    factors = [min(_factor(final[label], norms[label]) for label in known) for norms in history]
     bounds = []
     for label in labels.tolist():
         last = max(number for number, norms in enumerate(history) if label in norms)
         bounds.append(final.get(label, history[last][label] * factors[last]))
     return np.array(bounds)
+
+
+def _factor(later, before):
+    """What a norm is multiplied by from one rung to another; a trigger of nothing stays one."""
+    return later / before if before else 1.0
+
+
+def whole_scan(pictures, spec, settings):
+    """A scan as one unit of work; `settings` as `scan` takes them."""
+    return scan(spec, pictures, alone=False, **settings)
