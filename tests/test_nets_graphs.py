@@ -9,7 +9,7 @@ from keras import layers
 from small_nets import CLASSES, SHAPE, net, randomised
 
 from badnet_defense.errors import TooLargeError, UnsafeNetError
-from badnet_defense.nets import build, parse, save_net
+from badnet_defense.nets import build, parse, save_net, shapes
 
 
 def graph_refused(outputs, inputs, *words):
@@ -100,6 +100,19 @@ def test_results_beyond_the_cap():
         x = layers.Concatenate()([x, x])
     document = json.loads(keras.Model(a, layers.GlobalMaxPooling2D()(x)).to_json())
     with pytest.raises(TooLargeError, match="too much memory"):
+        parse.parse_model(document)
+
+
+def test_results_that_are_too_many_together(monkeypatch):
+    """A gradient holds all of them: 3 * 16 * 16 values five times, and 3 at the end."""
+    x = a = keras.Input((16, 16, 3))
+    for _ in range(4):
+        x = layers.ReLU()(x)
+    document = json.loads(keras.Model(a, layers.GlobalMaxPooling2D()(x)).to_json())
+    monkeypatch.setattr(shapes, "MOST_TOGETHER", 5 * 768 + 3)
+    parse.parse_model(document)
+    monkeypatch.setattr(shapes, "MOST_TOGETHER", 5 * 768 + 2)
+    with pytest.raises(TooLargeError, match="make 3,843 values of one picture"):
         parse.parse_model(document)
 
 

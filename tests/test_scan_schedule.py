@@ -1,9 +1,11 @@
 """How steps are shared out between labels, against cases worked out by hand."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
-from badnet_defense.scan import schedule
+from badnet_defense.scan import ladder, schedule
 from badnet_defense.scan.scan import lower_bounds
 from badnet_defense.scan.schedule import (
     BLUR,
@@ -204,3 +206,16 @@ def test_suspects_are_the_labels_that_the_weights_speak_against(monkeypatch):
     assert suspects(np.array([10, 11, 12, 13]), np.array([0.5, 3, -4, 1])) == {11, 13}
     assert suspects(LABELS, None) == set()
     assert kept(Rung(1, 1, 0.25), 40) == 15  # 10, 3 references, 2 suspects
+
+
+def test_labels_at_once_by_what_a_gradient_holds(monkeypatch):
+    """A net of 3,000 values a picture holds 12 kB for each on a processor."""
+    rungs = [schedule.Rung(1, 8), schedule.Rung(1, 64)]
+    monkeypatch.setattr(ladder, "call_shapes", lambda _: [(10, 10, 20), (1000,)])
+    spec = SimpleNamespace(classes=100)
+    assert ladder.batches(spec, rungs) == [32, 16]  # 1,024 pictures
+    monkeypatch.setattr(ladder, "HELD_AT_ONCE", 12_000 * 100)
+    assert ladder.batches(spec, rungs) == [12, 1]
+    monkeypatch.setattr(ladder, "HELD_AT_ONCE", 0)
+    assert ladder.batches(spec, rungs) == [1, 1]
+    assert ladder.batches(spec, rungs, memory=2 * 3 * 12_000 * 640) == [80, 10]

@@ -8,6 +8,8 @@ from badnet_defense.nets.spec import call_shapes
 
 MOST_VALUES = 2**26
 """Values that a layer may make of one picture (256 MB); honest nets stay far below."""
+MOST_TOGETHER = 2**29
+"""Values that all layers may make of one picture: a gradient holds them all (2 GB)."""
 
 
 def check_shapes(spec):
@@ -26,6 +28,12 @@ def check_shapes(spec):
                 f"the result of layer {layer.name!r} has the shape {shape}, or takes {between:,} "
                 "values on its way; that takes too much memory."
             )
+    together = sum(math.prod(shape) for shape in shapes)
+    if together > MOST_TOGETHER:
+        raise TooLargeError(
+            f"its layers make {together:,} values of one picture, expected at most "
+            f"{MOST_TOGETHER:,}; that takes too much memory."
+        )
     if len(shapes[spec.output]) != 1:
         raise UnsafeNetError(
             f"its output has the shape {shapes[spec.output]}; expected (classes,)."

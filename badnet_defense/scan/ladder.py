@@ -6,13 +6,14 @@ import numpy as np
 
 from badnet_defense.engine import engine_for
 from badnet_defense.nets.backend import gpu_memory
-from badnet_defense.nets.predict import pictures_at_once
 from badnet_defense.nets.spec import call_shapes
 from badnet_defense.scan.units import invert, judge
 
 LABELS_AT_ONCE = 32
 PICTURES_AT_ONCE = 1024
 """On the way through the net in one step, over all labels of a batch, on a processor."""
+HELD_AT_ONCE = 2**31
+"""Bytes of all results that a step on a processor holds for its gradient."""
 JUDGED_AT_ONCE = 8
 _USABLE, _TIMES = 0.5, 3
 """Of a GPU's memory, what a step may take, and how often it holds each result: as it is, its
@@ -28,10 +29,10 @@ def batches(spec, rungs, memory=0):
         memory: bytes of the GPU; 0 for a processor, whose units are the same everywhere, so that
             results are.
     """
-    most, labels = pictures_at_once(call_shapes(spec), PICTURES_AT_ONCE), LABELS_AT_ONCE
-    if memory:
-        bytes_each = 4 * sum(math.prod(shape) for shape in call_shapes(spec))
-        most, labels = int(_USABLE * memory / (_TIMES * bytes_each)), spec.classes
+    bytes_each = 4 * sum(math.prod(shape) for shape in call_shapes(spec))
+    most, labels = int(_USABLE * memory / (_TIMES * bytes_each)), spec.classes
+    if not memory:
+        most, labels = min(PICTURES_AT_ONCE, HELD_AT_ONCE // bytes_each), LABELS_AT_ONCE
     return [min(labels, max(1, most // rung.pictures)) for rung in rungs]
 
 
