@@ -11,7 +11,7 @@ from planted_net import CLASSES, TARGET, planted_net
 
 from badnet_defense.engine import open_engine
 from badnet_defense.errors import InputError
-from badnet_defense.nets import read_net, save_net
+from badnet_defense.nets import backend, read_net, save_net
 from badnet_defense.repair.recipes import RECIPES
 from badnet_defense.repair.tuning_alone import tune_alone
 from badnet_defense.report import audit as report
@@ -158,4 +158,8 @@ def test_command(zoo_folder, tmp_path, monkeypatch, capfd):
     assert (out / "audit.csv").read_text().startswith("net,verdict,targets")
     monkeypatch.setattr(sys, "argv", [*sys.argv, "--guard", "soft"])
     with pytest.raises(InputError, match="--guard came without --repair"):
+        main()
+    monkeypatch.setattr(sys, "argv", [*sys.argv, "--repair", "fine-tuning"])
+    monkeypatch.setattr(backend, "on_jax", lambda: True)
+    with pytest.raises(InputError, match="KERAS_BACKEND=jax; repairs need TensorFlow"):
         main()

@@ -15,6 +15,7 @@ import pytest
 import work_units
 from small_project import ROOT
 
+from badnet_defense import console
 from badnet_defense.data.limits import current, set_limits
 from badnet_defense.engine import ClosedError, Serial, ahead, local, open_engine
 from badnet_defense.errors import InputError, TooLargeError
@@ -245,3 +246,17 @@ def test_ray_where_it_is_not_installed(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(InputError, match=r"Ray is not installed; pip install \.\[ray\]"):
         open_engine("ray")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--ray-address", "1.2.3.4:5"], "--ray-address came without --engine ray"),
+        (["--engine", "ray", "--workers", "2"], "--workers came with --engine ray"),
+    ],
+)
+def test_options_that_the_engine_has_no_use_for(options, message):
+    parser = console.parser("a command")
+    console.add_engine(parser)
+    with pytest.raises(InputError, match=message):
+        console.engine_of(parser.parse_args(options))
