@@ -92,6 +92,15 @@ def test_workers_that_are_always_lost_end_the_run(monkeypatch):
         assert ordered(engine.run(work_units.scaled, (engine.share(2),), [(2,)])) == [4]
 
 
+def test_a_worker_that_dies_while_it_has_nothing_to_do():
+    with open_engine("local", workers=1) as engine:
+        (process,) = ordered(engine.run(work_units.process, (), [()]))
+        os.kill(process, signal.SIGKILL)
+        assert gone(process)
+        (other,) = ordered(engine.run(work_units.process, (), [()]))
+        assert other != process
+
+
 def test_a_worker_that_is_lost_takes_no_other_s_unit_along(two, tmp_path, monkeypatch):
     monkeypatch.setattr(ahead, "MOST_LOSSES", 2)
     notes = two.share(str(tmp_path))

@@ -64,7 +64,12 @@ class _Process:
                 context = multiprocessing.get_context("spawn")
                 limits = vars(current())
                 self._pool = ProcessPoolExecutor(1, context, worker.begin, (self._device, limits))
-            pool, doing = self._pool, self._pool.submit(worker.done, *unit)
+            pool = self._pool
+            try:
+                doing = pool.submit(worker.done, *unit)
+            except BrokenProcessPool:  # it died while it had nothing to do
+                self._pool = None
+                raise
         try:
             return doing.result()
         except BrokenProcessPool:
