@@ -5,11 +5,9 @@ import os
 import shutil
 from pathlib import Path
 
-import keras
 import numpy as np
 import pytest
-from keras import layers
-from planted_net import SHAPE, TARGET, planted_net
+from planted_net import TARGET, masked_net, planted_net
 
 from badnet_defense.engine import ClosedError, Serial
 from badnet_defense.errors import EngineError
@@ -39,14 +37,6 @@ def test_what_could_not_be_judged_is_tried_again(zoo_folder, tmp_path, short_sca
     assert first[0]["reason"] == "ArithmeticError: not a number, but two lines"
     again = audit(suspects, out=tmp_path / "out")
     assert [result["verdict"] for result in again] == ["backdoored"] * 2
-
-
-def masked_net():
-    """The planted net behind steps that let no gradient through, and are near to nothing else."""
-    pictures = keras.Input(SHAPE)
-    x = layers.Rescaling(1e4, offset=-5e3)(pictures)
-    x = layers.Rescaling(0.5, offset=0.5)(layers.Activation("tanh")(x))
-    return keras.Model(pictures, planted_net()(x))
 
 
 def overflowing_net():

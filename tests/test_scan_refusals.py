@@ -5,12 +5,13 @@ import json
 
 import numpy as np
 import pytest
-from planted_net import TARGET, clean_images
+from planted_net import TARGET, clean_images, masked_net
 from scan_calls import fill, names, scan
 from small_project import message, start
 
 from badnet_defense import console
 from badnet_defense.data import write_challenge_h5
+from badnet_defense.nets import save_net
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +49,14 @@ def test_wrong_input_range_is_refused_with_the_flag(folder, tmp_path):
     for repair in ((), ("--repair", "prune"), ("--repair", "prune", "--pseudo-labels")):
         told = refused(folder, tmp_path, *repair, model="raw.h5")
         assert "give --input-range 0,255" in told
+
+
+def test_a_net_that_hides_its_gradients_is_not_passed_over_in_silence(folder, tmp_path, caplog):
+    save_net(masked_net(), tmp_path / "masked.h5")
+    given = tmp_path / "masked.h5", "--clean", folder / "unlabelled.h5", "--labels", "0-4"
+    code, _, told = scan(*given, "--out", tmp_path / "net")
+    assert code == 0, told
+    assert "hardly any label has a trigger that works" in caplog.text
 
 
 def test_right_input_range_is_taken(folder, tmp_path):
