@@ -49,7 +49,7 @@ def _audit(arguments):
         write_audit_page,
     )
     from badnet_defense.report.comparison import write_csv
-    from badnet_defense.runs.auditing import Asked, audit
+    from badnet_defense.runs.auditing import UNJUDGED, Asked, audit
 
     asked = Asked(
         budget=arguments.budget,
@@ -68,5 +68,5 @@ def _audit(arguments):
     print(audit_text(rows))
     print(audit_sentence(rows))
     print(f"written: {out / 'audit.html'}, {out / 'audit.csv'}")
-    if all(row["verdict"] == "cannot be judged" for row in rows):
+    if all(row["verdict"] == UNJUDGED for row in rows):
         raise InputError("no net could be judged; the table says why.")

@@ -25,12 +25,15 @@ class Timed(Serial):
 
     def run(self, function, handles, units):
         """As `Serial`."""
-        for place, unit in enumerate(units):
+
+        def timed(*given):
             start = time.perf_counter()
-            result = function(*handles, *unit)
+            result = function(*given)
             self.seconds += time.perf_counter() - start
             self.units += 1
-            yield place, result
+            return result
+
+        return super().run(timed, handles, units)
 
 
 def audited(suspect, out):

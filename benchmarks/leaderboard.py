@@ -14,9 +14,8 @@ from pathlib import Path
 from tabulate import tabulate
 
 from badnet_defense import console
-from badnet_defense.data.files import replace_when_done
 from badnet_defense.measure.results import read_json
-from badnet_defense.report.comparison import worst_trigger
+from badnet_defense.report.comparison import worst_trigger, write_csv
 
 ORDER = ("fine-pruning", "fine-tuning", "random-pruning", "magnitude-pruning", "ft-sam", "i-bau",
          "anp", "scan-unlearning", "none")  # fmt: skip
@@ -111,13 +110,7 @@ def main():
     paths = [path for folder in arguments.folders for path in folder.glob("runs/*.json")]
     found = [line_of(read_json(path)) for path in paths]
     lines = with_runs(kept, found)
-    with (
-        replace_when_done(arguments.runs) as partial,
-        open(partial, "w", newline="", encoding="utf-8") as file,
-    ):
-        writer = csv.DictWriter(file, [*NAMES, *CLEAN, *ATTACK], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(lines)
+    write_csv(arguments.runs, lines)
     nets = {line["net"] for line in found or lines}
     rows = list(table([line for line in lines if line["net"] in nets]))
     print(tabulate(rows, HEADERS, tablefmt="github", disable_numparse=True))

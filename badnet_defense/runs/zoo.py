@@ -12,6 +12,7 @@ from badnet_defense.errors import InputError, LinkOutError, naming
 
 ENDINGS = (".h5", ".hdf5", ".keras")
 LONGEST_NAME = 100
+LINES = "NET or NET,CLEAN or NET,CLEAN,LOW,HIGH"
 
 
 @dataclass(frozen=True)
@@ -107,18 +108,14 @@ def _listed(path, clean):
             raise ValueError("it holds a zero byte")
     except (ValueError, csv.Error) as error:
         raise InputError(
-            f"{path}: no list of nets ({str(error)[:80]}); expected lines NET or NET,CLEAN or "
-            "NET,CLEAN,LOW,HIGH."
+            f"{path}: no list of nets ({str(error)[:80]}); expected lines {LINES}."
         ) from None
     for row in rows:
         cells = [cell.strip() for cell in row]
         if not any(cells) or cells[0].startswith("#"):
             continue
         if len(cells) not in (1, 2, 4) or not cells[0]:
-            raise InputError(
-                f"{path}: {','.join(row)[:80]!r} came, expected NET or NET,CLEAN or "
-                "NET,CLEAN,LOW,HIGH."
-            )
+            raise InputError(f"{path}: {','.join(row)[:80]!r} came, expected {LINES}.")
         own = path.parent / cells[1] if len(cells) > 1 and cells[1] else clean
         with naming(path):
             range_ = InputRange.parse(",".join(cells[2:])) if len(cells) == 4 else None
