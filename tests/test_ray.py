@@ -9,13 +9,17 @@ import pytest
 import work_units
 from planted_net import CLASSES, SHAPE, TARGET, assert_equal_scans, planted_net, scanned
 from small_nets import images
+from small_project import SPACES
 
+from badnet_defense.data.input_range import UNIT
 from badnet_defense.data.limits import current
 from badnet_defense.engine import ClosedError, open_engine
 from badnet_defense.errors import InputError, TooLargeError
 from badnet_defense.nets import describe, read_net
 from badnet_defense.runs import zoo
 from badnet_defense.runs.auditing import Asked, audit
+from badnet_defense.runs.cases import Case
+from badnet_defense.runs.comparing import compare
 from badnet_defense.scan import ladder
 from badnet_defense.scan.schedule import Rung
 
@@ -81,6 +85,20 @@ def test_an_audit_with_repairs_whose_files_travel(engine, zoo_folder, tmp_path):
     assert result["targets"] == [TARGET] and result["repair"]["detector"]["name"] == "hard"
     assert read_net(tmp_path / "out/repaired/net/net.h5").classes == CLASSES
     assert (tmp_path / "out/repaired/net/net.hard.keras").exists()
+
+
+def test_a_grid_on_a_cluster_is_the_grid_of_this_machine(engine, project, tmp_path):
+    sets = (project / "data/clean_validation_data.h5", project / "data/clean_test_data.h5")
+    case = Case(project / "models/sunglasses_bd_net.h5", *sets, {"lipstick": project / SPACES})
+    asked = {"repairs": [], "detectors": ["sentinet"], "seeds": [0, 1], "scans": tmp_path}
+    asked |= {"false_alarm_rate": 0.2, "input_range": UNIT}
+    with open_engine("local", workers=1) as local:
+        here, _ = compare([case], out=tmp_path / "here", engine=local, **asked)
+    runs, failed = compare([case], out=tmp_path / "ray", engine=engine, **asked)
+    assert not failed and len(runs) == 2
+    for run, other in zip(runs, here, strict=True):
+        for figures in ("seed", "clean", "triggers", "expected", "threshold"):
+            assert run.get(figures) == other.get(figures), figures
 
 
 def test_those_who_wait_are_told_when_the_engine_is_stopped(engine):

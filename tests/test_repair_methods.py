@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import tensorflow as tf
+from backdoored_nets import weights
 from keras import layers
 from small_nets import CLASSES, balanced, images, net
 
@@ -50,10 +51,6 @@ def spec():
         ]
     )
     return describe(balanced(model, images(60).pictures / np.float32(255)))
-
-
-def weights(spec):
-    return [array for layer in spec.layers.values() for array in layer.weights]
 
 
 def quick(name):
