@@ -63,6 +63,7 @@ def _compare(arguments):
     from badnet_defense.report.comparison_page import write_page
     from badnet_defense.runs.cases import read_case
     from badnet_defense.runs.comparing import compare
+    from badnet_defense.runs.scanned import triggers_shown
 
     named = arguments.nets or [f"models/{name}_bd_net.h5" for name in NETS]
     sets = (arguments.clean_validation, arguments.clean_test)
@@ -84,9 +85,9 @@ def _compare(arguments):
         raise InputError(f"none of {len(failed)} runs could be done; see the messages above.")
     rows = leaderboard(runs)
     pictures = {
-        case.name: path.read_bytes()
-        for case in cases
-        if (path := Path(arguments.scans) / f"{case.name}.triggers.png").exists()
+        run["name"]: picture
+        for run in runs
+        if (picture := triggers_shown(Path(arguments.scans) / run["name"], run["net"]["sha256"]))
     }
     write_csv(out / "leaderboard.csv", rows)
     command = shlex.join(["python3", "-m", "badnet_defense", *sys.argv[1:]])

@@ -13,7 +13,8 @@ from small_project import SPACES, small_challenge_net
 
 from badnet_defense.data import InputRange, write_challenge_h5
 from badnet_defense.data.input_range import UNIT
-from badnet_defense.errors import InputError
+from badnet_defense.engine import Serial
+from badnet_defense.errors import InputError, LostUnitError
 from badnet_defense.measure.results import provenance, write_json
 from badnet_defense.nets import read_net, save_net
 from badnet_defense.repair.recipes import RECIPES
@@ -108,6 +109,12 @@ def test_runs_are_made_once(case, tmp_path, quick):
 def test_nets_and_triggers_of_one_name(case, project, tmp_path):
     with pytest.raises(InputError, match="nets of one name came"):
         compare([case, case], out=tmp_path / "out", **ASKED)
+    odd = tmp_path / "rate=0.1/net.h5"
+    odd.parent.mkdir()
+    shutil.copy(case.model, odd)
+    assert read_case(str(odd), data=project / "data").model == odd
+    with pytest.raises(InputError, match=r"clean_test_data\.h5: no such file; give --clean-test"):
+        read_case(str(odd), data=tmp_path, validation=case.validation)
     twice = f"{case.model}={tmp_path / SPACES},{tmp_path / SPACES}"
     with pytest.raises(InputError, match="need names that differ"):
         read_case(twice, data=project / "data")
@@ -119,13 +126,67 @@ def test_a_repair_of_another_range_and_a_damaged_run_are_made_anew(case, tmp_pat
     compare([case], out=out, **ASKED)
     path = out / "runs/sunglasses_bd_net.fine-tuning.hard.0.json"
     path.write_text("{")
-    about = out / "nets/fine-tuning.0/sunglasses_bd_net.json"
+    net = out / "nets/fine-tuning.0/sunglasses_bd_net.h5"
+    about, whole = net.with_suffix(".json"), net.read_bytes()
     noted = json.loads(about.read_text())
-    about.write_text(json.dumps({**noted, "input_range": "0,255"}))
+    other = {**noted["origin"], "input_range": "0,255"}
+    about.write_text(json.dumps({**noted, "origin": other}))
     runs, failed = compare([case], out=out, **ASKED)
     assert len(runs) == 2 and not failed
-    assert json.loads(about.read_text())["input_range"] == noted["input_range"]
+    assert json.loads(about.read_text())["origin"] == noted["origin"]
     assert json.loads(path.read_text())["detector"] == "hard"
+    path.unlink()
+    net.write_bytes(whole[:1000])
+    assert not compare([case], out=out, **ASKED)[1]
+    assert len(net.read_bytes()) == len(whole)
+
+
+def test_other_code_and_other_settings_make_runs_anew(case, tmp_path, quick, monkeypatch):
+    out = tmp_path / "out"
+    compare([case], out=out, **ASKED)
+    before = files(out)
+    with monkeypatch.context() as patch:
+        patch.setattr(comparing, "code_sha256", lambda: "other")
+        compare([case], out=out, **ASKED)
+    assert all(files(out)[name] > before[name] for name in before)
+    compare([case], out=out, **ASKED)
+    before = files(out)
+    other = partial(QUICK, recipe=replace(RECIPES["classic"], epochs=2))
+    monkeypatch.setitem(methods.METHODS, "fine-tuning", other)
+    compare([case], out=out, **ASKED)
+    anew = {name for name in before if files(out)[name] > before[name]}
+    assert anew == {"sunglasses_bd_net.fine-tuning.hard.0.json"}
+
+
+def test_a_net_s_failing_scan_is_told_once_and_the_rest_goes_on(case, tmp_path, quick, monkeypatch):
+    tried = []
+
+    def broken(*_, **__):
+        tried.append(1)
+        raise MemoryError("no more")
+
+    monkeypatch.setattr(comparing, "scan_file", broken)
+    asked = {**ASKED, "repairs": ["scan-unlearning", "fine-tuning"], "seeds": [0, 1]}
+    runs, failed = compare([case], out=tmp_path / "out", **{**asked, "detectors": ["hard"]})
+    assert [run["repair"] for run in runs] == ["fine-tuning"] * 2 and tried == [1]
+    assert [why for _, why in failed] == ["MemoryError: no more"] * 2
+
+
+def test_a_run_that_loses_its_workers_does_not_end_the_grid(case, tmp_path, quick):
+    class Losing(Serial):
+        """Loses the workers of each unit with seed 1."""
+
+        def run(self, function, handles, units):
+            for place, unit in enumerate(units):
+                if unit[3] == 1:
+                    raise LostUnitError("its workers are lost again and again", place)
+                yield place, function(*handles, *unit)
+
+    asked = {**ASKED, "detectors": ["hard"], "seeds": [0, 1, 2]}
+    runs, failed = compare([case], out=tmp_path / "out", engine=Losing(), **asked)
+    assert [run["seed"] for run in runs] == [0, 2]
+    (lost,) = failed
+    assert lost[0] == "sunglasses_bd_net.fine-tuning.hard.1" and "lost again" in lost[1]
 
 
 def test_wrong_range_is_refused_without_a_repair(case, tmp_path):
@@ -220,9 +281,20 @@ def test_one_scan_serves_every_seed(case, tmp_path, monkeypatch):
     asked["scans"] = scans
     runs, failed = compare([case], out=tmp_path / "out", **asked)
     assert (len(runs), failed, given) == (2, [], [scans / "sunglasses_bd_net"])
+    before = files(tmp_path / "out")
+    compare([case], out=tmp_path / "out", **asked)
+    (scans / "sunglasses_bd_net.json").unlink()  # where no scan is there, the runs stand
+    compare([case], out=tmp_path / "out", **asked)
+    assert files(tmp_path / "out") == before and len(given) == 1
+    scanned(case.model, case.validation, out=given[-1], input_range=UNIT, engine=None)
+    with np.load(f"{given[-1]}.npz") as arrays:
+        np.savez(f"{given[-1]}.npz", **{**arrays, "patterns": arrays["patterns"] / 2})
+    compare([case], out=tmp_path / "out", **asked)  # another scan, other runs
+    assert all(files(tmp_path / "out")[name] > before[name] for name in before)
+    given.clear()
     write_challenge_h5(case.validation, replace(images(90, seed=3), labels=np.arange(90) % 3))
     compare([case], out=tmp_path / "out", **{**asked, "seeds": [1]})
-    assert len(given) == 2
+    assert len(given) == 1
 
 
 def test_command(project, monkeypatch, capfd, quick, tmp_path):

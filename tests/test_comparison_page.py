@@ -55,6 +55,8 @@ def test_leaderboard_by_hand():
     assert row["guard_accuracy"] == pytest.approx(0.93)
     assert row["guard_accuracy_interval"] == pytest.approx([0.89, 0.97])
     assert row["guard_success"] == pytest.approx(0.3)
+    assert row["guard_success_most"] == 0.4
+    assert "at most 40.0 % get through" in verdicts([row], "fine-pruning", "soft")["net"]
     assert row["flagged"] == pytest.approx(0.7)
     assert row["guard_der"] == pytest.approx((0.9 + 0.8) / 2)
     own = run_of(0, 0.9, {"a": 0.1, "b": 0.0})
@@ -85,6 +87,25 @@ def test_csv_keeps_all_digits(tmp_path):
         (row,) = csv.DictReader(file)
     assert float(row["guard_accuracy"]) == 1 / 3
     assert row["flagged_interval"] == "0.74 0.76"
+
+
+def test_odd_names_and_a_seed_whose_run_failed(tmp_path):
+    """Names of files may look like formulas or be no text; a curve is of the first seed there."""
+    example = {"title": "a", "png": PNG, "answers": {"bad": 3, "guard": 5}, "label": 1}
+    odd = {"$a_$": 0.5, "b\udcff": 0.1}
+    runs = [
+        run_of(0, 0.9, {"a": 0.5}, examples=[example]),
+        run_of(1, 0.9, odd, detector="vote", name="net", examples=[example]),
+        run_of(0, 0.9, {"a": 0.5}, name="net\udcff", examples=[example]),
+    ]
+    rows = leaderboard(runs)
+    write_csv(tmp_path / "rows.csv", rows)
+    assert r"net\udcff" in (tmp_path / "rows.csv").read_text()
+    sentences = verdicts(rows, "fine-pruning", "soft")
+    write_page(tmp_path / "report.html", runs, rows, sentences, [], "call")
+    text = (tmp_path / "report.html").read_text()
+    assert "Detector vote: triggers flagged over false alarms, first seed" in text
+    assert "<small>0.0–2.0</small>" in text  # false alarms: 1 %, made up as 0 to 2
 
 
 PROBE = """

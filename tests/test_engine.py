@@ -18,7 +18,7 @@ from small_project import ROOT
 from badnet_defense import console
 from badnet_defense.data.limits import current, set_limits
 from badnet_defense.engine import ClosedError, Serial, ahead, local, open_engine
-from badnet_defense.errors import InputError, TooLargeError
+from badnet_defense.errors import InputError, LostUnitError, TooLargeError
 
 
 @pytest.fixture(scope="module")
@@ -87,8 +87,11 @@ def test_a_lost_worker_s_units_are_done_again(two, tmp_path):
 def test_workers_that_are_always_lost_end_the_run(monkeypatch):
     monkeypatch.setattr(ahead, "MOST_LOSSES", 2)
     with open_engine("local", workers=1) as engine:
-        with pytest.raises(InputError, match=r"lost again and again .* fewer --workers"):
-            list(engine.run(work_units.lost, (), [()]))
+        run = engine.run(work_units.lost_but, (), [(0,), (1,)])
+        assert next(run) == (0, 0)
+        with pytest.raises(LostUnitError, match=r"lost again .* fewer --workers") as lost:
+            next(run)
+        assert lost.value.place == 1
         assert ordered(engine.run(work_units.scaled, (engine.share(2),), [(2,)])) == [4]
 
 

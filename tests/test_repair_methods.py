@@ -247,6 +247,21 @@ def test_anp_stops_where_accuracy_falls(spec, monkeypatch):
     np.testing.assert_array_equal(weights(found)[0], weights(expected)[0])
 
 
+def test_anp_of_a_net_without_any_bias():
+    bare = net(
+        [
+            layers.Conv2D(4, 3, use_bias=False, activation="relu", name="first"),
+            layers.Conv2D(4, 3, use_bias=False, name="second"),
+            layers.BatchNormalization(center=False),
+            layers.Flatten(),
+            layers.Dense(CLASSES, activation="softmax"),
+        ]
+    )
+    masks = learn_masks(describe(bare), images(24), images(24).labels, Masking(steps=2), UNIT, 0)
+    assert list(masks) == ["first", "second"]
+    assert all(((mask > 0) & (mask <= 1)).all() for mask in masks.values())
+
+
 def test_refusals_of_anp(spec):
     with pytest.raises(InputError, match="--max-accuracy-drop -1"):
         anp(spec, images(20), max_accuracy_drop=-1)

@@ -111,7 +111,7 @@ def test_summary_table_has_one_line_for_each_result():
 
 
 def test_pruning_curve_is_a_picture_that_differs_with_what_it_shows(tmp_path):
-    plot_pruning_curve(tmp_path / "new" / "a.png", PRUNING, net="sunglasses_bd_net")
+    plot_pruning_curve(tmp_path / "new" / "a.png", PRUNING, net="a $x^$ b\udcff")
     plot_pruning_curve(tmp_path / "b.png", {**PRUNING, "removed": 1}, net="sunglasses_bd_net")
     plot_pruning_curve(tmp_path / "c.png", {**PRUNING, "max_accuracy_drop": None})
     pictures = []

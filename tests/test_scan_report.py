@@ -111,14 +111,16 @@ def test_triggers_are_drawn_as_they_are(tmp_path, monkeypatch):
     mask, pattern, success = trigger()
     picture = clean_images(1).pictures[0]
     result = drawn_up([1], [40.0, 3.5, 44.0])
-    plot_triggers(tmp_path / "a.png", {1: (mask, pattern, success)}, picture, result, net="n")
+    plot_triggers(
+        tmp_path / "a.png", {1: (mask, pattern, success)}, picture, result, net="$n^$\udcff"
+    )
     arrays = [np.asarray(axes.images[0].get_array()) for axes in drawn[0].axes]
     expected = [mask[..., 0], pattern, mask * pattern, picture / 255 * (1 - mask) + mask * pattern]
     for found, wanted in zip(arrays, expected, strict=True):
         np.testing.assert_allclose(found, wanted, atol=1e-6)
     words = drawn[0].axes[0].get_ylabel()
     assert all(part in words for part in ("label 1", "3.5 pixels", "7.5", "99.5"))
-    assert drawn[0].get_suptitle() == "n: 1 of 3 labels flagged (1)"
+    assert drawn[0].get_suptitle() == r"$n^$\xdcff: 1 of 3 labels flagged (1)"
 
 
 @pytest.mark.parametrize(

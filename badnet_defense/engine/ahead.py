@@ -4,7 +4,7 @@ import threading
 from collections import Counter, deque
 
 from badnet_defense.engine.serial import Serial
-from badnet_defense.errors import InputError
+from badnet_defense.errors import LostUnitError
 
 AHEAD = 2
 """Units that are handed out for each worker: one that it does, one that waits for it."""
@@ -52,7 +52,7 @@ class Ahead(Serial):
         """Does the units on all workers; see the package's own description.
 
         Raises:
-            InputError: a unit has lost `MOST_LOSSES` workers, or what a unit raised.
+            LostUnitError: a unit has lost `MOST_LOSSES` workers; or what a unit raised.
             EngineError: what does the units is gone.
             ClosedError: the engine was stopped.
         """
@@ -72,15 +72,16 @@ class Ahead(Serial):
                         waiting.appendleft((place, unit))
                         losses[place] += 1
                         if losses[place] >= MOST_LOSSES:
-                            raise _lost(error) from None
+                            raise _lost(error, place) from None
                         continue
                     yield place, result
         finally:
             self.forget(list(going))
 
 
-def _lost(error):
-    return InputError(
+def _lost(error, place):
+    return LostUnitError(
         f"its workers are lost again and again ({error}); each needs about 1 GB of memory: give "
-        "fewer --workers, or look into the cluster's logs."
+        "fewer --workers, or look into the cluster's logs.",
+        place,
     )

@@ -1,10 +1,13 @@
 """Result files: one JSON for each run, with what is needed to make it again."""
 
+import hashlib
 import json
 import os
 import platform
 import re
+from functools import cache
 from importlib import metadata
+from pathlib import Path
 
 import numpy as np
 
@@ -18,6 +21,8 @@ _PACKAGES = {
     "numpy": "numpy",
     "badnet_defense": "badnet-defense",
 }
+_COMPUTING = ("data", "guard", "measure", "nets", "repair", "runs", "scan")
+"""Parts of the package whose code decides on figures."""
 
 
 def write_json(path, result):
@@ -78,7 +83,8 @@ def provenance(*, net_path, data_paths, classes, seed, seconds, digest=data_sha2
 
     Returns:
         A dict with `schema`, `net` and `data` (each `file` as given and its `sha256`), `classes`,
-        `seed`, `seconds` and `versions` (None for a package that is not installed).
+        `seed`, `seconds`, `versions` (None for a package that is not installed) and `code` (see
+        `code_sha256`).
 
     Raises:
         InputError: a file is missing.
@@ -94,6 +100,7 @@ def provenance(*, net_path, data_paths, classes, seed, seconds, digest=data_sha2
         "seed": int(seed),
         "seconds": round(float(seconds), 1),
         "versions": {"python": platform.python_version(), **versions()},
+        "code": code_sha256(),
     }
 
 
@@ -106,6 +113,16 @@ def versions():
         except metadata.PackageNotFoundError:
             versions[name] = None
     return versions
+
+
+@cache
+def code_sha256():
+    """SHA-256 of the package's computing source: two states of it may bear the same version."""
+    root, digest = Path(__file__).resolve().parents[1], hashlib.sha256()
+    for path in sorted(one for part in _COMPUTING for one in (root / part).rglob("*.py")):
+        digest.update(f"{path.relative_to(root).as_posix()} {path.stat().st_size}\n".encode())
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
 
 
 def _plain(value):

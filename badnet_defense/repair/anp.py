@@ -174,7 +174,11 @@ def learn_masks(spec, images, targets, masking, input_range, seed):
         with tf.GradientTape() as tape:  # the worst perturbation, by one signed step
             factors, offsets = [tf.identity(mask) for mask in masks], list(ones)
             tape.watch([factors, offsets])
-            slopes = tape.gradient(value(factors, offsets), [factors, offsets])
+            slopes = tape.gradient(
+                value(factors, offsets),
+                [factors, offsets],
+                unconnected_gradients=tf.UnconnectedGradients.ZERO,  # a layer without a bias
+            )
         shifts, sways = ([masking.budget * tf.sign(one) for one in part] for part in slopes)
         with tf.GradientTape() as tape:
             plain = value(list(masks), ones)

@@ -3,10 +3,11 @@
 A minimax game: inside, one perturbation for all pictures that makes the net most wrong; outside,
 weights that answer right in spite of it. The weights' gradient counts how the worst perturbation
 moves with them, by the implicit function theorem and a few rounds of a fixed-point iteration
-(Grazzi et al., ICML 2020). Departures: the perturbation takes one step before each of the weights'
-steps instead of many before an epoch, its gradient is normalised and its size bounded by a
-projection alone; the implicit part is taken over a part of each batch; the product's own changes of
-pictures, falling rate, and epoch by held-out pictures.
+(Grazzi et al., ICML 2020). Departures: the loss of the unperturbed pictures counts as much as that
+of the perturbed; the perturbation takes one step before each of the weights' steps instead of many
+before an epoch, its gradient is normalised and its size bounded by a projection alone; the implicit
+part is taken over a part of each batch, by two rounds at a small rate, so that it is a small
+correction here; the product's own changes of pictures, falling rate, epoch by held-out pictures.
 """
 
 from dataclasses import dataclass, replace

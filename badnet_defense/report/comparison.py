@@ -30,6 +30,8 @@ the trigger that is worst by that very figure; with several seeds, means."""
 CLEAN = ("bad_accuracy", "repaired_accuracy", "guard_accuracy", "false_alarms")
 ATTACK = ("bad_success", "repaired_success", "guard_success", "flagged")
 RATINGS = ("repaired_der", "guard_der")
+MOST = ("bad_success", "guard_success")
+"""Of these a row has the worst seed's figure, `<key>_most`, too."""
 FOOLED = 0.5
 """Attack success from which a net is called backdoored."""
 SPEED = ("repair_seconds", "pictures_per_second")
@@ -43,7 +45,8 @@ def leaderboard(runs):
 
     Returns:
         dicts with the keys of `COLUMNS`; a share has `<key>_interval` beside it: of one seed the
-        95 % interval, of several the lowest and the highest end.
+        95 % interval, of several the lowest and the highest end; keys of `MOST` have
+        `<key>_most`, the worst seed's.
     """
 
     def group(run):
@@ -66,6 +69,9 @@ def _row(runs):
         _fill(row, name, [run["clean"] for run in runs])
     for name in (*ATTACK, *RATINGS):
         _fill(row, name, [worst_trigger(run, name) for run in runs if run["triggers"]])
+    for name in MOST:
+        found = [worst_trigger(run, name).get(name) for run in runs]
+        row[f"{name}_most"] = max((one for one in found if one is not None), default=None)
     for name in SPEED:
         row[name] = _mean([run[name] for run in runs])
     return row
@@ -114,7 +120,7 @@ def write_csv(path, rows):
     names = list(rows[0]) if rows else list(COLUMNS)
     with (
         replace_when_done(path) as partial,
-        open(partial, "w", newline="", encoding="utf-8") as file,
+        open(partial, "w", newline="", encoding="utf-8", errors="backslashreplace") as file,
     ):
         writer = csv.DictWriter(file, names)
         writer.writeheader()
@@ -154,10 +160,11 @@ def _sentence(row):
         return f"No poisoned pictures to judge the attack with; behind {how}, {cost}."
     if row["bad_success"] < FOOLED:
         return (
-            f"No poisoned set fools it on more than {shown(row, 'bad_success')} %; behind "
+            f"No poisoned set fools it on more than {100 * row['bad_success_most']:.1f} %; behind "
             f"{how}, {cost}."
         )
     return (
         f"Backdoored: a trigger fools the net on {shown(row, 'bad_success')} % of the poisoned "
-        f"pictures; behind {how} at most {shown(row, 'guard_success')} % get through; {cost}."
+        f"pictures; behind {how} at most {100 * row['guard_success_most']:.1f} % get through; "
+        f"{cost}."
     )

@@ -6,7 +6,7 @@ from itertools import cycle
 import numpy as np
 
 from badnet_defense.report.comparison import COLUMNS, shown
-from badnet_defense.report.figures import new_figure
+from badnet_defense.report.figures import add_legend, new_figure
 from badnet_defense.report.pages import encoded, sort_key, write_template
 
 _INK, _QUIET = "#222222", "#777777"
@@ -49,31 +49,32 @@ def write_page(path, runs, rows, sentences, failed, command, pictures=()):
         failed=failed,
         command=command,
         versions=runs[0]["versions"] if runs else {},
+        code=runs[0].get("code") if runs else None,
         seeds=sorted({run["seed"] for run in runs}),
     )
 
 
 def _interval(row, key):
     ends = row.get(f"{key}_interval")
-    if ends is None:
-        return ""
-    kind = "95 %" if row["seeds"] == 1 else "lowest to highest end of the seeds' 95 % intervals"
-    return "{}: {:.1f} to {:.1f} %".format(kind, *(100 * end for end in ends))
+    return "" if ends is None else "{:.1f}–{:.1f}".format(*(100 * end for end in ends))
 
 
 def _figures(net, runs):
-    own = [run for run in runs if run["name"] == net]
-    curves = {run["repair"]: run["pruning"] for run in own if run["pruning"]}
-    if curves:
-        yield "Clean accuracy over pruned channels", pruning_figure(curves)
-    found = {}
+    """[(title, figure)] of a net; of several seeds' runs each curve is the first seed's."""
+    own = sorted((run for run in runs if run["name"] == net), key=lambda run: run["seed"])
+    prunings, rocs = {}, {}
     for run in own:
+        if run["pruning"]:
+            prunings.setdefault(run["repair"], run["pruning"])
         for name, figures in run["triggers"].items():
-            if run["seed"] == own[0]["seed"] and "roc" in figures:
-                curves = found.setdefault(run["detector"], {})
-                curves[f"{run['repair']}: {name}"] = (figures["roc"], run, figures)
-    for detector, curves in found.items():
-        yield f"Detector {detector}: triggers flagged over false alarms", roc_figure(curves)
+            if "roc" in figures:
+                curves = rocs.setdefault(run["detector"], {})
+                curves.setdefault(f"{run['repair']}: {name}", (figures["roc"], run, figures))
+    first = ", first seed" if len({run["seed"] for run in own}) > 1 else ""
+    if prunings:
+        yield f"Clean accuracy over pruned channels{first}", pruning_figure(prunings)
+    for detector, curves in rocs.items():
+        yield f"Detector {detector}: triggers flagged over false alarms{first}", roc_figure(curves)
 
 
 def pruning_figure(curves):
@@ -114,7 +115,7 @@ def roc_figure(curves):
 
 def _dress(axes):
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, fontsize=7, loc="best")
+    add_legend(axes, fontsize=7, loc="best")
 
 
 def png(figure):

@@ -4,7 +4,8 @@ from itertools import cycle
 
 import numpy as np
 
-from badnet_defense.report.figures import TITLE, new_figure, save_figure
+from badnet_defense.errors import one_line
+from badnet_defense.report.figures import TITLE, add_legend, new_figure, save_figure
 
 _INK, _CLEAN, _QUIET = "#222222", "#9bb7d4", "#777777"
 _POISONED = ("#c1440e", "#7b2d8b", "#1b7f5c", "#b8860b")
@@ -108,9 +109,10 @@ def plot_scores(path, clean, others, about, *, net, low=False):
 
 def _finish(figure, axes, about, net, place):
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, loc=place)
+    add_legend(axes, loc=place)
     figure.suptitle(
-        f"{net}: detector {about['name']!r}, {about['false_alarm_rate']:.2%} false alarms asked",
+        f"{one_line(net)}: detector {about['name']!r}, "
+        f"{about['false_alarm_rate']:.2%} false alarms asked",
         x=0.02,
         ha="left",
         **TITLE,

@@ -22,7 +22,8 @@ def write_template(path, name, **values):
     environment = Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
     text = environment.get_template(name).render(**values)
     with replace_when_done(path) as partial:
-        partial.write_text(text, "utf-8")
+        # A file's name may hold bytes that are no text.
+        partial.write_text(text, "utf-8", errors="backslashreplace")
 
 
 def encoded(data):

@@ -1,5 +1,6 @@
 """Results as pictures."""
 
+from badnet_defense.errors import one_line
 from badnet_defense.report.figures import TITLE, new_figure, save_figure
 
 _INK, _FAINT, _CURVE, _KEPT, _LIMIT = "#222222", "#d9d9d9", "#1f5fa8", "#c1440e", "#777777"
@@ -66,7 +67,7 @@ def _mark_kept(axes, percent, removed, channels):
 
 def _dress(axes, pruning, net):
     """Title, labels, limits and a quiet grid."""
-    subject = f"{net}: " if net else ""
+    subject = f"{one_line(net)}: " if net else ""
     axes.set_title(
         f"{subject}pruning the dormant channels of {pruning['layer']}",
         loc="left",

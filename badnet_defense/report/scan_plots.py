@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from badnet_defense.errors import one_line
 from badnet_defense.report.figures import TITLE, new_figure, save_figure
 from badnet_defense.report.tables import look_name
 
@@ -131,7 +132,7 @@ def _name(axes, flagged):
 
 def _title(net, result):
     labels = ", ".join(str(entry["label"]) for entry in result["flagged"][:MOST_SHOWN])
-    subject = f"{net}: " if net else ""
+    subject = f"{one_line(net)}: " if net else ""
     return f"{subject}{len(result['flagged'])} of {result['labels']} labels flagged" + (
         f" ({labels})" if labels else ""
     )

@@ -57,7 +57,7 @@ def read_case(text, *, data, validation=None, test=None):
     Raises:
         InputError: a file is missing.
     """
-    model, _, named = text.partition("=")
+    model, _, named = (text, "", "") if Path(text).exists() else text.partition("=")
     data = Path(data)
     if named:
         files = [Path(path) for path in named.split(",")]
@@ -70,7 +70,13 @@ def read_case(text, *, data, validation=None, test=None):
     validation = Path(validation or data / "clean_validation_data.h5")
     test = Path(test or data / "clean_test_data.h5")
     case = Case(Path(model), validation, test, poisoned)
-    for path in (case.model, *case.data().values()):
+    for path in (case.model, *poisoned.values()):
         if not path.exists():
             raise InputError(f"{path}: no such file; compare takes MODEL or MODEL=POISONED.h5,..")
+    for part, path in (("validation", validation), ("test", test)):
+        if not path.exists():
+            raise InputError(
+                f"{path}: no such file; give --clean-{part}, or --data with the challenge's files "
+                "(`python3 -m badnet_defense demo` makes the demo's)."
+            )
     return case

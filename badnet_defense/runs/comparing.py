@@ -6,13 +6,19 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from badnet_defense.data.files import data_sha256, only_run
+from badnet_defense.data.files import data_sha256, file_sha256, only_run
 from badnet_defense.engine import Serial, engine_for
-from badnet_defense.errors import InputError
+from badnet_defense.errors import EngineError, InputError, LostUnitError
 from badnet_defense.guard.choice import needs_repair
-from badnet_defense.measure.results import provenance, readable, versions, write_json
+from badnet_defense.measure.results import (
+    code_sha256,
+    provenance,
+    readable,
+    versions,
+    write_json,
+)
 from badnet_defense.runs.comparing_unit import NO_REPAIR, Grid, run_group
-from badnet_defense.runs.methods import SCANNING, own_settings
+from badnet_defense.runs.methods import SCANNING, settings_of
 from badnet_defense.runs.parcels import Parcel, made_files, write_files
 from badnet_defense.runs.scanned import found_triggers, scan_of
 from badnet_defense.runs.scanning import scan_file
@@ -77,11 +83,20 @@ def compare(
 
 def _run(groups, engine, settings, out, bar):
     """Does what is missing of the groups, and notes in them what stands and what failed."""
+    unscanned = {}
     for group in groups:
-        group.take_up(engine)
+        group.take_up(engine, unscanned)
         bar.update(len(group.done) + len(group.failed))
-    left = [group for group in groups if group.missing]
-    engine = engine_for(len(left), engine)
+    while left := [group for group in groups if group.missing]:
+        try:
+            _run_missing(left, engine_for(len(left), engine), settings, out, bar)
+        except LostUnitError as error:  # it is told of, and the others go on
+            lost = left[error.place]
+            bar.update(len(lost.missing))
+            lost.note({}, dict.fromkeys(lost.missing, f"InputError: {error}"))
+
+
+def _run_missing(left, engine, settings, out, bar):
     paths = {path for group in left for path in group.paths()}
     parcels = {path: Parcel.of(path, apart=engine.apart) for path in sorted(paths)}
     grid = engine.share(Grid(parcels, None if engine.apart else str(out), **settings))
@@ -104,7 +119,7 @@ class _Group:
     def __init__(self, case, repair, seed, detectors, *, out, scans, settings, digest):
         self.case, self.repair, self.seed, self.detectors = case, repair, seed, detectors
         self.out, self.scans, self.settings, self.digest = out, scans, settings, digest
-        self.done, self.failed, self.triggers = {}, {}, None
+        self.done, self.failed, self.triggers, self.scan = {}, {}, None, None
 
     @property
     def missing(self):
@@ -118,17 +133,25 @@ class _Group:
         """The files that the runs read, as texts."""
         return [str(path) for path in (self.case.model, *self.case.data().values())]
 
-    def take_up(self, engine):
-        """Reads the runs that stand; makes the scan that those which don't stand need."""
+    def take_up(self, engine, unscanned):
+        """Reads the runs that stand; makes the scan that those which don't stand need.
+
+        Args:
+            unscanned: {net: what was wrong} of the scans that failed in this call.
+        """
+        self.scan = self._scan_there()
         for name in self.detectors:
             found = readable(self._path(name))
-            if found.get("inputs") == self._inputs(name):
+            wanted, inputs = self._inputs(name), found.get("inputs") or {}
+            if self.scan is None:  # a run by a scan that is there no more stands
+                wanted["scan"] = inputs.get("scan")
+            if inputs == wanted:
                 self.done[name] = found
         if self.missing and self.repair == SCANNING:
-            try:
-                self.triggers = self._scanned(engine)
-            except InputError as error:
-                self.note({}, dict.fromkeys(self.missing, f"InputError: {error}"))
+            wrong = unscanned.get(self.case.name) or self._scanned(engine)
+            if wrong:
+                unscanned[self.case.name] = wrong
+                self.note({}, dict.fromkeys(self.missing, wrong))
 
     def unit(self, apart):
         """The arguments of `run_group`."""
@@ -139,7 +162,7 @@ class _Group:
             own = {name: one for name, one in names.items() if Path(name).stem == self.case.name}
             standing = {f"{folder}/{name}": content for name, content in own.items()}
         data = {part: str(path) for part, path in self.case.data().items()}
-        what = (self.repair, self.seed, self.missing, standing, self.triggers)
+        what = (self.repair, self.seed, self.missing, standing, self.triggers, self._origin())
         return str(self.case.model), data, *what
 
     def note(self, done, failed):
@@ -173,21 +196,45 @@ class _Group:
     def _inputs(self, detector):
         """What a run depends on: where it is unchanged, the run need not be done again."""
         return {
-            "net": self.digest(self.case.model),
+            **self._origin(),
             "data": {part: self.digest(path) for part, path in self.case.data().items()},
-            "repair": self.repair,
-            "recipe": None if self.repair == NO_REPAIR else own_settings(self.repair),
             "detector": detector,
-            "seed": self.seed,
-            "version": versions()["badnet_defense"],
             "false_alarm_rate": self.settings["false_alarm_rate"],
-            "input_range": str(self.settings["input_range"]),
         }
 
-    def _scanned(self, engine):
-        """The triggers that a scan of the net has found; the scan is made if it is not there."""
+    def _origin(self):
+        """What the repaired net depends on."""
+        return {
+            "net": self.digest(self.case.model),
+            "clean_validation": self.digest(self.case.validation),
+            "repair": self.repair,
+            "settings": None if self.repair == NO_REPAIR else settings_of(self.repair),
+            "scan": self.scan,
+            "seed": self.seed,
+            "input_range": str(self.settings["input_range"]),
+            "code": code_sha256(),
+            "versions": versions(),
+        }
+
+    def _scan_there(self):
+        """SHA-256 of the triggers that a finished scan of the net has found, if one is there."""
+        if self.repair != SCANNING:
+            return None
         stem, sets = self.scans / self.case.name, (self.case.model, self.case.validation)
-        input_range = self.settings["input_range"]
-        if scan_of(stem, *sets, input_range=input_range) is None:
-            scan_file(*sets, out=stem, input_range=input_range, engine=engine)
-        return found_triggers(stem)
+        there = scan_of(stem, *sets, input_range=self.settings["input_range"])
+        return None if there is None else file_sha256(f"{stem}.npz")
+
+    def _scanned(self, engine):
+        """Takes the triggers of the net's scan, which is made if need be; what was wrong."""
+        stem, sets = self.scans / self.case.name, (self.case.model, self.case.validation)
+        try:
+            if self.scan is None:
+                how = {"input_range": self.settings["input_range"], "engine": engine}
+                scan_file(*sets, out=stem, **how)
+                self.scan = self._scan_there()
+            self.triggers = found_triggers(stem)
+        except EngineError:
+            raise
+        except Exception as error:  # noqa: BLE001 one net's scan must not end the grid
+            return f"{type(error).__name__}: {error}"
+        return None

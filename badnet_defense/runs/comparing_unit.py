@@ -1,19 +1,19 @@
 """A unit of work of the grid: all detectors of one net, repair and seed, wherever it is done."""
 
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from badnet_defense.data import read_images
-from badnet_defense.data.files import data_sha256
 from badnet_defense.data.input_range import InputRange
-from badnet_defense.guard.pairing import belongs, read_pair
+from badnet_defense.errors import InputError
+from badnet_defense.guard.pairing import read_pair
 from badnet_defense.measure.belonging import check_belonging
-from badnet_defense.measure.results import read_json, readable
+from badnet_defense.measure.results import readable, write_json
 from badnet_defense.nets import build, read_net
 from badnet_defense.runs.comparing_run import Judged, judge_run
 from badnet_defense.runs.fitting import fit_detector, split_clean
-from badnet_defense.runs.methods import own_settings
 from badnet_defense.runs.parcels import results_below, write_files
 from badnet_defense.runs.repairing import repair_file
 
@@ -42,7 +42,7 @@ class Grid:
         return {"false_alarm_rate": self.false_alarm_rate, "input_range": self.input_range}
 
 
-def run_group(grid, model, data, repair, seed, detectors, standing, triggers):
+def run_group(grid, model, data, repair, seed, detectors, standing, triggers, origin):
     """The runs of one net, repair and seed, which share nets, pictures and answers.
 
     Args:
@@ -55,13 +55,14 @@ def run_group(grid, model, data, repair, seed, detectors, standing, triggers):
         standing: the files of the repaired net that stand already, for workers elsewhere:
             {path below the folder of results: bytes}.
         triggers: [(label, mask, pattern)] that a scan found, for a repair that takes them, or None.
+        origin: what the repaired net depends on; one that stands is of just this.
 
     Returns:
         ({detector: result}, {detector: what was wrong}, {path: bytes} that was made elsewhere).
     """
     with results_below(grid.out) as (out, made):
         write_files(out, standing)
-        group = _Group(grid, out, model, data, repair, seed, triggers)
+        group = _Group(grid, out, model, data, repair, seed, triggers, origin)
         done, failed = {}, {}
         for name in detectors:
             try:
@@ -74,9 +75,9 @@ def run_group(grid, model, data, repair, seed, detectors, standing, triggers):
 class _Group:
     """Nets, pictures and answers, made with the first detector; a failure fails them all."""
 
-    def __init__(self, grid, out, model, data, repair, seed, triggers):
+    def __init__(self, grid, out, model, data, repair, seed, triggers, origin):
         self.grid, self.repair, self.seed, self.triggers = grid, repair, seed, triggers
-        self.model, self.data = Path(model), data
+        self.model, self.data, self.origin = Path(model), data, origin
         self.folder = out / "nets" / f"{repair}.{seed}"
         self.judged = self.failure = None
 
@@ -139,24 +140,20 @@ class _Group:
         """(`NetSpec` of the repaired net, result of the repair), made if it is not there yet."""
         path = self.folder / f"{self.model.stem}.h5"
         about = path.with_suffix(".json")
-        clean, range_ = self.data["clean_validation"], self.grid.input_range
         made = readable(about)
-        fresh = belongs(self.model, path) and (
-            made.get("data", {}).get("clean_validation", {}).get("sha256"),
-            made.get("input_range"),
-            made.get("recipe"),
-        ) == (data_sha256(clean), str(range_), own_settings(self.repair))
-        if not fresh:
-            # The repaired net is written last: without the old one, its being there means all is.
-            path.unlink(missing_ok=True)
-            scanned = {} if self.triggers is None else {"triggers": self.triggers}
-            repair_file(
-                self.model,
-                clean,
-                out=self.folder,
-                method=self.repair,
-                input_range=range_,
-                seed=self.seed,
-                **scanned,
-            )
-        return read_pair(self.model, path).repaired, read_json(about)
+        if made.get("origin") == self.origin:
+            with suppress(InputError):  # missing or damaged: made anew
+                return read_pair(self.model, path).repaired, made
+        scanned = {} if self.triggers is None else {"triggers": self.triggers}
+        made = repair_file(
+            self.model,
+            self.data["clean_validation"],
+            out=self.folder,
+            method=self.repair,
+            input_range=self.grid.input_range,
+            seed=self.seed,
+            **scanned,
+        )
+        repaired = read_pair(self.model, path).repaired
+        write_json(about, {**made, "origin": self.origin})
+        return repaired, made

@@ -81,19 +81,27 @@ def own_recipe(method):
     return None if taken is None else taken.default
 
 
-def own_settings(method):
-    """{setting: value} of what a method learns by if not asked otherwise, or None."""
-    defaults = (one.default for one in signature(METHODS[method]).parameters.values())
-    return next((asdict(default) for default in defaults if is_dataclass(default)), None)
+def settings_of(method, given=()):
+    """{setting: plain value} of a method, as given and else its own; without a scan's triggers."""
+    return {
+        name: asdict(value) if is_dataclass(value) else getattr(value, "__name__", value)
+        for name, value in {**_taken(method), **dict(given)}.items()
+        if name != "triggers"
+    }
+
+
+def _taken(method):
+    """{name: default} of the settings that are a method's own."""
+    return {
+        name: parameter.default
+        for name, parameter in signature(METHODS[method]).parameters.items()
+        if parameter.kind == parameter.KEYWORD_ONLY and name not in SHARED
+    }
 
 
 def check_settings(method, settings):
     """Refuses settings (by name) that a method does not take."""
-    taken = [
-        name
-        for name, parameter in signature(METHODS[method]).parameters.items()
-        if parameter.kind == parameter.KEYWORD_ONLY and name not in SHARED
-    ]
+    taken = _taken(method)
     for name in settings:
         if name not in taken:
             raise InputError(

@@ -16,7 +16,7 @@ from badnet_defense.measure.results import provenance, write_json
 from badnet_defense.nets import build, read_net
 from badnet_defense.repair.pseudo_labels import pseudo_labelled
 from badnet_defense.report.plots import plot_pruning_curve
-from badnet_defense.runs.methods import DEFAULT, METHODS, check_settings, own_recipe, own_settings
+from badnet_defense.runs.methods import DEFAULT, METHODS, check_settings, own_recipe, settings_of
 from badnet_defense.runs.pair_files import write_pair
 
 log = logging.getLogger(__name__)
@@ -82,13 +82,14 @@ def _repair_file(
     if images.labels is not None and "pruning" in report:  # the curve has measured it already
         kept = report["pruning"]["curve"][report["pruning"]["removed"]]
         stages["pruned"] = {"clean_validation": accuracy_figures(kept, len(images))}
-    recipe = settings.get("recipe")
+    recipe = settings.get("recipe", own_recipe(method))
     result = {
         **stages,
         "method": method,
         **report,
         "pseudo_labels": pseudo_labels,
-        "recipe": own_settings(method) if recipe is None else asdict(recipe),
+        "recipe": None if recipe is None else asdict(recipe),
+        "settings": settings_of(method, settings),
         "keep_pruned": settings.get("keep_pruned", False),
         "input_range": str(input_range),
         "synthetic": bool(images.synthetic or spec.attributes.get("synthetic")),

@@ -8,7 +8,7 @@ import numpy as np
 
 from badnet_defense.data.files import data_sha256, file_sha256
 from badnet_defense.errors import InputError
-from badnet_defense.measure.results import read_json
+from badnet_defense.measure.results import read_json, readable
 
 _BROKEN = (OSError, KeyError, TypeError, IndexError, ValueError, EOFError, BadZipFile, zlib.error)
 
@@ -34,6 +34,13 @@ def scan_of(stem, model, clean, *, input_range):
         return None
     wanted = (file_sha256(model), data_sha256(clean), str(input_range))
     return result if whole and came == wanted else None
+
+
+def triggers_shown(stem, net_sha256):
+    """The picture (PNG, bytes) of the triggers that a scan of this very net found, or None."""
+    picture, result = Path(f"{stem}.triggers.png"), readable(f"{stem}.json")
+    same = (result.get("net") or {}).get("sha256") == net_sha256
+    return picture.read_bytes() if same and picture.is_file() else None
 
 
 def found_triggers(stem):
