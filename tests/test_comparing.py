@@ -212,6 +212,12 @@ def test_a_run_s_figures(case, tmp_path, quick):
     for figures in run["triggers"].values():
         assert figures["pictures"] == 30 and figures["target"] == 0
         assert figures["guard_success"] <= figures["bad_success"]
+        worse, better = figures["guard_der_interval"]
+        lost = run["clean"]["bad_accuracy"] - run["clean"]["guard_accuracy_interval"][0]
+        won = max(0, figures["bad_success"] - figures["guard_success_interval"][1])
+        assert (
+            worse == pytest.approx((won - lost + 1) / 2) and worse <= figures["guard_der"] <= better
+        )
     assert run["repair"] == "fine-tuning" and run["repair_seconds"] > 0
     titles = [one["title"] for one in run["examples"]]
     assert titles[:3] == ["clean", "lipstick", "again"]

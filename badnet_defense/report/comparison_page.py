@@ -56,7 +56,7 @@ def write_page(path, runs, rows, sentences, failed, command, pictures=()):
 
 def _interval(row, key):
     ends = row.get(f"{key}_interval")
-    return "" if ends is None else "{:.1f}–{:.1f}".format(*(100 * end for end in ends))
+    return "" if ends is None else "–".join(shown({key: end}, key) for end in ends)
 
 
 def _figures(net, runs):

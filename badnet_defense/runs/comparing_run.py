@@ -137,12 +137,7 @@ def trigger_figures(answers, targets, clean, classes, scores, *, with_curve):
     for stage, given in answers.items():
         _add(found, f"{stage}_success", given == targets)
         if stage != "bad":
-            found[f"{stage}_der"] = defense_effectiveness(
-                bad_accuracy=clean["bad_accuracy"],
-                bad_success=found["bad_success"],
-                accuracy=clean[f"{stage}_accuracy"],
-                success=found[f"{stage}_success"],
-            )
+            found |= _rating(stage, clean, found)
     _add(found, "flagged", answers["guard"] == classes)
     found["auroc"] = auroc(*scores)
     found["detection"] = {f"{rate:g}": detection_at(*scores, rate) for rate in (0.01, 0.05)}
@@ -151,6 +146,21 @@ def trigger_figures(answers, targets, clean, classes, scores, *, with_curve):
         kept = np.unique(np.searchsorted(rates, np.geomspace(1e-4, 1, ROC_POINTS), "right") - 1)
         found["roc"] = {"false_alarms": rates[kept].tolist(), "flagged": shares[kept].tolist()}
     return found
+
+
+def _rating(stage, clean, found):
+    """A stage's DER; its interval has the worse ends of accuracy and attack success, the better."""
+
+    def rated(accuracy, success):
+        bad = {"bad_accuracy": clean["bad_accuracy"], "bad_success": found["bad_success"]}
+        return defense_effectiveness(**bad, accuracy=accuracy, success=success)
+
+    accuracy, success = f"{stage}_accuracy", f"{stage}_success"
+    ends = zip(clean[f"{accuracy}_interval"], found[f"{success}_interval"][::-1], strict=True)
+    return {
+        f"{stage}_der": rated(clean[accuracy], found[success]),
+        f"{stage}_der_interval": [rated(*pair) for pair in ends],
+    }
 
 
 def _add(found, name, right):
