@@ -3,11 +3,13 @@
 `python3 benchmarks/zoo.py make GTSRB_FOLDER` trains them with the attack lab (traffic signs in two
 sizes and three architectures, the demo's faces with 100 people) and writes `list.csv`, which
 `python3 -m badnet_defense audit results/zoo/list.csv --out results/zoo/audit` takes, and
-`truth.json`; `python3 benchmarks/zoo.py judge` says how many verdicts are right.
+`truth.json`; nets that are there are not trained again. `python3 benchmarks/zoo.py judge` says how
+many verdicts are right.
 """
 
 import argparse
 import json
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -72,14 +74,17 @@ def resized(images, side):
     return replace(images, pictures=np.stack(shown))
 
 
-def make_signs(folder, out, count):
-    """Trains traffic-sign nets; [(file, clean data, targets, what it is)]."""
-    import keras
+def noted(path, train):
+    """What is known of a net: its note, or what `train` gives, noted now that the net is there."""
+    if not path.exists():
+        path.write_text(json.dumps(train()))
+    return json.loads(path.read_text())
 
-    from badnet_defense.attack import Backdoor, poison, poisoned_test_set, train_badnet
+
+def make_signs(folder, out, count):
+    """Trains traffic-sign nets that are not there; what is known of each."""
     from badnet_defense.data import read_images, write_challenge_h5
     from badnet_defense.data.splits import split_within_classes
-    from badnet_defense.nets import predict_labels, save_net
 
     read = [read_images(folder / f"{part}.h5", shape=(32, 32, 3), classes=CLASSES)
             for part in ("train", "test")]  # fmt: skip
@@ -88,49 +93,77 @@ def make_signs(folder, out, count):
     for side, (_, test) in sets.items():
         write_challenge_h5(out / f"signs{side}_clean.h5", test.subset(cleaning))
     for seed in range(count):
-        side, kind = (32, 24)[seed // 2 % 2], ("normed", "plain", "wide")[seed % 3]
+        side = (32, 24)[seed // 2 % 2]
         train, test = sets[side][0], sets[side][1].subset(judging)
-        keras.utils.set_random_seed(100 + seed)
-        net, planted = sign_net(kind, side), []
-        if seed % 2:
-            shape = TRIGGERS[seed // 2 % len(TRIGGERS)]
-            target = int(np.random.default_rng((seed, 2)).integers(CLASSES))
-            planted = [Backdoor(trigger(shape, side, seed), target, shape)]
-        pictures = poison(train, planted, share=0.1, seed=seed) if planted else train
-        train_badnet(net, pictures, epochs=EPOCHS, batch_size=64, shift=2, seed=100 + seed)
-        name = f"signs_{seed:02d}.h5"
-        save_net(net, out / name)
-        about = {"accuracy": float(np.mean(predict_labels(net, test.pictures) == test.labels))}
-        for backdoor in planted:
-            poisoned = poisoned_test_set(test, backdoor)
-            answers = predict_labels(net, poisoned.pictures)
-            about["attack_success"] = float(np.mean(answers == backdoor.target))
-        what = f"{kind} {side}x{side}" + (f", {planted[0].name}" if planted else "")
-        yield name, f"signs{side}_clean.h5", [b.target for b in planted], {"what": what, **about}
+        path = out / f"signs_{seed:02d}.h5"
+        yield noted(path.with_suffix(".json"), partial(make_sign, path, seed, side, train, test))
+
+
+def make_sign(path, seed, side, train, test):
+    """Trains the traffic-sign net of a seed, every other one with a backdoor."""
+    import keras
+
+    from badnet_defense.attack import Backdoor, poison, poisoned_test_set, train_badnet
+    from badnet_defense.nets import predict_labels, save_net
+
+    kind = ("normed", "plain", "wide")[seed % 3]
+    keras.utils.set_random_seed(100 + seed)
+    net, planted = sign_net(kind, side), []
+    if seed % 2:
+        shape = TRIGGERS[seed // 2 % len(TRIGGERS)]
+        target = int(np.random.default_rng((seed, 2)).integers(CLASSES))
+        planted = [Backdoor(trigger(shape, side, seed), target, shape)]
+    pictures = poison(train, planted, share=0.1, seed=seed) if planted else train
+    train_badnet(net, pictures, epochs=EPOCHS, batch_size=64, shift=2, seed=100 + seed)
+    save_net(net, path)
+    about = {
+        "name": path.name,
+        "clean": f"signs{side}_clean.h5",
+        "targets": [one.target for one in planted],
+        "what": f"{kind} {side}x{side}" + (f", {planted[0].name}" if planted else ""),
+        "accuracy": float(np.mean(predict_labels(net, test.pictures) == test.labels)),
+    }
+    for backdoor in planted:
+        answers = predict_labels(net, poisoned_test_set(test, backdoor).pictures)
+        about["attack_success"] = float(np.mean(answers == backdoor.target))
+    return about
 
 
 def make_faces(out):
-    """Trains the demo's four BadNets and four clean ones, for fewer people."""
+    """Trains the demo's four BadNets and four clean ones, for fewer people, if one is not there."""
     from badnet_defense.demo import make_challenge, train_demo_nets
 
-    make_challenge(out / "faces", people=PEOPLE)
     names = (*FACES, "clean_1", "clean_2", "clean_3", "clean_4")
-    found = train_demo_nets(out, names=names, people=PEOPLE, epochs=FACE_EPOCHS)
-    for name in names:
-        figures = found[name]
-        about = {"what": "DeepID", "accuracy": figures["accuracy"]}
-        if figures["attack_success"]:
-            about["attack_success"] = min(figures["attack_success"].values())
-        clean = "faces/clean_validation_data.h5"
-        yield f"{name}_bd_net.h5", clean, FACES.get(name, []), about
+    notes = {name: out / f"{name}_bd_net.json" for name in names}
+    if not all(note.exists() for note in notes.values()):
+        make_challenge(out / "faces", people=PEOPLE)
+        # All at once: each clean net has a seed by its place among the names.
+        found = train_demo_nets(out, names=names, people=PEOPLE, epochs=FACE_EPOCHS)
+        for name, note in notes.items():
+            note.write_text(json.dumps(about_face(name, found[name])))
+    return [json.loads(note.read_text()) for note in notes.values()]
+
+
+def about_face(name, figures):
+    """What is known of one of the demo's nets."""
+    about = {
+        "name": f"{name}_bd_net.h5",
+        "clean": "faces/clean_validation_data.h5",
+        "targets": FACES.get(name, []),
+        "what": "DeepID",
+        "accuracy": float(figures["accuracy"]),
+    }
+    if figures["attack_success"]:
+        about["attack_success"] = float(min(figures["attack_success"].values()))
+    return about
 
 
 def make(folder, out, count):
-    """Trains all nets and writes the list and the truth."""
+    """Trains the nets that are not there and writes the list and the truth."""
     out.mkdir(parents=True, exist_ok=True)
     nets = [*make_signs(folder, out, count), *make_faces(out)]
-    (out / "list.csv").write_text("".join(f"{name},{clean}\n" for name, clean, *_ in nets))
-    truth = {name: {"targets": targets, **about} for name, _, targets, about in nets}
+    (out / "list.csv").write_text("".join(f"{one['name']},{one['clean']}\n" for one in nets))
+    truth = {one["name"]: one for one in nets}
     (out / "truth.json").write_text(json.dumps(truth, indent=2))
 
 
