@@ -66,14 +66,15 @@ def measured(spec, engine):
 def predicted(spec, each, labels, workers):
     """Seconds of a scan of so many labels on so many workers that have started."""
     from badnet_defense.scan import schedule
-    from badnet_defense.scan.ladder import JUDGED_AT_ONCE, batches
+    from badnet_defense.scan.ladder import JUDGED_AT_ONCE, batches, cut
 
     rungs = schedule.plan("fast", labels)
     counts, at_once = schedule.sizes(rungs, labels), batches(spec, rungs)
     total = READY
     for rung, count, size in zip(rungs, counts, at_once, strict=True):
-        rounds = math.ceil(math.ceil(count / size) / workers)
-        total += rounds * min(size, count) * rung.steps * rung.pictures * each
+        units = cut(range(count), size)
+        rounds = math.ceil(len(units) / workers)
+        total += rounds * len(units[0]) * rung.steps * rung.pictures * each
     rounds = math.ceil(math.ceil(counts[-1] / JUDGED_AT_ONCE) / workers)
     return total + 2 * rounds * JUDGED_AT_ONCE * JUDGED * TRIES * FORWARD * each
 

@@ -165,7 +165,7 @@ def test_a_stopped_scan_of_fewer_and_fewer_labels(spec, pictures, tmp_path, monk
 
 # Killed ------------------------------------------------------------------------------------------
 
-UNITS = 6
+UNITS = 8
 SHORT = """
 from badnet_defense import __main__, console
 from badnet_defense.scan import ladder, schedule
@@ -178,7 +178,7 @@ console.run(__main__.main)
 
 @pytest.fixture
 def short(monkeypatch):
-    """The same settings for this process: two rungs of three units each."""
+    """The same settings for this process: two rungs of four units each."""
     monkeypatch.setattr(ladder, "LABELS_AT_ONCE", 4)
     monkeypatch.setitem(schedule.BUDGETS, "fast", (Rung(30, 8), Rung(40, 12)))
 

@@ -213,9 +213,24 @@ def test_labels_at_once_by_what_a_gradient_holds(monkeypatch):
     rungs = [schedule.Rung(1, 8), schedule.Rung(1, 64)]
     monkeypatch.setattr(ladder, "call_shapes", lambda _: [(10, 10, 20), (1000,)])
     spec = SimpleNamespace(classes=100)
-    assert ladder.batches(spec, rungs) == [32, 16]  # 1,024 pictures
+    assert ladder.batches(spec, rungs) == [32, 4]  # 256 pictures
     monkeypatch.setattr(ladder, "HELD_AT_ONCE", 12_000 * 100)
     assert ladder.batches(spec, rungs) == [12, 1]
     monkeypatch.setattr(ladder, "HELD_AT_ONCE", 0)
     assert ladder.batches(spec, rungs) == [1, 1]
     assert ladder.batches(spec, rungs, memory=2 * 3 * 12_000 * 640) == [80, 10]
+
+
+def test_units_are_as_equal_as_can_be_and_fours_where_there_are_several():
+    sizes = {
+        (10, 32): [10],
+        (32, 32): [32],
+        (43, 32): [11, 11, 11, 10],
+        (43, 8): [6, 6, 6, 5, 5, 5, 5, 5],
+        (3, 1): [1, 1, 1],
+        (5, 2): [2, 1, 1, 1],
+    }
+    for (labels, most), expected in sizes.items():
+        parts = ladder.cut(np.arange(labels), most)
+        assert [len(part) for part in parts] == expected
+        np.testing.assert_array_equal(np.concatenate(parts), np.arange(labels))

@@ -10,8 +10,11 @@ from badnet_defense.nets.spec import call_shapes
 from badnet_defense.scan.units import invert, judge
 
 LABELS_AT_ONCE = 32
-PICTURES_AT_ONCE = 1024
-"""On the way through the net in one step, over all labels of a batch, on a processor."""
+PICTURES_AT_ONCE = 256
+"""On the way through the net in one step, over all labels of a batch, on a processor. More are
+hardly quicker for each, and give workers less to share."""
+SHARED_BY = 4
+"""Units of a rung are so many, or several times so many: most machines' cores divide them."""
 HELD_AT_ONCE = 2**31
 """Bytes of all results that a step on a processor holds for its gradient."""
 JUDGED_AT_ONCE = 8
@@ -21,7 +24,7 @@ gradient, and what the convolutions need beside them."""
 
 
 def batches(spec, rungs, memory=0):
-    """How many labels a unit takes on each rung: the more, the larger a GPU's memory is.
+    """How many labels a unit takes at most on each rung: the more, the larger a GPU's memory is.
 
     Args:
         spec: the net.
@@ -34,6 +37,17 @@ def batches(spec, rungs, memory=0):
     if not memory:
         most, labels = min(PICTURES_AT_ONCE, HELD_AT_ONCE // bytes_each), LABELS_AT_ONCE
     return [min(labels, max(1, most // rung.pictures)) for rung in rungs]
+
+
+def cut(labels, size):
+    """Labels (n,) in parts as equal as can be: one of at most `size`, or fours of them.
+
+    It does not depend on the workers, so that every engine does the same units.
+    """
+    parts = -(-len(labels) // size)
+    if parts > 1:
+        parts = min(len(labels), parts + -parts % SHARED_BY)
+    return np.array_split(labels, parts)
 
 
 class Ladder:
@@ -69,11 +83,10 @@ class Ladder:
 
     def climb(self, number, rung, labels, bar):
         """(n,) norms of the labels after a rung; above the area where no trigger was found."""
-        size = self.sizes[number]
-        norms, missing = {}, {}
-        for start in range(0, len(labels), size):
-            batch = labels[start : start + size]
+        norms, missing, start = {}, {}, 0
+        for batch in cut(labels, self.sizes[number]):
             name = f"rung{number}-{start:05d}-{len(batch)}"
+            start += len(batch)
             unit = self.progress.stored(name)
             if unit is None:
                 missing[name] = batch

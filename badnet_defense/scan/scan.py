@@ -177,7 +177,7 @@ def _measured(rung, states, history, labels, finished, sample, judge):
 def way(budget, settings=None):
     """Everything beside net, pictures, labels and seed that decides a scan's units, for JSON."""
     rungs = [asdict(rung) for rung in schedule.BUDGETS[budget]]
-    sizes = [ladder.LABELS_AT_ONCE, ladder.PICTURES_AT_ONCE]
+    sizes = [ladder.LABELS_AT_ONCE, ladder.PICTURES_AT_ONCE, ladder.SHARED_BY]
     sizes += [schedule.LEAST, schedule.REFERENCES, schedule.SUSPECTS, schedule.PLACES]
     return [asdict(settings or Inversion()), rungs, sizes]
 
