@@ -1,8 +1,9 @@
 """How long a scan takes: a model fitted on some nets, checked on one that was not used.
 
 `python3 benchmarks/cost_model.py --fit MODEL .. --check MODEL [--labels N] [--workers C]`. On one
-worker a picture's way through a net and back takes `b M + d A` seconds, with M multiplications and
-A results of the net for a picture. The rest is counting: pictures on each rung, batches in whole
+worker a picture's way through a net and back takes `b M + d V` seconds, with M multiplications of
+the net for a picture and V values in it, which are stamped on the way in and take a gradient on
+the way back. The rest is counting: pictures on each rung, batches in whole
 rounds of C workers, the judging, and a start. The check scans its net and compares.
 """
 
@@ -26,7 +27,7 @@ READY = 6.0
 
 
 def size_of(spec):
-    """(multiplications, results) of a net for one picture."""
+    """(multiplications, values that come in) of a net for one picture."""
     from badnet_defense.nets.spec import call_shapes
 
     shapes = call_shapes(spec)
@@ -35,7 +36,7 @@ def size_of(spec):
         for weight in spec.layers[call.layer].weights:
             if weight.ndim > 1:  # each place of a result takes the kernel once
                 times += weight.size * math.prod(shape[:-1])
-    return times, sum(math.prod(shape) for shape in shapes)
+    return times, math.prod(spec.input_shape)
 
 
 def seconds_of_a_picture(job, pictures):
@@ -102,14 +103,14 @@ def main():
     factors, _ = nnls(np.array([sizes[path] for path in arguments.fit], float) * 1e-6,
                       np.array([each[path] for path in arguments.fit]))  # fmt: skip
     lines = []
-    for path, (times, results) in sizes.items():
-        model = float(np.dot(factors, np.array([times, results]) * 1e-6))
+    for path, (times, values) in sizes.items():
+        model = float(np.dot(factors, np.array([times, values]) * 1e-6))
         used = "fit" if path in arguments.fit else "check"
-        lines.append([Path(path).stem, used, f"{times / 1e6:.2f}", f"{results / 1e3:.0f}",
+        lines.append([Path(path).stem, used, f"{times / 1e6:.2f}", f"{values / 1e3:.2f}",
                       f"{1e6 * each[path]:.0f}", f"{1e6 * model:.0f}"])  # fmt: skip
-    headers = ["net", "for", "M (millions)", "A (thousands)", "measured (us a picture)", "model"]
+    headers = ["net", "for", "M (millions)", "V (thousands)", "measured (us a picture)", "model"]
     print(tabulate(lines, headers, tablefmt="github", disable_numparse=True))
-    print(f"b = {factors[0]:.3e} s for a million M, d = {factors[1]:.3e} s for a million A")
+    print(f"b = {factors[0]:.3e} s for a million M, d = {factors[1]:.3e} s for a million V")
 
     spec = specs[arguments.check]
     count = arguments.labels or spec.classes
