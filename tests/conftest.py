@@ -4,6 +4,12 @@ import runpy
 import sys
 
 import pytest
+
+from badnet_defense.nets.backend import load_quietly
+
+load_quietly()  # before all that imports Keras: pytest would show its chatter after the last line
+
+# ruff: noqa: E402
 from hostile_nets import plain_net
 from keras import layers
 from planted_net import CLASSES, RUNGS, SETTINGS, SHAPE, clean_images, planted_net
