@@ -3,8 +3,8 @@
 `python3 benchmarks/cost_model.py --fit MODEL .. --check MODEL [--labels N] [--workers C]`. On one
 worker a picture's way through a net and back takes `b M + d V` seconds, with M multiplications of
 the net for a picture and V values in it, which are stamped on the way in and take a gradient on
-the way back. The rest is counting: pictures on each rung, batches in whole
-rounds of C workers, the judging, and a start. The check scans its net and compares.
+the way back. The rest is counting: pictures on each rung, units in whole rounds of C workers, the
+judging, and a start. The check scans its net and compares.
 """
 
 import argparse
@@ -102,12 +102,12 @@ def main():
         each = {path: measured(spec, engine) for path, spec in specs.items()}
     factors, _ = nnls(np.array([sizes[path] for path in arguments.fit], float) * 1e-6,
                       np.array([each[path] for path in arguments.fit]))  # fmt: skip
+    models = {path: float(np.dot(factors, size)) * 1e-6 for path, size in sizes.items()}
     lines = []
     for path, (times, values) in sizes.items():
-        model = float(np.dot(factors, np.array([times, values]) * 1e-6))
         used = "fit" if path in arguments.fit else "check"
         lines.append([Path(path).stem, used, f"{times / 1e6:.2f}", f"{values / 1e3:.2f}",
-                      f"{1e6 * each[path]:.0f}", f"{1e6 * model:.0f}"])  # fmt: skip
+                      f"{1e6 * each[path]:.0f}", f"{1e6 * models[path]:.0f}"])  # fmt: skip
     headers = ["net", "for", "M (millions)", "V (thousands)", "measured (us a picture)", "model"]
     print(tabulate(lines, headers, tablefmt="github", disable_numparse=True))
     print(f"b = {factors[0]:.3e} s for a million M, d = {factors[1]:.3e} s for a million V")
@@ -115,7 +115,6 @@ def main():
     spec = specs[arguments.check]
     count = arguments.labels or spec.classes
     pictures = read_images(arguments.clean, shape=spec.input_shape).drawn(SCANNED, 0).pictures
-    model = float(np.dot(factors, np.array(sizes[arguments.check]) * 1e-6))
     rows = []
     for workers in sorted({1, arguments.workers}):
         with open_engine("local", workers=workers) as engine:
@@ -123,9 +122,8 @@ def main():
             start = time.perf_counter()
             scan(spec, pictures, labels=np.arange(count), engine=engine)
             took = time.perf_counter() - start
-        rows.append(
-            [workers, count, f"{took:.0f}", f"{predicted(spec, model, count, workers):.0f}"]
-        )
+        says = predicted(spec, models[arguments.check], count, workers)
+        rows.append([workers, count, f"{took:.0f}", f"{says:.0f}"])
     headers = ["workers", "labels", "a scan took (s)", "the model says"]
     print(tabulate(rows, headers, tablefmt="github", disable_numparse=True))
 

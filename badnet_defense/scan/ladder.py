@@ -83,10 +83,9 @@ class Ladder:
 
     def climb(self, number, rung, labels, bar):
         """(n,) norms of the labels after a rung; above the area where no trigger was found."""
-        norms, missing, start = {}, {}, 0
+        norms, missing = {}, {}
         for batch in cut(labels, self.sizes[number]):
-            name = f"rung{number}-{start:05d}-{len(batch)}"
-            start += len(batch)
+            name = f"rung{number}-{batch[0]:05d}-{len(batch)}"
             unit = self.progress.stored(name)
             if unit is None:
                 missing[name] = batch
