@@ -1,6 +1,7 @@
 """Fixtures of several test files."""
 
 import runpy
+import shutil
 import sys
 
 import pytest
@@ -14,11 +15,14 @@ from hostile_nets import plain_net
 from keras import layers
 from planted_net import CLASSES, RUNGS, SETTINGS, SHAPE, clean_images, planted_net
 from small_detectors import ALL, CLEAN, made, three_nets
+from small_grid import QUICK
 from small_nets import net
-from small_project import make_project, start
+from small_project import SPACES, make_project, start
 
 from badnet_defense.data import isolation, limits, write_challenge_h5
 from badnet_defense.nets import save_net
+from badnet_defense.runs import methods
+from badnet_defense.runs.cases import Case
 from badnet_defense.scan import scan as scanning
 from badnet_defense.scan import schedule
 
@@ -121,3 +125,22 @@ def with_limits():
     yield limits.set_limits
     limits.set_limits(**vars(before))
     isolation.stop()
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    monkeypatch.setitem(methods.METHODS, "fine-tuning", QUICK)
+
+
+@pytest.fixture
+def case(project, tmp_path):
+    """The small challenge's net, in a folder where its data may be changed."""
+    shutil.copytree(project / "data", tmp_path / "data")
+    data = tmp_path / "data"
+    poisoned = {"lipstick": tmp_path / SPACES, "again": tmp_path / SPACES}
+    return Case(
+        project / "models/sunglasses_bd_net.h5",
+        data / "clean_validation_data.h5",
+        data / "clean_test_data.h5",
+        poisoned,
+    )

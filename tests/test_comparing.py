@@ -8,49 +8,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from small_grid import ASKED, QUICK
 from small_nets import images
 from small_project import SPACES, small_challenge_net
 
-from badnet_defense.data import InputRange, write_challenge_h5
+from badnet_defense.data import write_challenge_h5
 from badnet_defense.data.input_range import UNIT
 from badnet_defense.engine import Serial
 from badnet_defense.errors import InputError, LostUnitError
 from badnet_defense.measure.results import provenance, write_json
 from badnet_defense.nets import read_net, save_net
 from badnet_defense.repair.recipes import RECIPES
-from badnet_defense.repair.tuning_alone import tune_alone
-from badnet_defense.runs import comparing, comparing_run, methods
-from badnet_defense.runs.cases import POISONED, Case, read_case
+from badnet_defense.runs import comparing, methods
+from badnet_defense.runs.cases import POISONED, read_case
 from badnet_defense.runs.comparing import compare, runs_of
-
-QUICK = partial(tune_alone, recipe=replace(RECIPES["classic"], epochs=1))
-ASKED = {
-    "repairs": ["fine-tuning"],
-    "detectors": ["hard", "sentinet"],
-    "seeds": [0],
-    "scans": "no such folder",
-    "false_alarm_rate": 0.2,
-    "input_range": UNIT,
-}
-
-
-@pytest.fixture
-def quick(monkeypatch):
-    monkeypatch.setitem(methods.METHODS, "fine-tuning", QUICK)
-
-
-@pytest.fixture
-def case(project, tmp_path):
-    """The small challenge's net, in a folder where its data may be changed."""
-    shutil.copytree(project / "data", tmp_path / "data")
-    data = tmp_path / "data"
-    poisoned = {"lipstick": tmp_path / SPACES, "again": tmp_path / SPACES}
-    return Case(
-        project / "models/sunglasses_bd_net.h5",
-        data / "clean_validation_data.h5",
-        data / "clean_test_data.h5",
-        poisoned,
-    )
 
 
 def files(out):
@@ -187,52 +158,6 @@ def test_a_run_that_loses_its_workers_does_not_end_the_grid(case, tmp_path, quic
     assert [run["seed"] for run in runs] == [0, 2]
     (lost,) = failed
     assert lost[0] == "sunglasses_bd_net.fine-tuning.hard.1" and "lost again" in lost[1]
-
-
-def test_wrong_range_is_refused_without_a_repair(case, tmp_path):
-    asked = {**ASKED, "detectors": ["sentinet"], "input_range": InputRange(0, 255)}
-    runs, failed = compare([case], out=tmp_path / "out", **asked)
-    assert not runs and "give --input-range 0,1" in failed[0][1]
-
-
-def test_grey_pictures_are_shown(project):
-    grey = images(3, shape=(12, 10, 1))
-    answers = {"bad": {"clean_test": np.zeros(3)}, "guard": {"clean_test": np.zeros(3)}}
-    (shown,) = comparing_run.examples({"clean_test": grey}, answers)
-    assert shown["title"] == "clean" and shown["png"]
-
-
-def test_a_run_s_figures(case, tmp_path, quick):
-    runs, _ = compare([case], out=tmp_path / "out", **ASKED)
-    run = next(run for run in runs if run["detector"] == "hard")
-    assert run["clean"]["pictures"] == 40
-    assert run["clean"]["bad_accuracy"] == 1.0  # its own answers are the labels
-    honest = run["clean"]["guard_accuracy"] + run["clean"]["false_alarms"]
-    assert honest == pytest.approx(1.0)  # where the nets agree, the bad net is right here
-    for figures in run["triggers"].values():
-        assert figures["pictures"] == 30 and figures["target"] == 0
-        assert figures["guard_success"] <= figures["bad_success"]
-        worse, better = figures["guard_der_interval"]
-        lost = run["clean"]["bad_accuracy"] - run["clean"]["guard_accuracy_interval"][0]
-        won = max(0, figures["bad_success"] - figures["guard_success_interval"][1])
-        assert (
-            worse == pytest.approx((won - lost + 1) / 2) and worse <= figures["guard_der"] <= better
-        )
-    assert run["repair"] == "fine-tuning" and run["repair_seconds"] > 0
-    titles = [one["title"] for one in run["examples"]]
-    assert titles[:3] == ["clean", "lipstick", "again"]
-    alone = next(run for run in runs if run["detector"] == "sentinet")
-    assert set(alone["examples"][0]["answers"]) == {"bad", "guard"}
-    assert "repaired_success" not in alone["triggers"]["lipstick"]
-
-
-def test_many_pictures_are_drawn_from(case, tmp_path, quick, monkeypatch):
-    monkeypatch.setattr(comparing_run, "MOST_CLEAN", 25)
-    monkeypatch.setattr(comparing_run, "MOST_POISONED", 10)
-    runs, _ = compare([case], out=tmp_path / "out", **ASKED)
-    for run in runs:
-        assert run["clean"]["pictures"] == 25
-        assert all(figures["pictures"] == 10 for figures in run["triggers"].values())
 
 
 def test_a_failing_run_does_not_end_the_grid(case, tmp_path, quick, monkeypatch):
