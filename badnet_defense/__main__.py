@@ -24,7 +24,7 @@ def main():
     audit_commands.add_audit(chosen)
     commands.add_summary(chosen)
     arguments = parser.parse_args()
-    arguments.run(arguments)
+    return arguments.run(arguments)
 
 
 if __name__ == "__main__":

@@ -10,11 +10,20 @@ from badnet_defense import engine
 from badnet_defense.data import isolation
 from badnet_defense.data.input_range import UNIT, InputRange
 from badnet_defense.data.limits import current, set_limits
-from badnet_defense.errors import InputError
+from badnet_defense.errors import CannotJudgeError, InputError
+
+FOUND, BAD_INPUT, CANNOT_JUDGE, STOPPED = 1, 2, 3, 130
+"""Exit codes beside 0, "done, and nothing found"."""
 
 
 def run(main):
-    """Runs `main()` as a script: exit 0 done, 1 bad input (a sentence on stderr), 130 stopped."""
+    """Runs `main()` as a script and ends the process with one of the exit codes.
+
+    Args:
+        main: called without arguments; gives the exit code, or None for 0: a command whose job is
+            a verdict gives `FOUND` or `CANNOT_JUDGE` itself once its answer is printed. Bad input
+            and what cannot be judged may also be raised; they are one sentence on stderr.
+    """
     # TensorFlow's C++ side reads these once, when it is imported.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     logging.basicConfig(format="%(message)s", stream=sys.stderr)
@@ -22,20 +31,23 @@ def run(main):
     before = current()
     set_limits(isolate=isolation.supported())
     try:
-        main()
+        code = main()
         sys.stdout.flush()
+    except CannotJudgeError as error:
+        code = _told(str(error), CANNOT_JUDGE)
     except InputError as error:
-        sys.exit(_told(str(error)))
+        code = _told(str(error), BAD_INPUT)
     except OSError as error:
-        sys.exit(
-            _told(f"{error.filename or 'a file'}: {error.strerror or error}; nothing was lost.")
+        code = _told(
+            f"{error.filename or 'a file'}: {error.strerror or error}; nothing was lost.", BAD_INPUT
         )
     except KeyboardInterrupt:
-        print("stopped; nothing half-written is left.", file=sys.stderr)
-        sys.exit(130)
+        code = _told("stopped; nothing half-written is left.", STOPPED)
     finally:
         isolation.stop()
         set_limits(**vars(before))
+    if code:
+        sys.exit(code)
 
 
 def load_tensorflow():
@@ -50,9 +62,9 @@ def load_tensorflow():
     load_quietly()
 
 
-def _told(message):
+def _told(message, code):
     print(message, file=sys.stderr)
-    return 1
+    return code
 
 
 def input_range(text):

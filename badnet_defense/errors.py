@@ -16,12 +16,19 @@ def one_line(text):
 class InputError(ValueError):
     """A file or value that cannot be used: says what came, what was expected and what to do.
 
-    The scripts print the message on stderr and exit with code 1, without a traceback. What a file
+    The scripts print the message on stderr and exit with code 2, without a traceback. What a file
     says of itself may stand in it: it is always one line of printable characters.
     """
 
     def __init__(self, message):
         super().__init__(one_line(message))
+
+
+class CannotJudgeError(InputError):
+    """The input is what was expected, but no verdict can be reached on it: exit code 3.
+
+    "Cannot tell" is never reported as "nothing found".
+    """
 
 
 class UnsafeFileError(InputError):

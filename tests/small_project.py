@@ -79,7 +79,7 @@ def _environment():
     return {key: value for key, value in os.environ.items() if key != "TF_CPP_MIN_LOG_LEVEL"}
 
 
-def message(result, code=1):
+def message(result, code=2):
     """The one line on stderr of a script that refused, after checks of what every refusal keeps."""
     assert result[0] == code, result
     assert result[1] == "" and "Traceback" not in result[2]

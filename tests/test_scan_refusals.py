@@ -21,7 +21,7 @@ def folder(tmp_path_factory):
     return root
 
 
-def refused(folder, tmp_path, *arguments, model="net.h5", clean="clean.h5", code=1):
+def refused(folder, tmp_path, *arguments, model="net.h5", clean="clean.h5", code=2):
     given = folder / model, "--clean", folder / clean, "--out", tmp_path / "net", *arguments
     told = message(scan(*given), code)
     assert names(tmp_path) == []
