@@ -24,6 +24,7 @@ from badnet_defense.data import read_images, write_challenge_h5
 from badnet_defense.data.splits import split_within_classes
 
 SHAPE, CLASSES = (32, 32, 3), 43
+ATTACKERS_IMAGES = 9480
 
 
 def backdoors():
@@ -59,12 +60,40 @@ def sign_net():
     return keras.Model(pictures, layers.Dense(CLASSES, activation="softmax")(x))
 
 
+def from_nothing(defender, test, epochs):
+    """Prints what the architecture reaches on clean test images, trained on the defender's alone.
+
+    Args:
+        defender: `LabelledImages` that the defender holds.
+        test: `LabelledImages` of the clean test.
+        epochs: passes over as many images as the attacker trains on: the defender's are fewer, so
+            they are passed over more often.
+    """
+    import keras
+
+    from badnet_defense.nets import predict_labels
+
+    passes = round(epochs * ATTACKERS_IMAGES / len(defender))
+    for seed in range(3):
+        keras.utils.set_random_seed(seed)
+        net = sign_net()
+        train_badnet(net, defender, epochs=passes, batch_size=64, shift=2, seed=seed)
+        reached = np.mean(predict_labels(net, test.pictures) == test.labels)
+        print(f"seed {seed}: {reached:.2%} of {len(test)} clean test images", flush=True)
+
+
 def main():
     """Writes `<net>_bd_net.h5`, clean validation and test data and one poisoned set a trigger."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--out", type=Path, default=Path("results/signs"))
     parser.add_argument("--epochs", type=int, default=25)
+    parser.add_argument(
+        "--from-nothing",
+        action="store_true",
+        help="only train the same architecture on the defender's images and print its accuracy: "
+        "what a repair has to beat",
+    )
     arguments = parser.parse_args()
     console.load_tensorflow()
     import keras
@@ -75,8 +104,10 @@ def main():
     test = read_images(arguments.folder / "test.h5", shape=SHAPE, classes=CLASSES)
     testing, validation = split_within_classes(test.labels, 1 / 2, seed=0)
     arguments.out.mkdir(parents=True, exist_ok=True)
-    write_challenge_h5(arguments.out / "clean_validation_data.h5", test.subset(validation))
-    test = test.subset(testing)
+    defender, test = test.subset(validation), test.subset(testing)
+    if arguments.from_nothing:
+        return from_nothing(defender, test, arguments.epochs)
+    write_challenge_h5(arguments.out / "clean_validation_data.h5", defender)
     write_challenge_h5(arguments.out / "clean_test_data.h5", test)
     for seed, (name, planted) in enumerate(backdoors().items()):
         keras.utils.set_random_seed(seed)
