@@ -34,12 +34,12 @@ def add_repair_options(parser, root):
     add = parser.add_argument
     add("--clean", default=str(root / "data/clean_validation_data.h5"), help="clean pictures")
     add("--method", choices=METHODS, default=METHODS[0], help="what repairs")
-    add("--layer", help="layer to prune; None: conv_3, else the last one on every path")
+    add("--layer", help="layer to prune; None: the last convolution on every path")
     amount = parser.add_mutually_exclusive_group()
     amount.add_argument("--max-accuracy-drop", type=float, help="in [0, 1]; None: the default")
     amount.add_argument("--fraction", type=float, help="prune this share of channels instead")
     add("--tuning", choices=("default", "classic"), help="recipe; None: the method's own")
-    add("--epochs", type=int, help="of tuning; None: the recipe's")
+    add("--epochs", type=int, help="of tuning, at least the recipe's steps; None: its own; 0: none")
     add("--keep-pruned", action="store_true", help="hold the pruned channels at zero")
     add("--pseudo-labels", action="store_true", help="take the net's own soft answers as labels")
     add("--seed", type=seed, default=0, help="of everything that is drawn at random")
@@ -85,7 +85,7 @@ def _repair_settings(arguments):
             raise InputError(f"--epochs {arguments.epochs}: expected {least} or more.")
         if recipe is None:
             raise InputError(f"--epochs came for {arguments.method}, which has none.")
-        recipe = replace(recipe, epochs=arguments.epochs, least_steps=0)
+        recipe = replace(recipe, epochs=arguments.epochs)
     if recipe is not None:
         settings["recipe"] = recipe
     shared = ("model", "clean", "out", "method", "pseudo_labels", "input_range", "seed")

@@ -63,8 +63,8 @@ def last_convolution_net():
     """Each class has its channel of the last convolution: no dense layer follows."""
     return net(
         [
-            layers.Conv2D(6, 3, activation="relu"),
-            layers.Conv2D(CLASSES, 3, name="conv"),
+            layers.Conv2D(6, 3, activation="relu", name="conv"),
+            layers.Conv2D(CLASSES, 3),
             layers.GlobalAveragePooling2D(),
             layers.Activation("softmax"),
         ]

@@ -1,6 +1,8 @@
 """fine_prune.py as users call it: its files, its figures, its refusals."""
 
+import argparse
 import json
+from dataclasses import replace
 
 import keras
 import numpy as np
@@ -9,9 +11,11 @@ from PIL import Image
 from small_nets import CLASSES, images
 from small_project import message
 
+from badnet_defense.commands import _repair_settings, add_repair_options
 from badnet_defense.data import file_sha256
 from badnet_defense.guard.reading import is_guard, read_guard
 from badnet_defense.nets import read_net
+from badnet_defense.repair.recipes import RECIPES
 
 # fine_prune.py -----------------------------------------------------------------------------------
 
@@ -24,6 +28,7 @@ def test_fine_prune_writes_its_four_files(repaired):
     assert names == [f"sunglasses_bd_net{ending}" for ending in endings]
     assert "channels of conv_3 pruned" in done.stdout and "clean validation" in done.stdout
     assert "Traceback" not in done.stderr
+    assert "tuning goes on for 1000 epochs, not 2" in done.stderr
     assert Image.open(f"{stem}.pruning.png").size[0] > 300
 
 
@@ -63,7 +68,8 @@ def test_json_of_a_repair(repaired):
     pruning = result["pruning"]
     assert (pruning["layer"], pruning["channels"]) == ("conv_3", 8)
     assert len(pruning["curve"]) == 9 and {"removed", "max_accuracy_drop"} <= set(pruning)
-    assert len(result["tuning"]["held_out_accuracy"]) == 3
+    # --epochs 2 of 68 pictures in batches of 128; the recipe's 1,000 steps make 1,000 epochs.
+    assert result["tuning"]["steps"] == 1000 and len(result["tuning"]["held_out_accuracy"]) == 1001
 
 
 def test_options_reach_the_repair(call, project, tmp_path):
@@ -83,6 +89,19 @@ def test_options_reach_the_repair(call, project, tmp_path):
     assert sorted(np.flatnonzero(~kernel.any(axis=(0, 1, 2)))) == sorted(
         result["pruning"]["order"][:3]
     )
+
+
+def test_the_recipe_s_own_epochs_by_name_change_nothing(project):
+    """`--epochs 12` asks for what the default does, its least steps among it."""
+    parser = argparse.ArgumentParser()
+    add_repair_options(parser, project)
+    parser.set_defaults(model="net.h5")
+    plain, named, fewer = (
+        _repair_settings(parser.parse_args(options))
+        for options in ([], ["--epochs", "12"], ["--epochs", "3"])
+    )
+    assert named == {**plain, "recipe": RECIPES["default"]} == plain
+    assert fewer["recipe"] == replace(RECIPES["default"], epochs=3)
 
 
 def test_another_method(call, tmp_path):

@@ -9,14 +9,14 @@ from keras import layers
 from small_nets import CLASSES, images, inputs, net
 
 from badnet_defense.data import InputRange
-from badnet_defense.data.splits import split_within_classes
+from badnet_defense.data.splits import three_parts
 from badnet_defense.errors import InputError
 from badnet_defense.nets import build, describe
 from badnet_defense.repair import fine_tuning
 from badnet_defense.repair.channels import channel_masks, zero_channels
 from badnet_defense.repair.fine_pruning import fine_prune
 from badnet_defense.repair.fine_tuning import fine_tune
-from badnet_defense.repair.held_out_tuning import HELD_OUT
+from badnet_defense.repair.held_out_tuning import HELD_OUT, tune_held_out
 from badnet_defense.repair.recipes import RECIPES, Recipe
 
 PLAIN = Recipe(learning_rate=0.05, epochs=3, batch_size=8, decays=False)
@@ -42,6 +42,13 @@ def assert_equal_weights(a, b):
     for name, layer in a.layers.items():
         for one, other in zip(layer.weights, b.layers[name].weights, strict=True):
             np.testing.assert_array_equal(one, other)
+
+
+def known_images(count):
+    """Pictures that the small net knows: their labels are its own answers."""
+    pictures = images(count)
+    scaled = pictures.pictures / np.float32(255)
+    return replace(pictures, labels=small_net().predict(scaled).argmax(axis=1))
 
 
 def differ(a, b):
@@ -84,7 +91,7 @@ def test_best_held_out_epoch_is_kept(accuracies, kept, monkeypatch):
     assert report.held_out_accuracy == tuple(accuracies)
     for found, wanted in zip(build(tuned).get_weights(), scripted.seen[kept], strict=True):
         np.testing.assert_array_equal(found, wanted)
-    assert report.as_dict() == {"kept_epoch": kept, "held_out_accuracy": accuracies}
+    assert report.as_dict() == {"kept_epoch": kept, "held_out_accuracy": accuracies, "steps": 9}
 
 
 def test_held_out_accuracy_is_that_of_the_kept_net():
@@ -200,20 +207,50 @@ def test_decaying_rate_ends_at_nothing():
 
 
 def test_fine_prune_prunes_splits_and_tunes():
-    spec, pictures = small_net(), images(40)
+    spec, pictures = small_net(), known_images(40)
     repaired, report = fine_prune(spec, pictures, fraction=0.5, recipe=PLAIN, seed=1)
     assert report["pruning"]["removed"] == 2
     pruned = zero_channels(spec, "conv", report["pruning"]["order"][:2])
     assert differ(repaired, pruned)
-    tuning, held_out = split_within_classes(pictures.labels, HELD_OUT, seed=1)
-    parts = (pictures.subset(tuning), pictures.subset(held_out))
+    split = three_parts(pictures.labels, HELD_OUT, seed=1)
+    parts = (pictures.subset(split.tuning), pictures.subset(split.choosing))
     assert_equal_weights(repaired, fine_tune(pruned, *parts, recipe=PLAIN, seed=1)[0])
     assert_equal_weights(spec, small_net())
 
 
+def test_a_repair_depends_on_no_untouched_picture():
+    """Whatever is in their place, the same channels go, and the same weights come out."""
+    pictures, others = known_images(60), known_images(60)
+    untouched = three_parts(pictures.labels, HELD_OUT, seed=3).untouched
+    assert len(untouched) > 2
+    others.pictures[untouched] = 255 - others.pictures[untouched]
+    settings = {"recipe": PLAIN, "seed": 3, "max_accuracy_drop": 0.5}
+    first, report = fine_prune(small_net(), pictures, **settings)
+    second, again = fine_prune(small_net(), others, **settings)
+    assert report == again
+    assert_equal_weights(first, second)
+
+
+@pytest.mark.parametrize(
+    ("epochs", "pictures", "expected"),
+    [(12, 400, (250, 4)), (12, 100_000, (12, 782)), (2, 400, (250, 4)), (0, 400, (0, 4))],
+)
+def test_a_named_number_of_epochs_keeps_the_least_steps(epochs, pictures, expected):
+    """400 pictures in batches of 128 are 4 steps: 1,000 take 250 epochs."""
+    assert replace(RECIPES["default"], epochs=epochs).epochs_for(pictures) == expected
+
+
+def test_more_epochs_than_asked_are_told(caplog):
+    caplog.set_level("INFO")
+    recipe = replace(PLAIN, epochs=1, least_steps=7)
+    _, report = tune_held_out(small_net(), images(30), recipe=recipe)
+    assert report.steps == 8 and len(report.held_out_accuracy) == 3
+    assert "tuning goes on for 2 epochs, not 1, until there are at least 7 steps" in caplog.text
+
+
 def test_keep_pruned_holds_the_pruned_channels_at_zero():
     repaired, report = fine_prune(
-        small_net(), images(40), fraction=0.5, recipe=PLAIN, keep_pruned=True
+        small_net(), known_images(40), fraction=0.5, recipe=PLAIN, keep_pruned=True
     )
     zeroed = report["pruning"]["order"][:2]
     assert not repaired.layers["conv"].weights[0][..., zeroed].any()

@@ -8,7 +8,7 @@ from small_project import known, small_challenge_net
 
 from badnet_defense.data import write_challenge_h5
 from badnet_defense.data.input_range import UNIT
-from badnet_defense.data.splits import split_within_classes
+from badnet_defense.data.splits import three_parts
 from badnet_defense.errors import InputError
 from badnet_defense.guard import choice
 from badnet_defense.guard.pairing import read_pair
@@ -58,15 +58,28 @@ def split(images, bad, pair):
 def test_a_repair_notes_what_it_was_tuned_on(images, pair):
     notes = pair[1].attributes
     assert notes["tuned_on"] == images.fingerprint()
-    assert notes["tuned_on_seed"] == 0 and not notes["tuned_on_pseudo_labels"]
+    assert notes["tuned_on_seed"] == 0 and notes["tuned_on_parts"] == 3
+    assert not notes["tuned_on_pseudo_labels"]
 
 
-def test_of_its_own_pictures_the_held_out_ones_are_unseen(images, bad, pair):
+def test_of_its_own_pictures_the_untouched_ones_are_unseen(images, bad, pair):
     clean = split(images, bad, pair)
-    tuned, held_out = split_within_classes(images.labels, HELD_OUT, seed=0)
-    np.testing.assert_array_equal(clean.tuned, tuned)
-    np.testing.assert_array_equal(clean.unseen, held_out)
+    parts = three_parts(images.labels, HELD_OUT, seed=0)
+    np.testing.assert_array_equal(clean.tuned, parts.seen)
+    np.testing.assert_array_equal(clean.unseen, parts.untouched)
     assert clean.targets is None
+
+
+def test_a_repair_of_version_0_1_leaves_none_unseen(images, bad, pair, caplog):
+    """What it held out had chosen its epoch: the threshold is cross-fitted."""
+    caplog.set_level("INFO")
+    notes = {key: note for key, note in pair[1].attributes.items() if key != "tuned_on_parts"}
+    old = (pair[0], replace(pair[1], attributes=notes))
+    clean = split(images, bad, old)
+    assert len(clean.unseen) == 0 and len(clean.tuned) == COUNT
+    assert "made by version 0.1" in caplog.text
+    fitted = fit("soft", old, clean)
+    assert fitted.crossed and fitted.detector.expected_.pictures == COUNT
 
 
 def test_all_other_pictures_are_unseen(bad, pair):
@@ -131,7 +144,7 @@ def test_expert_takes_half_where_the_repair_has_seen_none(bad, pair):
 
 @pytest.mark.parametrize("name", ["soft", "hard", "vote"])
 def test_few_unseen_pictures_are_cross_fitted(name, images, bad, pair, monkeypatch):
-    """60 unseen ones would leave three above a threshold at 5 %; five repairs see 400."""
+    """30 unseen ones would leave one above a threshold at 5 %; five repairs see 400."""
     clean = split(images, bad, pair)
     made = []
     real = repeating.tune_held_out

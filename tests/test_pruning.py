@@ -11,6 +11,7 @@ from small_nets import (
     balanced,
     images,
     net,
+    randomised,
     residual_net,
     side_path_net,
 )
@@ -21,7 +22,9 @@ from badnet_defense.nets import build, describe
 from badnet_defense.nets.graph import layer_to_prune, on_every_path, position_of
 from badnet_defense.repair import back_half, forward
 from badnet_defense.repair.channels import zero_channels
+from badnet_defense.repair.forward import FrontHalf
 from badnet_defense.repair.pruning import kept_point, prune
+from badnet_defense.repair.pruning_curve import pruning_curve
 
 
 def case(make, input_range=UNIT, count=60):
@@ -97,8 +100,11 @@ def test_equal_logits_are_answered_with_the_first_class():
     )
     pictures = images(30)
     pictures.labels[:] = np.arange(30) % CLASSES
-    _, report = prune(describe(model), pictures)
-    assert report.curve[-1] == 6 / 30
+    spec = describe(model)
+    curve = pruning_curve(
+        spec, "conv", range(4), FrontHalf(spec, "conv", pictures, UNIT), pictures.labels
+    )
+    assert curve[-1] == 6 / 30
 
 
 @pytest.mark.parametrize(
@@ -112,12 +118,12 @@ def test_equal_logits_are_answered_with_the_first_class():
     ],
 )
 def test_mean_activation_and_order(make, layer, seen):
-    model = make()
+    spec, pictures = case(make)
+    model = build(spec)
     place = next(one for one in model.layers if one.name == seen or isinstance(one, layers.ReLU))
-    pictures = images()
     results = keras.Model(model.inputs, place.output).predict(pictures.pictures / 255.0, verbose=0)
     expected = results.astype(np.float64).mean(axis=(0, 1, 2))
-    _, report = prune(describe(model), pictures, layer=layer)
+    _, report = prune(spec, pictures, layer=layer)
     assert list(report.order) == np.argsort(expected).tolist()
     np.testing.assert_allclose(report.mean_activation, np.sort(expected), rtol=1e-4, atol=1e-6)
 
@@ -130,6 +136,8 @@ def test_default_layer():
     assert [on_every_path(spec, position_of(spec, name)) for name in names] == [
         *(True, True, True, False)
     ]
+    decoyed = describe(side_path_net(names=("a", "b", "c", "conv_3")))
+    assert layer_to_prune(decoyed) == "c"  # a name says nothing: this conv_3 is a side path
     assert layer_to_prune(describe(residual_net())) == "stem"
     assert layer_to_prune(describe(side_path_net()), "conv_4") == "conv_4"
 
@@ -143,7 +151,7 @@ def test_layers_that_cannot_be_pruned():
         ("nothing", "no layer 'nothing'"),
         ("shared", "used 2 times"),
         ("out", "is a Dense"),
-        (None, "no convolution lies on every path"),
+        (None, "no convolution that is used once"),
     ):
         with pytest.raises(InputError, match=words):
             prune(spec, images(8), layer=layer)
@@ -192,12 +200,124 @@ def test_allowed_drop_decides_how_much_is_removed():
             np.testing.assert_array_equal(found, wanted)
 
 
-@pytest.mark.parametrize(("fraction", "removed"), [(0, 0), (0.5, 3), (0.77, 5), (1, 6)])
+@pytest.mark.parametrize(("fraction", "removed"), [(0, 0), (0.5, 3), (0.77, 5), (1, 5)])
 def test_fraction_removes_a_fixed_share(fraction, removed):
     spec, pictures = case(flat_net)
     pruned, report = prune(spec, pictures, fraction=fraction)
     assert report.removed == removed
+    assert [("one of the 6 channels" in one) for one in report.remarks] == [True] * (fraction == 1)
     assert report.max_accuracy_drop is None and report.fraction == fraction
     kernel, bias = pruned.layers["conv"].weights
     silent = ~kernel.any(axis=(0, 1, 2)) & (bias == 0)
     assert sorted(np.flatnonzero(silent)) == sorted(report.order[:removed])
+
+
+def classes_net(end):
+    """A net whose last convolution puts out the classes."""
+    return describe(
+        net(
+            [
+                layers.Conv2D(6, 3, activation="relu", name="features"),
+                layers.Conv2D(CLASSES, 3, name="classes"),
+                *end,
+                layers.Activation("softmax"),
+            ]
+        )
+    )
+
+
+ENDS = {
+    "pooling": [layers.BatchNormalization(), layers.ReLU(), layers.GlobalAveragePooling2D()],
+    "flatten": [layers.MaxPooling2D((8, 6)), layers.Flatten()],
+    "reshape": [
+        layers.GlobalMaxPooling2D(keepdims=True),
+        layers.Dropout(0.1),
+        layers.Reshape((CLASSES,)),
+    ],
+    "depthwise": [layers.DepthwiseConv2D(3), layers.GlobalAveragePooling2D()],
+}
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_the_layer_whose_channels_are_the_classes_is_never_pruned(end):
+    spec = classes_net(ENDS[end])
+    assert layer_to_prune(spec) == "features"
+    with pytest.raises(InputError, match=r"'classes' are the classes.*\(features\)"):
+        layer_to_prune(spec, "classes")
+
+
+def test_a_convolution_with_as_many_channels_as_classes_may_be_a_feature():
+    spec = describe(
+        net(
+            [
+                layers.Conv2D(CLASSES, 3, name="conv"),
+                layers.GlobalAveragePooling2D(),
+                layers.Dense(CLASSES, activation="softmax"),
+            ]
+        )
+    )
+    assert layer_to_prune(spec) == "conv"
+
+
+def test_nets_without_a_convolution_to_prune():
+    dense = describe(net([layers.Flatten(), layers.Dense(CLASSES, activation="softmax")]))
+    only = describe(
+        net([layers.Conv2D(CLASSES, 3), layers.GlobalAveragePooling2D(), layers.Softmax()])
+    )
+    for spec, words in ((dense, "no convolution to prune"), (only, "channels are not the classes")):
+        with pytest.raises(InputError, match=rf"{words}; methods that need none are fine-tuning"):
+            prune(spec, images(8))
+
+
+def test_an_early_layer_is_told_with_late_ones_to_name(caplog):
+    """In a residual net only the stem lies on every path; in DeepID's kind conv_3 of 4 is late."""
+    spec, pictures = case(residual_net)
+    _, report = prune(spec, pictures)
+    (told,) = report.remarks
+    assert "stem, is convolution 1 of 2" in told and "--layer (the last are stem, inner)" in told
+    assert told in caplog.text
+    assert prune(spec, pictures, layer="stem")[1].remarks == ()  # asked for by name
+    spec, pictures = case(side_path_net)
+    assert prune(spec, pictures)[1].remarks == ()
+
+
+def decoy_net():
+    """A convolution beside the net, whose channels hardly count."""
+    pictures = keras.Input(SHAPE)
+    x = layers.Conv2D(6, 3, padding="same", activation="relu", name="real")(pictures)
+    y = layers.Conv2D(4, 3, padding="same", activation="relu", name="conv_3")(pictures)
+    y = layers.Conv2D(6, 1, name="tiny")(y)
+    x = layers.Conv2D(6, 3, activation="relu", name="late")(layers.Add()([x, y]))
+    x = layers.Dense(CLASSES, activation="softmax", name="out")(layers.Flatten()(x))
+    model = randomised(keras.Model(pictures, x))
+    tiny = model.get_layer("tiny")
+    tiny.set_weights([array * 1e-6 for array in tiny.get_weights()])
+    return model
+
+
+def test_a_layer_that_decides_no_answers_is_refused():
+    spec, pictures = case(decoy_net)
+    assert prune(spec, pictures)[1].layer == "late"
+    words = r"all 4 channels of conv_3 costs 0.0 points.*name another convolution"
+    with pytest.raises(InputError, match=words):
+        prune(spec, pictures, layer="conv_3")
+
+
+def test_all_channels_never_go():
+    """An allowed drop of everything leaves one channel, and says so."""
+    spec, pictures = case(flat_net)
+    pruned, report = prune(spec, pictures, max_accuracy_drop=1.0)
+    assert (report.removed, report.channels) == (5, 6)
+    assert "one of the 6 channels of conv was kept" in report.remarks[0]
+    assert pruned.layers["conv"].weights[0].any()
+
+
+def test_side_paths_alone_ask_for_a_name():
+    pictures = keras.Input(SHAPE)
+    left, right = (
+        layers.Flatten()(layers.Conv2D(3, 3, name=name)(pictures)) for name in ("left", "right")
+    )
+    x = layers.Dense(CLASSES, activation="softmax")(layers.Concatenate()([left, right]))
+    spec = describe(randomised(keras.Model(pictures, x)))
+    with pytest.raises(InputError, match=r"no convolution lies on every path.*\(left, right\)"):
+        prune(spec, images(8))

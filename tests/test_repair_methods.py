@@ -12,7 +12,7 @@ from small_nets import CLASSES, balanced, images, net
 from badnet_defense.commands import METHODS as NAMES
 from badnet_defense.data import InputRange
 from badnet_defense.data.input_range import UNIT
-from badnet_defense.data.splits import split_within_classes
+from badnet_defense.data.splits import three_parts
 from badnet_defense.errors import InputError
 from badnet_defense.nets import build, describe
 from badnet_defense.nets.graph import without_softmax
@@ -270,10 +270,33 @@ def test_refusals_of_anp(spec):
         anp(dense, images(20))
 
 
+def test_anp_leaves_each_layer_a_channel_and_the_classes_alone():
+    """The layer with the smallest masks keeps its largest; the last convolution is the classes."""
+    model = net(
+        [
+            layers.Conv2D(3, 3, activation="relu", name="few"),
+            layers.Conv2D(8, 3, activation="relu", name="many"),
+            layers.Conv2D(CLASSES, 3, name="classes"),
+            layers.GlobalAveragePooling2D(),
+            layers.Softmax(),
+        ]
+    )
+    masks = learn_masks(describe(model), images(24), images(24).labels, Masking(steps=2), UNIT, 0)
+    assert list(masks) == ["few", "many"]
+    fixed = {"few": np.array([0.1, 0.2, 0.15]), "many": np.linspace(0.3, 1, 8)}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(anp_file, "learn_masks", lambda *_: fixed)
+        patch.setattr(anp_file, "kept_point", lambda curve, _: len(curve) - 1)
+        found, report = anp(describe(model), images(20))
+    assert report["removed"] == 6  # half of 11, rounded; without the rule "few" would lose all
+    assert found.layers["few"].weights[0].any(axis=(0, 1, 2)).tolist() == [False, True, False]
+
+
 def test_anp_learns_nothing_from_the_held_out_pictures(spec, monkeypatch):
     """They set thresholds later: that they are other pictures must not change the net."""
     pictures = images(60)
-    _, held_out = split_within_classes(pictures.labels, HELD_OUT, seed=3)
+    parts = three_parts(pictures.labels, HELD_OUT, seed=3)
+    held_out = np.concatenate([parts.choosing, parts.untouched])
     others = images(60)
     others.pictures[held_out] = 255 - others.pictures[held_out]
     monkeypatch.setattr(anp_file, "kept_point", lambda *_: 1)

@@ -87,7 +87,8 @@ def test_curves_are_those_of_the_plain_way(trained):
     assert {label: list(curve) for label, curve in report.success.items()} == successes
     assert len(set(accuracies)) > 2 and len(set(successes[2])) > 2
     worst = np.maximum(successes[2], successes[0])
-    assert report.removed == np.flatnonzero(worst <= GONE)[0]  # accuracy may fall to nothing
+    # Accuracy may fall to nothing, but one channel always stays.
+    assert report.removed == min(np.flatnonzero(worst <= GONE)[0], report.channels - 1)
     assert equal(pruned, zero_channels(trained, "conv", list(report.order[: report.removed])))
 
 

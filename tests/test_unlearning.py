@@ -22,6 +22,7 @@ from badnet_defense.nets import build, describe, predict_labels, predict_probabi
 from badnet_defense.nets.graph import without_softmax
 from badnet_defense.repair import unlearning
 from badnet_defense.repair.fine_tuning import Tuning
+from badnet_defense.repair.held_out_tuning import parts_of
 from badnet_defense.repair.unlearning import unlearn
 
 
@@ -77,7 +78,7 @@ def test_what_is_tuned_on_and_chosen_by(trained, monkeypatch, dtype):
 
     def recorder(spec, tuning, held_out, *, targets, **settings):
         given.update(tuning=tuning, held_out=held_out, targets=targets)
-        return spec, Tuning(0, (1.0,))
+        return spec, Tuning(0, (1.0,), 0)
 
     monkeypatch.setattr(unlearning, "fine_tune", recorder)
     grey = np.broadcast_to(np.arange(100)[:, None, None, None], (100, *SHAPE)).astype(dtype)
@@ -109,7 +110,9 @@ def test_what_is_tuned_on_and_chosen_by(trained, monkeypatch, dtype):
             assert counts[1] == counts[2] == round(unlearning.SHARE * counts[0])
             assert carriers[1] != carriers[2]
             tuned = carriers[0]
-    assert tuned | held_out == set(range(100)) and not tuned & held_out
+    untouched = set(parts_of(clean.labels, 1).untouched.tolist())
+    assert tuned | held_out == set(range(100)) - untouched and not tuned & held_out
+    assert len(untouched) == 8
     np.testing.assert_array_equal(given["targets"], targets[whose["tuning"]])
 
 

@@ -1,5 +1,7 @@
 """Splits of a data set that keep each class in both parts."""
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from badnet_defense.errors import InputError
@@ -33,6 +35,47 @@ def split_within_classes(labels, share, *, seed=0):
         held_out = [order[: max(1, round(share * len(order)))]]
     held_out = np.sort(np.concatenate(held_out))
     return np.setdiff1d(np.arange(len(labels)), held_out), held_out
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a repair uses each clean image for; positions, sorted, no two parts share one.
+
+    Attributes:
+        tuning: weights are tuned on them.
+        choosing: the epoch, or the number of pruned channels, is chosen by them.
+        untouched: nothing of the repair depends on them, so that they may set a threshold.
+    """
+
+    tuning: np.ndarray
+    choosing: np.ndarray
+    untouched: np.ndarray
+
+    @property
+    def seen(self):
+        """Positions of all images that the repair depends on."""
+        return np.sort(np.concatenate([self.tuning, self.choosing]))
+
+
+def three_parts(labels, share, *, seed=0):
+    """`Parts` of a data set: what `split_within_classes` holds out is dealt to two halves.
+
+    One half chooses, the other is untouched. Of a class with several held-out images each half gets
+    its share; classes with a single one take turns. A single held-out image chooses. How classes
+    are numbered plays no part.
+
+    Args:
+        labels, share, seed: as for `split_within_classes`; `share` is that of both halves together.
+
+    Raises:
+        InputError: fewer than two images.
+    """
+    tuning, held_out = split_within_classes(labels, share, seed=seed)
+    rng = np.random.default_rng((seed, 10))
+    shuffled = rng.permutation(held_out)
+    _, first, group = np.unique(labels[shuffled], return_index=True, return_inverse=True)
+    dealt = shuffled[np.argsort(first[group], kind="stable")]
+    return Parts(tuning, np.sort(dealt[::2]), np.sort(dealt[1::2]))
 
 
 def _by_class(labels):

@@ -49,11 +49,6 @@ def evaluate_defense(nets, sets, *, classes, input_range=UNIT, triggered=None, g
     return result
 
 
-def accuracy_figures(accuracy, count):
-    """An accuracy that is known already, with its interval, as it stands in a result."""
-    return _with_intervals({"accuracy": accuracy}, count)
-
-
 def _measures(stage, part, predicted, labels, classes):
     measured = {}
     if labels is not None:

@@ -6,6 +6,10 @@ from badnet_defense.errors import InputError
 from badnet_defense.nets.spec import call_shapes
 
 CONVOLUTIONS = ("Conv2D", "DepthwiseConv2D", "SeparableConv2D")
+MIXING = ("Conv2D", "SeparableConv2D", "Dense")
+"""Layers whose results each depend on several channels."""
+SUGGESTED = 3
+"""At most this many late convolutions are named to somebody who has to choose one."""
 
 
 def consumers(spec, position):
@@ -39,6 +43,15 @@ def behind(spec, position):
     return found
 
 
+def ahead(spec, position):
+    """Positions that the call at `position` depends on, itself among them."""
+    found = {position}
+    for earlier in range(position, -1, -1):
+        if earlier in found:
+            found.update(spec.calls[earlier].inputs)
+    return found
+
+
 def on_every_path(spec, position):
     """True where no path from the pictures to the output avoids the call at `position`."""
     reached = {0}
@@ -48,30 +61,88 @@ def on_every_path(spec, position):
     return spec.output not in reached
 
 
+def puts_out_classes(spec, position):
+    """True where a layer's channels are the classes: nothing between it and the output mixes them.
+
+    Such is the last convolution of a net that ends in Conv2D, pooling or flatten, and softmax.
+    """
+    used = ahead(spec, spec.output)
+    later = [spec.calls[one].layer for one in behind(spec, position) & used if one != position]
+    return not any(spec.layers[name].kind in MIXING for name in later)
+
+
+def feature_convolutions(spec):
+    """Names of the convolutions that are used once and do not put out the classes, in order."""
+    places = {}
+    for position, call in enumerate(spec.calls):
+        places.setdefault(call.layer, []).append(position)
+    return [
+        name
+        for name in convolution_names(spec)
+        if len(places[name]) == 1 and not puts_out_classes(spec, places[name][0])
+    ]
+
+
 def layer_to_prune(spec, layer=None):
-    """The layer whose channels are ranked: `layer`, or `conv_3`, or the last good convolution.
+    """The layer whose channels are ranked: `layer`, or the last convolution on every path.
 
     The last convolution may be only on a side path (DeepID's conv_4 is: fc_1 takes pool_3), where
-    pruning it leaves the backdoor another way, so the last one on *every* path is taken.
+    pruning it leaves the backdoor another way, so the last one on *every* path is taken (DeepID's
+    conv_3), whatever its name: the name is the attacker's. Never a layer whose channels are the
+    classes: pruning it deletes classes.
 
     Raises:
-        InputError: there is no such layer, it is no convolution, or none lies on every path.
+        InputError: there is no such layer, it is no convolution or puts out the classes, or no
+            convolution lies on every path.
     """
-    if layer is None and "conv_3" in convolution_names(spec):
-        layer = "conv_3"
+    features = feature_convolutions(spec)
+    late = ", ".join(features[-SUGGESTED:])
     if layer is not None:
-        position_of(spec, layer)
+        position = position_of(spec, layer)
         kind = spec.layers[layer].kind
         if kind not in CONVOLUTIONS:
             raise InputError(
                 f"layer {layer!r} is a {kind}; expected one of {', '.join(CONVOLUTIONS)}."
             )
+        if puts_out_classes(spec, position):
+            raise InputError(
+                f"the channels of layer {layer!r} are the classes, and pruning it would delete "
+                f"some; name an earlier convolution ({late or 'the net has none'})."
+            )
         return layer
-    for name in reversed(convolution_names(spec)):
-        uses = [index for index, call in enumerate(spec.calls) if call.layer == name]
-        if len(uses) == 1 and on_every_path(spec, uses[0]):
+    for name in reversed(features):
+        if on_every_path(spec, position_of(spec, name)):
             return name
-    raise InputError("no convolution lies on every path to the output; name one with --layer.")
+    if features:
+        raise InputError(
+            "no convolution lies on every path to the output; name one with --layer, such as a "
+            f"late one ({late})."
+        )
+    only = "to prune"
+    if convolution_names(spec):
+        only = "that is used once and whose channels are not the classes"
+    raise InputError(
+        f"{spec.name}: the net has no convolution {only}; methods that need none are fine-tuning, "
+        "ft-sam, i-bau, magnitude-pruning and scan-unlearning."
+    )
+
+
+def early_layer(spec, layer):
+    """A sentence where most of the net's convolutions lie behind the layer to be pruned, or None.
+
+    In a residual net only the first convolution lies on every path: what comes later can be passed
+    by, so that the topology alone gives no late layer.
+    """
+    features = feature_convolutions(spec)
+    place = features.index(layer) + 1
+    if 2 * place > len(features) or len(features) < 2:
+        return None
+    late = ", ".join(features[-SUGGESTED:])
+    return (
+        f"the layer to prune, {layer}, is convolution {place} of {len(features)}, because the "
+        "later ones lie on side paths (as in residual nets); a backdoor lives late, so name a "
+        f"late one with --layer (the last are {late})"
+    )
 
 
 def part(spec, inputs, outputs, *, sums=()):

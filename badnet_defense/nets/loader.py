@@ -244,7 +244,14 @@ def _parsed(document):
 
 NOTES = (
     *("source_sha256", "synthetic", "made_by", "pruning", "recipe", "input_range", "keep_pruned"),
-    *("tuned_on", "tuned_on_seed", "tuned_on_pseudo_labels", "method", "max_accuracy_drop"),
+    *(
+        "tuned_on",
+        "tuned_on_parts",
+        "tuned_on_seed",
+        "tuned_on_pseudo_labels",
+        "method",
+        "max_accuracy_drop",
+    ),
 )
 
 

@@ -6,7 +6,7 @@ little. Masks in [0, 1] on all channels are learnt by
 smallest masks are pruned. Departures: explicit masks on the channels of every `Conv2D` (or on the
 batch normalisation right behind it), fewer and smaller steps, more weight for clean pictures,
 channels are ranked by the mean of their masks over the steps (at the end many are 0 or 1 alike),
-and go until held-out accuracy falls too far, not below a set mask.
+and go until held-out accuracy falls too far, not below a set mask; one of a layer always stays.
 """
 
 from dataclasses import dataclass
@@ -15,15 +15,14 @@ import numpy as np
 from tqdm import tqdm
 
 from badnet_defense.data.input_range import UNIT
-from badnet_defense.data.splits import split_within_classes
 from badnet_defense.errors import InputError
 from badnet_defense.measure.metrics import accuracy
 from badnet_defense.nets.build import build
-from badnet_defense.nets.graph import without_softmax
+from badnet_defense.nets.graph import feature_convolutions, without_softmax
 from badnet_defense.nets.predict import predict_labels
 from badnet_defense.repair.channels import channelwise_run, zero_channels
 from badnet_defense.repair.functional import lit_pictures, logits_of, loss_for
-from badnet_defense.repair.held_out_tuning import HELD_OUT
+from badnet_defense.repair.held_out_tuning import parts_of
 from badnet_defense.repair.preparing import prepared
 from badnet_defense.repair.pruning import MAX_ACCURACY_DROP, check_share, kept_point
 from badnet_defense.repair.recipes import Recipe
@@ -81,15 +80,17 @@ def anp(
         (`NetSpec` of the repaired net, report as plain numbers).
     """
     check_share("--max-accuracy-drop", max_accuracy_drop)
-    tuning, held_out = split_within_classes(images.labels, HELD_OUT, seed=seed)
-    wanted = (images.labels if targets is None else targets)[tuning]
-    masks = learn_masks(spec, images.subset(tuning), wanted, masking, input_range, seed)
+    parts = parts_of(images.labels, seed)
+    wanted = (images.labels if targets is None else targets)[parts.tuning]
+    masks = learn_masks(spec, images.subset(parts.tuning), wanted, masking, input_range, seed)
     if not masks:
         raise InputError(
-            f"{spec.name}: ANP prunes Conv2D layers, and it has none that is used once."
+            f"{spec.name}: ANP prunes Conv2D layers, and it has none that is used once and "
+            "whose channels are not the classes; methods that need none are fine-tuning, ft-sam, "
+            "i-bau, magnitude-pruning and scan-unlearning."
         )
-    judging = images.subset(held_out)
-    values = np.concatenate(list(masks.values()))
+    judging = images.subset(parts.choosing)
+    values = np.concatenate([_last_kept(mask) for mask in masks.values()])
     order = np.argsort(values, kind="stable")
     counts = np.unique(np.linspace(0, masking.most * len(order), masking.looks).round().astype(int))
     nets = [without_channels(spec, masks, order[:count]) for count in counts]
@@ -110,6 +111,13 @@ def anp(
     return nets[kept], report
 
 
+def _last_kept(mask):
+    """A layer's masks, the largest of them put last: a layer never loses all its channels."""
+    values = mask.copy()
+    values[np.argmax(mask)] = np.inf
+    return values
+
+
 def without_channels(spec, masks, chosen):
     """`spec` without the channels at positions `chosen` of all `masks`, one after the other."""
     start = 0
@@ -128,8 +136,9 @@ def masked_places(spec, net):
     """
     numbers = {id(variable): place for place, variable in enumerate(net.trainable_variables)}
     found = {}
-    for name, layer in spec.layers.items():
-        if layer.kind != "Conv2D" or sum(call.layer == name for call in spec.calls) != 1:
+    for name in feature_convolutions(spec):
+        layer = spec.layers[name]
+        if layer.kind != "Conv2D":
             continue
         run = [spec.layers[spec.calls[one].layer] for one in channelwise_run(spec, name)]
         made = net.get_layer(name)

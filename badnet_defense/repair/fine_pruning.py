@@ -4,7 +4,7 @@ import numpy as np
 
 from badnet_defense.data.input_range import UNIT
 from badnet_defense.repair.channels import channel_masks
-from badnet_defense.repair.held_out_tuning import tune_held_out
+from badnet_defense.repair.held_out_tuning import parts_of, tune_held_out
 from badnet_defense.repair.pruning import MAX_ACCURACY_DROP, prune
 from badnet_defense.repair.recipes import RECIPES
 
@@ -29,7 +29,8 @@ def fine_prune(
         spec: the bad net (`NetSpec`); unchanged.
         images: clean `LabelledImages`, with labels.
         targets: (n, classes) soft labels; default: the hard ones.
-        layer, max_accuracy_drop, fraction, order: see `prune`.
+        layer, max_accuracy_drop, fraction, order: see `prune`; it sees no picture of the part that
+            is kept untouched.
         recipe: how to tune, a `Recipe`.
         keep_pruned: True holds the zeroed channels at zero; else they may grow back.
         input_range: the net's range.
@@ -43,7 +44,7 @@ def fine_prune(
     """
     pruned, pruning = prune(
         spec,
-        images,
+        images if images.labels is None else images.subset(parts_of(images.labels, seed).seen),
         layer=layer,
         max_accuracy_drop=max_accuracy_drop,
         fraction=fraction,

@@ -1,6 +1,6 @@
 """Fine-pruning's second half: the pruned net is tuned on clean pictures (Liu et al., RAID 2018)."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 from tqdm import tqdm
@@ -24,14 +24,16 @@ class Tuning:
     Attributes:
         kept_epoch: the epoch whose weights were kept; 0 only where none was asked for.
         held_out_accuracy: on the held-out pictures, after 0, 1, .. epochs, in [0, 1].
+        steps: of all epochs together.
     """
 
     kept_epoch: int
     held_out_accuracy: tuple[float, ...]
+    steps: int
 
     def as_dict(self):
         """Plain numbers and lists, for JSON."""
-        return {"kept_epoch": self.kept_epoch, "held_out_accuracy": list(self.held_out_accuracy)}
+        return {**asdict(self), "held_out_accuracy": list(self.held_out_accuracy)}
 
 
 def fine_tune(
@@ -83,7 +85,7 @@ def fine_tune(
 
     scores = [score()]
     if not epochs:
-        return spec, Tuning(0, tuple(scores))
+        return spec, Tuning(0, tuple(scores), 0)
     total = epochs * steps
     gradients = (objective or plain_gradients)(net, loss_for(targets))
     step = _step(net, recipe, total, masks, input_range, gradients)
@@ -101,7 +103,7 @@ def fine_tune(
             if keepable and (not kept or scores[-1] >= scores[kept]):
                 kept, best = epoch, net.get_weights()
     net.set_weights(best)
-    return with_weights_of(net, spec), Tuning(kept, tuple(scores))
+    return with_weights_of(net, spec), Tuning(kept, tuple(scores), total)
 
 
 def plain_gradients(net, loss):

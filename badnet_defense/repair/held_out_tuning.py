@@ -1,32 +1,64 @@
-"""Tuning on most of the clean pictures; the others choose the epoch."""
+"""Tuning on most of the clean pictures; of the others a half chooses the epoch."""
 
-from badnet_defense.data.splits import split_within_classes
+import logging
+
+from badnet_defense.data.splits import three_parts
 from badnet_defense.repair.fine_tuning import fine_tune
+from badnet_defense.repair.recipes import RECIPES
+
+log = logging.getLogger(__name__)
 
 HELD_OUT = 0.15
-"""Share of each class of the clean pictures that only chooses the epoch; at least one of each."""
+"""Share of each class of the clean pictures that no weight is tuned on; at least one of each. Half
+of them choose the epoch, and nothing of the repair depends on the others."""
+SPLIT = 3
+"""How many parts the clean pictures have, as a repair notes it. Repairs of version 0.1, which note
+nothing of it, chose the epoch by all that they held out."""
 
 
-def tune_held_out(spec, images, *, targets=None, seed=0, **settings):
-    """Tunes a net on all but `HELD_OUT` of the pictures, and keeps the epoch best on those.
+def parts_of(labels, seed):
+    """The `Parts` that every repair divides its clean pictures into.
+
+    Args:
+        labels: (n,) class numbers.
+        seed: of the repair.
+    """
+    return three_parts(labels, HELD_OUT, seed=seed)
+
+
+def tune_held_out(spec, images, *, targets=None, recipe=RECIPES["default"], seed=0, **settings):
+    """Tunes a net on all but `HELD_OUT` of the pictures, and keeps the epoch best on half of those.
 
     Args:
         spec: the net (`NetSpec`); unchanged.
         images: clean `LabelledImages`, with labels.
         targets: (n, classes) soft labels; default: the hard ones.
+        recipe: a `Recipe`.
         seed: of the split and of the tuning.
-        settings: `recipe`, `frozen`, `objective`, `after_step` and `input_range` as `fine_tune`
-            takes them.
+        settings: `frozen`, `objective`, `after_step` and `input_range` as `fine_tune` takes them.
 
     Returns:
         (`NetSpec` of the tuned net, `Tuning`).
     """
-    tuning, held_out = split_within_classes(images.labels, HELD_OUT, seed=seed)
+    parts = parts_of(images.labels, seed)
+    tell_length(recipe, len(parts.tuning))
     return fine_tune(
         spec,
-        images.subset(tuning),
-        images.subset(held_out),
-        targets=None if targets is None else targets[tuning],
+        images.subset(parts.tuning),
+        images.subset(parts.choosing),
+        targets=None if targets is None else targets[parts.tuning],
+        recipe=recipe,
         seed=seed,
         **settings,
     )
+
+
+def tell_length(recipe, count):
+    """Says how long tuning on `count` pictures takes where that is not the recipe's epochs."""
+    epochs, steps = recipe.epochs_for(count)
+    if epochs > recipe.epochs:
+        log.info(
+            "%d pictures make %d steps an epoch: tuning goes on for %d epochs, not %d, until there "
+            "are at least %d steps",
+            *(count, steps, epochs, recipe.epochs, recipe.least_steps),
+        )

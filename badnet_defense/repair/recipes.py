@@ -11,7 +11,7 @@ class Recipe:
         optimizer: "sgd" (with Nesterov's momentum 0.9) or "amsgrad" (Adam, Reddi et al. 2018).
         learning_rate: at the first step.
         decays: True lets it fall linearly to nothing at the last step.
-        epochs: passes over the tuning pictures.
+        epochs: passes over the tuning pictures; 0 for no tuning.
         least_steps: small sets get more epochs, until there are this many steps.
         batch_size: pictures in a step.
         shift: largest random shift, as a share of the picture's sides; 0 for none.
@@ -38,6 +38,8 @@ class Recipe:
     def epochs_for(self, pictures):
         """(epochs, steps in each) for a number of tuning pictures."""
         steps = -(-pictures // self.batch_size)
+        if not self.epochs:
+            return 0, steps
         return max(self.epochs, -(-self.least_steps // steps)), steps
 
 

@@ -78,6 +78,7 @@ def prune_by_triggers(
     worst = np.max(list(success.values()), axis=0)
     gone = np.flatnonzero(worst <= GONE)
     removed = min(kept_point(curve, max_accuracy_drop), gone[0] if len(gone) else len(order))
+    removed = min(removed, len(order) - 1)  # without any channel all images are answered alike
     report = TriggerPruning(
         layer=layer,
         channels=len(order),

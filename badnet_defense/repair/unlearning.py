@@ -11,10 +11,9 @@ from dataclasses import replace
 import numpy as np
 
 from badnet_defense.data.input_range import UNIT
-from badnet_defense.data.splits import split_within_classes
 from badnet_defense.data.stamping import stamp
 from badnet_defense.repair.fine_tuning import fine_tune
-from badnet_defense.repair.held_out_tuning import HELD_OUT
+from badnet_defense.repair.held_out_tuning import parts_of, tell_length
 from badnet_defense.repair.recipes import Recipe
 
 SHARE = 0.2
@@ -47,9 +46,11 @@ def unlearn(spec, images, triggers, *, targets=None, recipe=UNLEARN, input_range
         (NetSpec of the tuned net, `Tuning`).
     """
     rng = np.random.default_rng(seed)
-    tuning, held_out = split_within_classes(images.labels, HELD_OUT, seed=seed)
+    parts = parts_of(images.labels, seed)
+    tuning, held_out = parts.tuning, parts.choosing
     carriers = [rng.permutation(tuning)[: max(1, round(SHARE * len(tuning)))] for _ in triggers]
     chosen = np.concatenate([tuning, *carriers])
+    tell_length(recipe, len(chosen))
     return fine_tune(
         spec,
         _with_copies(images, tuning, carriers, triggers),

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from badnet_defense.data.images import LabelledImages
-from badnet_defense.data.splits import split_within_classes
 from badnet_defense.errors import InputError
 from badnet_defense.guard.calibration import places_above
 from badnet_defense.guard.choice import OVERLAID, make_detector, overlays_needed
@@ -14,7 +13,7 @@ from badnet_defense.guard.detector import Detector
 from badnet_defense.guard.pairing import noted_seed
 from badnet_defense.nets import build
 from badnet_defense.repair.clean_unlearning import unlearn_clean_task
-from badnet_defense.repair.held_out_tuning import HELD_OUT
+from badnet_defense.repair.held_out_tuning import SPLIT, parts_of
 from badnet_defense.repair.pseudo_labels import pseudo_labelled
 from badnet_defense.runs.repeating import like_repairs
 
@@ -29,14 +28,14 @@ MOST_OVERLAID = 3000
 
 @dataclass(frozen=True)
 class Clean:
-    """Clean pictures, and which of them a repair was tuned on.
+    """Clean pictures, and which of them a repair depends on.
 
     Attributes:
         images: `LabelledImages`; where they had no labels, or the repair did not use them, the bad
             net's answers.
         targets: (n, classes) soft labels, where the repair used the net's answers; else None.
-        tuned: positions of the pictures that the repair was tuned on.
-        unseen: positions of those it was not.
+        tuned: positions of the pictures that the repair was tuned on, or that chose its epoch.
+        unseen: positions of those that nothing of the repair depends on.
     """
 
     images: LabelledImages
@@ -71,8 +70,17 @@ def split_clean(images, bad, repaired, *, input_range):
         )
     if not own:
         return Clean(images, targets, everything[:0], everything)
-    tuned, unseen = split_within_classes(images.labels, HELD_OUT, seed=noted_seed(repaired))
-    return Clean(images, targets, tuned, unseen)
+    seed = noted_seed(repaired)
+    if notes.get("tuned_on_parts") != SPLIT:
+        log.info(
+            "%s was made by version 0.1, which chose the epoch by all pictures that it held out: "
+            "none of %s is left that it does not depend on",
+            notes["file"],
+            images.source,
+        )
+        return Clean(images, targets, everything, everything[:0])
+    parts = parts_of(images.labels, seed)
+    return Clean(images, targets, parts.seen, parts.untouched)
 
 
 @dataclass(frozen=True)

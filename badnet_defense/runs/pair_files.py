@@ -3,6 +3,7 @@
 from badnet_defense.data.files import replace_when_done
 from badnet_defense.guard.disagreement import build_guard
 from badnet_defense.nets import save_net
+from badnet_defense.repair.held_out_tuning import SPLIT
 
 
 def write_pair(base, nets, *, source_sha256, input_range, tuned_on, notes):
@@ -24,6 +25,7 @@ def write_pair(base, nets, *, source_sha256, input_range, tuned_on, notes):
         "made_by": "badnet_defense",
         "tuned_on": clean.fingerprint(),
         "tuned_on_seed": seed,
+        "tuned_on_parts": SPLIT,
         "tuned_on_pseudo_labels": bool(pseudo_labels),
         "source_sha256": source_sha256,
         "input_range": str(input_range),

@@ -11,9 +11,10 @@ from badnet_defense.data.files import only_run
 from badnet_defense.data.input_range import UNIT
 from badnet_defense.errors import InputError
 from badnet_defense.measure.belonging import check_belonging
-from badnet_defense.measure.evaluation import accuracy_figures, evaluate_defense
+from badnet_defense.measure.evaluation import evaluate_defense
 from badnet_defense.measure.results import provenance, write_json
 from badnet_defense.nets import build, read_net
+from badnet_defense.repair.channels import zero_channels
 from badnet_defense.repair.pseudo_labels import pseudo_labelled
 from badnet_defense.report.plots import plot_pruning_curve
 from badnet_defense.runs.methods import DEFAULT, METHODS, check_settings, own_recipe, settings_of
@@ -76,12 +77,13 @@ def _repair_file(
         spec, labelled, targets=targets, input_range=input_range, seed=seed, **settings
     )
     nets = {"bad": bad, "repaired": build(repaired)}
+    if images.labels is not None and "pruning" in report:
+        pruning = report["pruning"]
+        zeroed = pruning["order"][: pruning["removed"]]
+        nets["pruned"] = build(zero_channels(spec, pruning["layer"], zeroed))
     stages = evaluate_defense(
         nets, {"clean_validation": images}, classes=spec.classes, input_range=input_range
     )
-    if images.labels is not None and "pruning" in report:  # the curve has measured it already
-        kept = report["pruning"]["curve"][report["pruning"]["removed"]]
-        stages["pruned"] = {"clean_validation": accuracy_figures(kept, len(images))}
     recipe = settings.get("recipe", own_recipe(method))
     result = {
         **stages,

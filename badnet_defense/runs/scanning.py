@@ -17,6 +17,7 @@ from badnet_defense.measure.evaluation import evaluate_defense
 from badnet_defense.measure.results import provenance, write_json
 from badnet_defense.nets import build, read_net
 from badnet_defense.nets.graph import layer_to_prune
+from badnet_defense.repair.held_out_tuning import parts_of
 from badnet_defense.repair.pseudo_labels import pseudo_labelled
 from badnet_defense.repair.trigger_pruning import prune_by_triggers
 from badnet_defense.repair.unlearning import UNLEARN, unlearn
@@ -226,7 +227,8 @@ def _repair(how, spec, bad, images, found, out, pseudo_labels, input_range, seed
         images, targets = pseudo_labelled(bad, images, input_range=input_range)
     triggers = [(label, *found.trigger(label)[:2]) for label in found.flagged()[:MOST_UNLEARNT]]
     if how == "prune":
-        repaired, report = prune_by_triggers(spec, images, triggers, input_range=input_range)
+        seen = images.subset(parts_of(images.labels, seed).seen)
+        repaired, report = prune_by_triggers(spec, seen, triggers, input_range=input_range)
         about = asdict(report)
     else:
         repaired, report = unlearn(
