@@ -3,7 +3,38 @@
 Importing this package does not import TensorFlow; the first net that is built does.
 """
 
-from importlib import import_module
+import os
+import sys
+
+
+def _leave_out_working_folder():
+    """Takes the working folder out of the places where modules are looked for.
+
+    `python3 -m badnet_defense` and an empty entry of PYTHONPATH put it there, before the standard
+    library: a folder that came with a suspect net could hold a module named `argparse` or `numpy`.
+    """
+    named = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    unasked = named.count("") if any(named) else 0
+    if any(named) and unasked:
+        os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, named))  # for processes it starts
+    if sys.argv[:1] == ["-m"] and not sys.flags.safe_path:
+        unasked += 1
+    try:
+        here = os.getcwd()
+    except OSError:  # it was removed: nothing can lie in it
+        return
+    for _ in range(unasked):
+        if here in sys.path:
+            sys.path.remove(here)
+    root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    if unasked and here == root and root not in sys.path:
+        sys.path.append(root)  # workers import this very package: after everything else
+
+
+# Before any other import: only modules that are compiled into Python are named above.
+_leave_out_working_folder()
+
+from importlib import import_module  # noqa: E402
 
 _PLACES = {
     "InputError": "badnet_defense.errors",

@@ -57,7 +57,10 @@ def load_tensorflow():
     The process that reads files starts meanwhile.
     """
     from badnet_defense.nets.backend import load_quietly
+    from badnet_defense.report.figures import load_matplotlib
 
+    if os.path.lexists("matplotlibrc"):  # now, while no other thread looks for files here
+        load_matplotlib()
     isolation.start()
     load_quietly()
 

@@ -29,6 +29,7 @@ from badnet_defense.engine.ahead import PATIENCE, Ahead, WorkerLostError
 from badnet_defense.nets.backend import gpu_count
 
 PREFIX = "badnet_defense.engine."
+_SAFE_PATH = "PYTHONSAFEPATH"
 
 
 def usable_cores():
@@ -48,6 +49,27 @@ def devices(gpus, workers):
     return [names[number % len(names)] for number in range(workers)]
 
 
+_starting = threading.Lock()
+
+
+@contextlib.contextmanager
+def _without_working_folder():
+    """Lets processes that start now import nothing from the working folder.
+
+    `multiprocessing` starts them with `python -c`, which looks there first, until the worker is
+    told where this process looks for modules.
+    """
+    with _starting:
+        before = os.environ.get(_SAFE_PATH)
+        os.environ[_SAFE_PATH] = "1"
+        try:
+            yield
+        finally:
+            os.environ.pop(_SAFE_PATH)
+            if before is not None:
+                os.environ[_SAFE_PATH] = before
+
+
 class _Process:
     """One worker process, started with its first unit and again after it has died."""
 
@@ -60,16 +82,17 @@ class _Process:
         with self._lock:
             if self._ended:
                 raise BrokenProcessPool("it was ended")
-            if self._pool is None:
-                context = multiprocessing.get_context("spawn")
-                limits = vars(current())
-                self._pool = ProcessPoolExecutor(1, context, worker.begin, (self._device, limits))
-            pool = self._pool
-            try:
-                doing = pool.submit(worker.done, *unit)
-            except BrokenProcessPool:  # it died while it had nothing to do
-                self._pool = None
-                raise
+            with _without_working_folder():
+                if self._pool is None:
+                    context = multiprocessing.get_context("spawn")
+                    begin = (self._device, vars(current()))
+                    self._pool = ProcessPoolExecutor(1, context, worker.begin, begin)
+                pool = self._pool
+                try:
+                    doing = pool.submit(worker.done, *unit)
+                except BrokenProcessPool:  # it died while it had nothing to do
+                    self._pool = None
+                    raise
         try:
             return doing.result()
         except BrokenProcessPool:

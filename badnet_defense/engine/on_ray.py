@@ -3,6 +3,7 @@
 import logging
 import os
 import socket
+import tempfile
 from pathlib import Path
 
 import badnet_defense
@@ -41,16 +42,20 @@ class RayEngine(Ahead):
         variables = {**ONE_THREAD, **{k: os.environ[k] for k in PASSED_ON if k in os.environ}}
         try:
             _check_there(address)
-            self._ray.init(
-                address=address,
-                runtime_env={
-                    "py_modules": [str(Path(badnet_defense.__file__).parent)],
-                    "env_vars": variables,
-                },
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-                include_dashboard=False if address == "local" else None,
-            )
+            with tempfile.TemporaryDirectory() as nothing:
+                self._ray.init(
+                    address=address,
+                    runtime_env={
+                        "py_modules": [str(Path(badnet_defense.__file__).parent)],
+                        # Else this process' working folder, and what somebody put there, is the
+                        # first place where workers look for modules.
+                        "working_dir": nothing,
+                        "env_vars": variables,
+                    },
+                    log_to_driver=False,
+                    logging_level=logging.ERROR,
+                    include_dashboard=False if address == "local" else None,
+                )
         except (OSError, RuntimeError, ValueError) as error:
             raise InputError(
                 f"--ray-address {address}: no cluster answers ({error}); start one with "

@@ -6,7 +6,7 @@ from itertools import cycle
 import numpy as np
 
 from badnet_defense.report.comparison import COLUMNS, shown
-from badnet_defense.report.figures import add_legend, new_figure
+from badnet_defense.report.figures import add_legend, new_figure, plain_style
 from badnet_defense.report.pages import encoded, sort_key, write_template
 
 _INK, _QUIET = "#222222", "#777777"
@@ -14,6 +14,7 @@ _COLOURS = ("#1f5fa8", "#c1440e", "#1b7f5c", "#7b2d8b", "#b8860b", "#444444", "#
 LEAST_RATE = 1e-3
 
 
+@plain_style()
 def write_page(path, runs, rows, sentences, failed, command, pictures=()):
     """Writes the page.
 

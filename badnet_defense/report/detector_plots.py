@@ -5,7 +5,7 @@ from itertools import cycle
 import numpy as np
 
 from badnet_defense.errors import one_line
-from badnet_defense.report.figures import TITLE, add_legend, new_figure, save_figure
+from badnet_defense.report.figures import TITLE, add_legend, new_figure, plain_style, save_figure
 
 _INK, _CLEAN, _QUIET = "#222222", "#9bb7d4", "#777777"
 _POISONED = ("#c1440e", "#7b2d8b", "#1b7f5c", "#b8860b")
@@ -23,6 +23,7 @@ FEW = 20
 """Fewer pictures than this are marked one by one."""
 
 
+@plain_style()
 def plot_roc(path, curves, about, *, net):
     """Draws detection over the false-alarm rate, with the chosen point, 1 % and 5 %, as a PNG.
 
@@ -61,6 +62,7 @@ def plot_roc(path, curves, about, *, net):
     save_figure(figure, path)
 
 
+@plain_style()
 def plot_scores(path, clean, others, about, *, net, low=False):
     """Draws histograms of the scores, clean against others, with the threshold, as a PNG.
 

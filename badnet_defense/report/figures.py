@@ -1,10 +1,50 @@
 """Matplotlib figures without a screen: made for a file, written whole or not at all."""
 
+import os
+import sys
+import threading
+from contextlib import contextmanager
+
 from badnet_defense.data.files import replace_when_done
 from badnet_defense.errors import one_line
 
 TITLE = {"color": "#222222", "fontweight": "bold", "parse_math": False}
 """Of a title; a net's name in it may hold anything, also what would be mathematics."""
+
+
+_one_at_a_time = threading.RLock()
+
+
+def load_matplotlib():
+    """Imports Matplotlib without the `matplotlibrc` of the working folder; gives the module.
+
+    Matplotlib looks there before anywhere else and reads what it finds, whoever put it there.
+    """
+    if "matplotlib" not in sys.modules and os.path.lexists("matplotlibrc"):
+        with _one_at_a_time:
+            here = os.getcwd()
+            try:
+                os.chdir(os.path.dirname(os.path.abspath(__file__)))
+                import matplotlib
+            finally:
+                os.chdir(here)
+    import matplotlib
+
+    return matplotlib
+
+
+@contextmanager
+def plain_style():
+    """Draws as Matplotlib is delivered, whatever settings are in force, one figure at a time.
+
+    A `matplotlibrc` may ask for fonts of LaTeX, which would be started with names of files that
+    stand in a title. To be used as a decorator of all that draws.
+    """
+    matplotlib = load_matplotlib()
+    # The backend is not the style's: figures here are made for files alone.
+    style = {name: value for name, value in matplotlib.rcParamsDefault.items() if name != "backend"}
+    with _one_at_a_time, matplotlib.rc_context({**style, "text.usetex": False}):
+        yield
 
 
 def new_figure(size):

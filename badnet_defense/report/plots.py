@@ -1,11 +1,12 @@
 """Results as pictures."""
 
 from badnet_defense.errors import one_line
-from badnet_defense.report.figures import TITLE, new_figure, save_figure
+from badnet_defense.report.figures import TITLE, new_figure, plain_style, save_figure
 
 _INK, _FAINT, _CURVE, _KEPT, _LIMIT = "#222222", "#d9d9d9", "#1f5fa8", "#c1440e", "#777777"
 
 
+@plain_style()
 def plot_pruning_curve(path, pruning, *, net=None):
     """Draws accuracy over the number of pruned channels as a PNG, 1200x750 pixels.
 

@@ -3,13 +3,14 @@
 import numpy as np
 
 from badnet_defense.errors import one_line
-from badnet_defense.report.figures import TITLE, new_figure, save_figure
+from badnet_defense.report.figures import TITLE, new_figure, plain_style, save_figure
 from badnet_defense.report.tables import look_name
 
 _INK, _BARS, _FLAG, _QUIET = "#222222", "#9bb7d4", "#c1440e", "#777777"
 MOST_SHOWN = 12
 
 
+@plain_style()
 def plot_triggers(path, triggers, picture, result, *, net=None):
     """Draws mask, pattern, and both on a clean picture, a row for each flagged label, as a PNG.
 
@@ -64,6 +65,7 @@ def _row(axes, entry, mask, pattern, picture):
     )
 
 
+@plain_style()
 def plot_norms(path, result, *, net=None):
     """Draws the histogram of all labels' norms in both looks, the flagged labels named, as a PNG.
 
