@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,17 @@ import pytest
 from hostile_nets import plain_net
 from small_project import start
 
-from badnet_defense.data.files import new_hdf5, only_run, replace_when_done
+from badnet_defense.data.files import (
+    all_or_none,
+    check_place,
+    new_hdf5,
+    only_run,
+    own_folder,
+    read_plain,
+    replace_when_done,
+)
 from badnet_defense.errors import InputError
+from badnet_defense.measure.results import write_json
 from badnet_defense.nets import save_net
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -148,3 +158,154 @@ def test_a_net_on_a_full_disk(small_disk):
     with pytest.raises(InputError, match="cannot be written"):
         save_net(plain_net(), small_disk / "net.h5")
     assert os.listdir(small_disk) == ["filled"]
+
+
+# Somebody else on this machine -------------------------------------------------------------------
+
+
+def test_a_planted_link_is_not_written_through(tmp_path, monkeypatch):
+    """The name is none that can be foreseen, and one that is there already is not opened."""
+    victim = tmp_path / "victim.txt"
+    victim.write_text("precious")
+    folder = tmp_path / "shared"
+    folder.mkdir()
+    (folder / f".a.{os.getpid()}.partial.json").symlink_to(victim)
+    names = set()
+    for _ in range(2):
+        with replace_when_done(folder / "a.json") as partial:
+            assert not partial.is_symlink() and partial.stat().st_size == 0
+            names.add(partial.name)
+            partial.write_text("mine")
+    assert len(names) == 2 and (folder / "a.json").read_text() == "mine"
+    monkeypatch.setattr("secrets.token_hex", lambda count: "known")
+    planted = folder / f".a.{os.getpid()}.known.partial.json"
+    planted.symlink_to(victim)
+    with pytest.raises(FileExistsError), replace_when_done(folder / "a.json"):
+        raise AssertionError
+    assert victim.read_text() == "precious"
+
+
+def test_cleaning_up_follows_no_link(tmp_path):
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    victim = tmp_path / "victim.txt"
+    victim.write_text("precious")
+    left = tmp_path / f".a.{ended.pid}.0123.partial.json"
+    left.symlink_to(victim)
+    write_json(tmp_path / "a.json", {})
+    assert not left.is_symlink() and victim.read_text() == "precious"
+
+
+@pytest.fixture
+def other_user(monkeypatch):
+    """A user's number that is not that of who runs the tests; skips where files cannot be given."""
+    if os.getuid():
+        pytest.skip("only root can give files to others")
+    return 12345
+
+
+def test_a_link_of_another_user_is_no_way_to_results(tmp_path, other_user):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "own").symlink_to(tmp_path / "real")
+    (tmp_path / "theirs").symlink_to(tmp_path / "real")
+    os.chown(tmp_path / "theirs", other_user, other_user, follow_symlinks=False)
+    write_json(tmp_path / "own/a.json", {})
+    with pytest.raises(InputError, match="theirs: this is a link of another user"):
+        write_json(tmp_path / "theirs/nets/b.json", {})
+    assert os.listdir(tmp_path / "real") == ["a.json"]
+
+
+def test_a_folder_of_another_user_is_not_taken_and_stops_nobody(tmp_path, monkeypatch, other_user):
+    """Root takes no other user's folder either."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "run"))
+    taken = tmp_path / f"badnet_defense.{os.getuid()}"
+    assert own_folder() == taken and taken.stat().st_mode & 0o777 == 0o700
+    os.chown(taken, other_user, other_user)
+    second = own_folder()
+    assert second.parent == tmp_path / "run" and second.stat().st_mode & 0o777 == 0o700
+    asked = pytest.raises(InputError, match="another run")
+    with only_run(tmp_path / "out"), asked, only_run(tmp_path / "out"):
+        pass
+    os.chown(second, other_user, other_user)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    assert own_folder().parent == tmp_path / "cache"
+    monkeypatch.setenv("XDG_CACHE_HOME", "/proc/no")
+    with pytest.raises(InputError, match=r"no folder of your own.*name a place with TMPDIR"):
+        own_folder()
+
+
+@pytest.mark.parametrize("make", ["link", "file", "open to all"])
+def test_what_is_no_folder_of_one_s_own(make, tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "run"))
+    taken = tmp_path / f"badnet_defense.{os.getuid()}"
+    if make == "link":
+        (tmp_path / "elsewhere").mkdir()
+        taken.symlink_to(tmp_path / "elsewhere")
+    elif make == "file":
+        taken.write_text("")
+    else:
+        taken.mkdir()
+        taken.chmod(0o777)
+    assert own_folder().parent == tmp_path / "run"
+
+
+# Files that belong together ----------------------------------------------------------------------
+
+
+def test_all_appear_or_none(tmp_path):
+    (tmp_path / "a.json").write_text("old")
+    with pytest.raises(InputError), all_or_none():
+        write_json(tmp_path / "a.json", {})
+        assert (tmp_path / "a.json").read_text() == "old"
+        with all_or_none():
+            write_json(tmp_path / "b.json", {})
+        write_json(tmp_path / "a.json" / "c.json", {})
+    assert os.listdir(tmp_path) == ["a.json"] and (tmp_path / "a.json").read_text() == "old"
+    with all_or_none():
+        write_json(tmp_path / "a.json", {"x": 1})
+        write_json(tmp_path / "b.json", {})
+        assert not (tmp_path / "b.json").exists()
+    assert sorted(os.listdir(tmp_path)) == ["a.json", "b.json"]
+    write_json(tmp_path / "c.json", {})  # outside again: at once
+    assert (tmp_path / "c.json").exists()
+
+
+def test_places_are_checked_before_the_work(tmp_path, small_disk):
+    assert check_place(tmp_path / "new/a.json").parent.is_dir()
+    with pytest.raises(InputError, match="this is a folder, expected the name of a file"):
+        check_place(tmp_path)
+    closed(small_disk)
+    with pytest.raises(InputError, match=r"a\.json: cannot be written, since nothing may be"):
+        check_place(small_disk / "a.json")
+
+
+def test_a_name_as_long_as_a_name_may_be(tmp_path):
+    path = tmp_path / ("é" * 122 + ".json")  # 249 of 255 bytes
+    write_json(path, {})
+    assert os.listdir(tmp_path) == [path.name]
+
+
+# Results that are read back ----------------------------------------------------------------------
+
+
+def test_only_plain_files_are_read(tmp_path):
+    path = tmp_path / "a.json"
+    path.write_bytes(b"12345")
+    assert read_plain(path, 5) == b"12345"
+    with pytest.raises(InputError, match="larger than 0 MB"):
+        read_plain(path, 4)
+    (tmp_path / "link").symlink_to(path)
+    os.mkfifo(tmp_path / "pipe")
+    with open(tmp_path / "sparse", "wb") as file:
+        file.truncate(2**40)
+    refused = {
+        "link": "a link",
+        "pipe": "no plain file",
+        "sparse": "larger",
+        "no": "cannot be read",
+    }
+    for name, words in refused.items():
+        with pytest.raises(InputError, match=words):
+            read_plain(tmp_path / name, 2**20)

@@ -6,7 +6,10 @@ import glob
 import hashlib
 import io
 import os
+import secrets
+import stat
 import tempfile
+import threading
 from pathlib import Path
 
 import h5py
@@ -15,6 +18,9 @@ from filelock import FileLock, Timeout
 from badnet_defense.errors import InputError, LinkOutError
 
 _NO_PLACE = {errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM}
+_NO_LINK = getattr(os, "O_NOFOLLOW", 0)
+_LONGEST_STEM = 40
+_of_this_thread = threading.local()
 
 
 def require_file(path, expected):
@@ -78,40 +84,164 @@ def replace_when_done(path):
 
     So an interrupted run never leaves half a file, and a reader sees the old file or the new one.
     The folder is made if need be. The temporary name keeps the suffix, since some writers choose
-    the format by it.
+    the format by it; nobody can foresee it, and the empty file is there already, so that a writer
+    that opens it by its path never follows a link that somebody has put there.
 
     Example:
         >>> with replace_when_done("results/table.json") as partial:
         ...     partial.write_text("{}")
 
     Raises:
-        InputError: `path` is a folder, or a folder on the way to it cannot be made.
+        InputError: `path` is a folder, or cannot be written.
     """
-    path = Path(path)
-    if path.is_dir():
-        raise InputError(f"{path}: this is a folder, expected the name of a file to write.")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(
-            f"{path}: cannot be written, since {path.parent} is no folder and cannot be made one."
-        ) from error
+    path = check_place(path)
     _clear_away(path)
-    partial = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
+    partial = path.with_name(f"{_beginning(path)}{os.getpid()}.{secrets.token_hex(8)}{_end(path)}")
+    together = getattr(_of_this_thread, "together", None)
+    done = False
     try:
+        os.close(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NO_LINK, 0o666))
         yield partial
-        os.replace(partial, path)
+        if together is None:
+            os.replace(partial, path)
+        else:
+            together.append((partial, path))
+        done = True
     except OSError as error:
         places = {"None", str(path), str(partial), str(path.parent)}
         if error.errno not in _NO_PLACE or str(error.filename) not in places:
             raise
-        raise InputError(
-            f"{path}: cannot be written ({error.strerror}), nothing half-written is left; "
-            "make room or name another place."
-        ) from error
+        raise _cannot_write(path, error) from error
     finally:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
+        if not done or together is None:
+            with contextlib.suppress(OSError):
+                partial.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def all_or_none():
+    """Lets all that `replace_when_done` writes inside appear at the end, or nothing of it.
+
+    For files that only belong together: on a full disk none of them is left. They appear in the
+    order in which they were written. Blocks may be nested: the outermost counts.
+
+    Raises:
+        InputError: a file could not be put in its place.
+    """
+    if getattr(_of_this_thread, "together", None) is not None:
+        yield
+        return
+    _of_this_thread.together = waiting = []
+    try:
+        yield
+        for partial, path in waiting:
+            try:
+                os.replace(partial, path)
+            except OSError as error:
+                raise _cannot_write(path, error) from error
+    finally:
+        _of_this_thread.together = None
+        for partial, _ in waiting:
+            with contextlib.suppress(OSError):
+                partial.unlink(missing_ok=True)
+
+
+def check_place(path):
+    """`path` as a `Path`, if a file may be written there; its folder is made if need be.
+
+    Long work asks this first: what cannot be written should not be found out at its end.
+
+    Raises:
+        InputError: `path` is a folder, its folder cannot be made or not be written to, or somebody
+            else's link is on the way there.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise InputError(f"{path}: this is a folder, expected the name of a file to write.")
+    check_folder(path.parent, path)
+    return path
+
+
+def check_folder(folder, path=None):
+    """`folder` as a `Path`, made if need be, if files may be written there.
+
+    Args:
+        folder: of the results.
+        path: what is to be written there, for the message; default: the folder.
+
+    Raises:
+        InputError: it cannot be made or not be written to, or somebody else's link leads there.
+    """
+    folder, path = Path(folder), path or folder
+    _check_way(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"{path}: cannot be written, since {folder} is no folder and cannot be made one "
+            f"({error.strerror})."
+        ) from error
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise InputError(
+            f"{path}: cannot be written, since nothing may be written into {folder}; name another "
+            "place."
+        )
+    return folder
+
+
+def _check_way(folder):
+    """Refuses a way to a folder that somebody else's link leads elsewhere, as Linux does in /tmp.
+
+    A link is followed where it belongs to this user, to root, or to whom the folder with it does.
+    """
+    user = os.getuid() if hasattr(os, "getuid") else None
+    folder = Path(os.path.abspath(folder))
+    for one in (folder, *folder.parents):
+        try:
+            link = one.lstat()
+            whose = {0, user, one.parent.stat().st_uid}
+        except OSError:  # not there yet
+            continue
+        if user is not None and stat.S_ISLNK(link.st_mode) and link.st_uid not in whose:
+            raise InputError(
+                f"{one}: this is a link of another user's, expected a folder to write to; name "
+                "another place."
+            )
+
+
+def _cannot_write(path, error):
+    return InputError(
+        f"{path}: cannot be written ({error.strerror}), nothing half-written is left; make room or "
+        "name another place."
+    )
+
+
+def read_plain(path, most):
+    """The bytes of a result that this project wrote, which somebody may have put another in place.
+
+    Neither a link is followed nor is waited for what is no file.
+
+    Args:
+        path: of the result.
+        most: bytes that it may have.
+
+    Raises:
+        InputError: it is not there, is no plain file, may not be read or is larger.
+    """
+    try:
+        number = os.open(path, os.O_RDONLY | _NO_LINK | getattr(os, "O_NONBLOCK", 0))
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise InputError(f"{path}: this is a link, expected the result itself.") from None
+        raise InputError(f"{path}: cannot be read ({error.strerror}).") from None
+    with open(number, "rb") as file:
+        about = os.fstat(number)
+        if not stat.S_ISREG(about.st_mode):
+            raise InputError(f"{path}: this is no plain file, expected a result.")
+        content = file.read(most + 1) if about.st_size <= most else None
+    if content is None or len(content) > most:
+        raise InputError(f"{path}: it is larger than {most >> 20} MB, as no such result is.")
+    return content
 
 
 @contextlib.contextmanager
@@ -130,10 +260,20 @@ def new_hdf5(path):
             target.write(content.getbuffer())
 
 
+def _beginning(path):
+    """Of the temporary names of a file; cut, since a name has an end."""
+    return f".{path.stem[:_LONGEST_STEM]}."
+
+
+def _end(path):
+    return f".partial{path.suffix}"
+
+
 def _clear_away(path):
-    """Removes what runs that were killed have left of this file."""
-    for left in path.parent.glob(f".{glob.escape(path.stem)}.*.partial{glob.escape(path.suffix)}"):
-        number = left.name[len(path.stem) + 2 :].split(".")[0]
+    """Removes what runs that were killed have left of this file; a link, but not where it leads."""
+    first, last = _beginning(path), _end(path)
+    for left in path.parent.glob(f"{glob.escape(first)}*{glob.escape(last)}"):
+        number = left.name[len(first) :].split(".")[0]
         if number.isascii() and number.isdecimal() and len(number) < 10 and not alive(int(number)):
             with contextlib.suppress(OSError):
                 left.unlink()
@@ -151,21 +291,45 @@ def alive(number):
 
 
 def own_folder():
-    """A folder for temporary files that only this user may enter.
+    """A folder for temporary files that only this user may enter, the same for all of their runs.
+
+    It lies in the folder for temporary files; where somebody else has taken its name there, in the
+    user's own folders. So nobody can keep others from working.
 
     Raises:
-        InputError: somebody else has made it.
+        InputError: no such folder can be had.
     """
     user = os.getuid() if hasattr(os, "getuid") else 0
-    folder = Path(tempfile.gettempdir()) / f"badnet_defense.{user}"
-    folder.mkdir(mode=0o700, exist_ok=True)
-    about = folder.lstat()
-    if folder.is_symlink() or (user and about.st_uid != user) or about.st_mode & 0o022:
-        raise InputError(
-            f"{folder}: this is not a folder of your own, expected one that only you may write to; "
-            "remove it, or name another place for temporary files (TMPDIR)."
-        )
-    return folder
+    wrong = []
+    for folder in _own_places(user):
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if is_own(folder.lstat(), stat.S_ISDIR):
+                return folder
+            wrong.append(str(folder))
+        except OSError as error:
+            wrong.append(f"{folder} ({error.strerror})")
+    raise InputError(
+        f"no folder of your own for temporary files: not {', '.join(wrong)}; expected one that "
+        "only you may write to; name a place with TMPDIR."
+    )
+
+
+def _own_places(user):
+    """Where `own_folder` may be, the first choice first."""
+    yield Path(tempfile.gettempdir()) / f"badnet_defense.{user}"
+    for name, default in (("XDG_RUNTIME_DIR", None), ("XDG_CACHE_HOME", "~/.cache")):
+        place = os.environ.get(name) or (default and os.path.expanduser(default))
+        if place and os.path.isabs(place):
+            yield Path(place) / f"badnet_defense.{user}"
+
+
+def is_own(about, kind):
+    """True where what `lstat` or `fstat` tells is of that kind (`stat.S_ISDIR`, ..), belongs to
+    this user, root or not, and nobody else may write to it.
+    """
+    user = os.getuid() if hasattr(os, "getuid") else about.st_uid
+    return kind(about.st_mode) and about.st_uid == user and not about.st_mode & 0o022
 
 
 @contextlib.contextmanager

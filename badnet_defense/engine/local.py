@@ -10,6 +10,7 @@ import queue
 import re
 import shutil
 import socket
+import stat
 import tempfile
 import threading
 from concurrent.futures import (
@@ -22,7 +23,7 @@ from concurrent.futures import (
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
-from badnet_defense.data.files import alive
+from badnet_defense.data.files import alive, is_own
 from badnet_defense.data.limits import current
 from badnet_defense.engine import workers as worker
 from badnet_defense.engine.ahead import PATIENCE, Ahead, WorkerLostError
@@ -197,5 +198,5 @@ def _clear_away():
     for left in Path(tempfile.gettempdir()).glob(f"{_prefix()}*"):
         number = left.name.removeprefix(_prefix()).split(".")[0]
         with contextlib.suppress(OSError, ValueError):
-            if not alive(int(number)):
+            if is_own(left.lstat(), stat.S_ISDIR) and not alive(int(number)):
                 shutil.rmtree(left, ignore_errors=True)
