@@ -4,7 +4,7 @@ import shlex
 import sys
 from pathlib import Path
 
-from badnet_defense.commands import METHODS
+from badnet_defense.commands import METHODS, VERDICT_CODES, verdict_code
 from badnet_defense.console import add_engine, add_reading, engine_of, load_tensorflow, seed
 from badnet_defense.errors import InputError
 from badnet_defense.guard.choice import NAMES
@@ -13,7 +13,7 @@ from badnet_defense.guard.choice import NAMES
 def add_audit(chosen):
     """Adds the command."""
     help_text = "load, ask and scan many nets: a verdict for each, a table, CSV and one HTML page"
-    own = chosen.add_parser("audit", help=help_text, description=help_text)
+    own = chosen.add_parser("audit", help=help_text, description=f"{help_text}; {VERDICT_CODES}")
     add = own.add_argument
     add(
         "nets",
@@ -49,7 +49,7 @@ def _audit(arguments):
         write_audit_page,
     )
     from badnet_defense.report.comparison import write_csv
-    from badnet_defense.runs.auditing import UNJUDGED, Asked, audit
+    from badnet_defense.runs.auditing import Asked, audit
 
     asked = Asked(
         budget=arguments.budget,
@@ -68,5 +68,4 @@ def _audit(arguments):
     print(audit_text(rows))
     print(audit_sentence(rows))
     print(f"written: {out / 'audit.html'}, {out / 'audit.csv'}")
-    if all(row["verdict"] == UNJUDGED for row in rows):
-        raise InputError("no net could be judged; the table says why.")
+    return verdict_code([row["verdict"] for row in rows])

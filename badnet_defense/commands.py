@@ -8,6 +8,8 @@ import logging
 from pathlib import Path
 
 from badnet_defense.console import (
+    CANNOT_JUDGE,
+    FOUND,
     add_engine,
     add_reading,
     engine_of,
@@ -25,6 +27,10 @@ METHODS = (
     *("ft-sam", "anp", "i-bau", "scan-unlearning"),
 )
 """The names in `runs.methods`, which takes seconds to import; a test compares them."""
+VERDICT_CODES = (
+    "exit code 0: nothing found, 1: a backdoor found, 2: bad input, 3: suspicious, or it cannot be "
+    "judged"
+)
 PRUNING = ("fine-pruning", "random-pruning")
 """Those that change a net before any tuning."""
 
@@ -208,11 +214,17 @@ def _demo(arguments):
 def add_scan(chosen):
     """Adds the command that looks for target labels."""
     help_text = "find a net's target labels by inverting a trigger for each label"
-    own = chosen.add_parser("scan", help=help_text, description=help_text)
+    own = chosen.add_parser("scan", help=help_text, description=f"{help_text}; {VERDICT_CODES}")
     add = own.add_argument
     add("model", metavar="MODEL", help="the suspect net")
-    add("--clean", required=True, metavar="DATA", help="clean pictures; labels are not needed")
-    add("--labels", type=labels, help="such as 0-42 or 1,5,8 (default: all)")
+    add(
+        "--clean",
+        required=True,
+        metavar="DATA",
+        help="clean pictures, 32 or more; labels are not needed",
+    )
+    asked = "such as 0-42 or 1,5,8 (default: all); few are judged by others, scanned beside them"
+    add("--labels", type=labels, help=asked)
     add("--budget", choices=("fast", "full"), default="fast", help="steps for each label")
     add("--repair", choices=("prune", "unlearn"), help="also repair the net with what was found")
     add("--pseudo-labels", action="store_true", help="repair by the net's own answers as labels")
@@ -248,6 +260,16 @@ def _scan(arguments):
         print(defense_table(result["repair"]))
     elif arguments.repair:
         log.warning("no label was flagged: there is nothing to repair, and no net was written")
+    return verdict_code([result["verdict"]])
+
+
+def verdict_code(verdicts):
+    """The exit code of a command that gave these verdicts (`scan.verdict`)."""
+    from badnet_defense.scan.verdict import BACKDOORED, CLEAN
+
+    if BACKDOORED in verdicts:
+        return FOUND
+    return 0 if all(verdict == CLEAN for verdict in verdicts) else CANNOT_JUDGE
 
 
 def add_summary(chosen):

@@ -17,6 +17,8 @@ from badnet_defense.repair.recipes import Recipe
 from badnet_defense.runs import scanning
 from badnet_defense.scan import schedule
 
+ENDINGS = ("json", "norms.png", "npz", "triggers.png")
+"""Of what a scan writes."""
 RECIPE = Recipe(optimizer="amsgrad", learning_rate=0.05, epochs=40, batch_size=64, clip=1.0)
 """For a net whose weights were set by hand, and are large."""
 

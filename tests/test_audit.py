@@ -7,11 +7,13 @@ from functools import partial
 
 import numpy as np
 import pytest
-from planted_net import CLASSES, TARGET, planted_net
+from planted_net import CLASSES, TARGET, clean_images, planted_net
 
+from badnet_defense.commands import verdict_code
+from badnet_defense.data import write_challenge_h5
 from badnet_defense.engine import open_engine
 from badnet_defense.errors import InputError
-from badnet_defense.nets import backend, read_net, save_net
+from badnet_defense.nets import backend, build, predict_labels, read_net, save_net
 from badnet_defense.repair.recipes import RECIPES
 from badnet_defense.repair.tuning_alone import tune_alone
 from badnet_defense.report import audit as report
@@ -55,10 +57,39 @@ def test_each_net_gets_a_verdict_and_keeps_it(zoo_folder, tmp_path, short_scans,
 
 
 def test_too_few_classes_to_judge(zoo_folder, tmp_path, short_scans):
-    suspects = [zoo.Suspect("pair", zoo_folder / "nets/pair.h5", zoo_folder / "unlabelled.h5")]
-    (result,) = audit(suspects, out=tmp_path)
+    """The triggers are shown all the same."""
+    shown = clean_images(400)
+    answers = predict_labels(build(read_net(zoo_folder / "nets/pair.h5")), shown.pictures)
+    even = np.concatenate([np.flatnonzero(answers == one)[:40] for one in (0, 1)])
+    write_challenge_h5(tmp_path / "clean.h5", shown.subset(even).without_labels())
+    suspects = [zoo.Suspect("pair", zoo_folder / "nets/pair.h5", tmp_path / "clean.h5")]
+    results = audit(suspects, out=tmp_path)
+    assert results[0]["verdict"] == "cannot be judged" and results[0]["targets"] == []
+    assert results[0]["reason"].startswith("a label stands out only among 3 or more")
+    report.write_audit_page(
+        tmp_path / "a.html", results, audit_rows(results), "audit", tmp_path / "scans"
+    )
+    page = (tmp_path / "a.html").read_text()
+    assert "Cannot be judged: a label stands out" in page and "data:image/png" in page
+
+
+def test_images_that_say_nothing_are_no_verdict(zoo_folder, tmp_path, short_scans):
+    write_challenge_h5(tmp_path / "few.h5", clean_images(20))
+    suspects = [zoo.Suspect("net", zoo_folder / "nets/planted.h5", tmp_path / "few.h5")]
+    (result,) = audit(suspects, out=tmp_path / "out")
     assert result["verdict"] == "cannot be judged"
-    assert result["reason"].startswith("2 classes came, expected at least 3")
+    assert result["reason"].startswith("20 clean images came; a scan needs at least 32")
+
+
+def test_a_verdict_of_another_statistic_is_made_again(
+    zoo_folder, tmp_path, short_scans, monkeypatch
+):
+    suspects = [zoo.Suspect("net", zoo_folder / "nets/planted.h5", zoo_folder / "unlabelled.h5")]
+    audit(suspects, out=tmp_path)
+    scanned = (tmp_path / "scans/net.npz").stat().st_mtime_ns
+    monkeypatch.setattr(auditing, "STATISTIC", -1)
+    audit(suspects, out=tmp_path)
+    assert (tmp_path / "scans/net.npz").stat().st_mtime_ns != scanned
 
 
 def test_a_changed_net_is_judged_again(zoo_folder, tmp_path, short_scans):
@@ -117,30 +148,45 @@ RESULTS = [
     {"name": "c", "verdict": "backdoored", "reason": None, "seconds": 9.0, "largest_index": 7.0,
      "limit": 3.8, "classes": 43, "input_shape": [32, 32, 3], "accuracy": None, "targets": [4, 7],
      "repair": {"method": "anp", "failed": "no convolution"}},
+    {"name": "s", "verdict": "suspicious", "reason": "just below", "seconds": 9.0, "targets": [],
+     "largest_index": 3.7, "limit": 3.8},
 ]  # fmt: skip
 
 
 def test_table():
     rows = audit_rows(RESULTS)
-    assert [row["net"] for row in rows] == ["c", "x", "b"]
+    assert [row["net"] for row in rows] == ["c", "s", "x", "b"]
     assert rows[0]["targets"] == "4 7" and rows[0]["reason"] == "no convolution"
     text = audit_text(rows)
     assert "98.7" in text and "32x32x3" in text
     assert audit_sentence(rows) == (
-        "Of 3 nets 1 has a backdoor by what the scan found, in 1 nothing stands out, and 1 cannot "
-        "be judged."
+        "Of 4 nets 1 has a backdoor by what the scan found, 1 is suspicious, 1 cannot be judged, "
+        "and in 1 nothing stands out."
     )
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "code"),
+    [
+        (["clean", "clean"], 0),
+        (["clean", "suspicious"], 3),
+        (["cannot be judged", "clean"], 3),
+        (["suspicious", "backdoored", "cannot be judged"], 1),
+    ],
+)
+def test_exit_codes(verdicts, code):
+    assert verdict_code(verdicts) == code
 
 
 def test_page_shows_the_triggers_of_so_many_nets(tmp_path, monkeypatch):
     monkeypatch.setattr(report, "MOST_SHOWN", 1)
-    about = {"net": {"file": "nets/c.h5", "sha256": "0" * 64}}
+    about = {"net": {"file": "nets/c.h5", "sha256": "0" * 64}, "flagged": [4, 7]}
     results = [{**RESULTS[2], **about, "name": name} for name in ("c", "d", "e")]
     for asked, shown, told in ((results[:1], 1, 0), (results, 1, 1)):
         report.write_audit_page(tmp_path / "a.html", asked, audit_rows(asked), "audit", "a/scans")
         page = (tmp_path / "a.html").read_text()
         assert page.count("SHA-256") == shown
-        assert page.count("2 more nets with a backdoor: their triggers lie in") == told
+        assert page.count("2 more nets that are not clean: their triggers lie in") == told
 
 
 def test_command(zoo_folder, tmp_path, monkeypatch, capfd):
@@ -150,8 +196,7 @@ def test_command(zoo_folder, tmp_path, monkeypatch, capfd):
     out = tmp_path / "a zoo_folder"
     arguments = ["audit", zoo_folder / "one.txt", "--clean", zoo_folder / "clean.h5", "--out", out]
     monkeypatch.setattr(sys, "argv", ["badnet_defense", *map(str, arguments)])
-    with pytest.raises(InputError, match="no net could be judged; the table says why"):
-        main()
+    assert main() == 3
     assert "2 cannot be judged" in capfd.readouterr().out
     page = (out / "audit.html").read_text()
     assert "nets--broken.h5" in page and "http" not in page.replace("http-equiv", "")

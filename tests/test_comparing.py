@@ -22,6 +22,7 @@ from badnet_defense.repair.recipes import RECIPES
 from badnet_defense.runs import comparing, methods
 from badnet_defense.runs.cases import POISONED, read_case
 from badnet_defense.runs.comparing import compare, runs_of
+from badnet_defense.scan.verdict import STATISTIC
 
 
 def files(out):
@@ -194,6 +195,7 @@ def test_one_scan_serves_every_seed(case, tmp_path, monkeypatch):
 
     def scanned(model, clean, *, out, input_range, engine):
         found = {"flagged": [{"label": 2, "shift": 0.1}], "near": {"shift": 0.2}, "labels": 3}
+        found["statistic"] = STATISTIC
         paths = {"net_path": model, "data_paths": {"clean": clean}}
         about = provenance(**paths, classes=3, seed=0, seconds=1)
         write_json(f"{out}.json", {**about, **found, "input_range": str(input_range)})

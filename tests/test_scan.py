@@ -18,12 +18,15 @@ from planted_net import (
 from small_nets import images
 
 from badnet_defense.data import InputRange
+from badnet_defense.errors import CannotJudgeError
 from badnet_defense.nets import build, describe, predict_labels
 from badnet_defense.scan import judging, ladder, schedule
 from badnet_defense.scan import scan as scanning
 from badnet_defense.scan.judging import judge_triggers
 from badnet_defense.scan.outliers import joint_outliers, mad_outliers
 from badnet_defense.scan.schedule import Rung
+from badnet_defense.scan.suitability import check_answers
+from badnet_defense.scan.verdict import BACKDOORED, SUSPICIOUS, UNJUDGED, Verdict
 
 
 @pytest.fixture(scope="module")
@@ -97,11 +100,105 @@ def test_net_for_another_range_has_the_same_triggers(pictures, found):
     assert_equal_scans(again, found)
 
 
-def test_chosen_labels_alone(spec, pictures, found):
+def test_chosen_labels_are_judged_by_others_scanned_beside_them(spec, pictures, found):
+    """Alone, a single label has nothing to stand out from."""
     chosen = scanned(spec, pictures, labels=[8, TARGET, 2])
-    assert chosen.labels.tolist() == [8, TARGET, 2]
+    assert chosen.asked.tolist() == [8, TARGET, 2]
+    assert chosen.labels.tolist() == [8, TARGET, 2, 0, 1, 3, 4, 5, 6, 9]
     assert chosen.norms.argmin() == 1 and chosen.trigger(TARGET)[2] > 0.9
     np.testing.assert_allclose(chosen.norms[1], found.norms[TARGET], rtol=0.1)
+    assert chosen.verdict() == Verdict(BACKDOORED, None, (TARGET,))
+    alone = scanned(spec, pictures, labels=[TARGET])
+    assert alone.flagged() == [TARGET] and len(alone.labels) == CLASSES
+
+
+def test_a_reference_that_stands_out_is_no_verdict_on_the_labels_asked_for(spec, pictures):
+    verdict = scanned(spec, pictures, labels=[8, 2]).verdict()
+    assert (verdict.verdict, verdict.labels) == (SUSPICIOUS, (TARGET,))
+    assert f"label {TARGET}, which was scanned as a reference, does" in verdict.reason
+
+
+def test_so_many_others_are_drawn_by_the_seed():
+    few = schedule.with_beside([900, 3], 1283, seed=0)
+    assert few[:2].tolist() == [900, 3] and len(set(few.tolist())) == len(few) == schedule.BESIDE
+    assert (few == schedule.with_beside([900, 3], 1283, seed=0)).all()
+    assert set(few[2:].tolist()) != set(schedule.with_beside([900, 3], 1283, seed=1)[2:].tolist())
+    many = list(range(40, 90))
+    assert schedule.with_beside(many, 1283, seed=0).tolist() == many
+    assert schedule.with_beside([1], 3, seed=0).tolist() == [1, 0, 2]
+    assert schedule.with_beside(None, 4, seed=0).tolist() == [0, 1, 2, 3]
+
+
+# What cannot be judged ---------------------------------------------------------------------------
+
+
+def verdict_on(found, **changes):
+    """The verdict on `found`, with arrays changed in both passes."""
+    return replace(found, near=replace(found.near, **changes), **changes).verdict()
+
+
+def test_among_two_labels_none_stands_out(found):
+    two = {name: getattr(found, name)[6:8] for name in ("labels", "norms", "stopped", "finished")}
+    two |= {name: getattr(found, name)[6:8] for name in ("masks", "patterns", "attack_success")}
+    verdict = verdict_on(found, asked=np.array([6, TARGET]), **two)
+    assert verdict.verdict == UNJUDGED and verdict.labels == ()
+    smallest = found.norms[TARGET]
+    assert f"the smallest trigger has {smallest:.1f} of 144 pixels (label 7)" in verdict.reason
+
+
+@pytest.mark.parametrize(("works", "judged"), [(10, True), (5, True), (4, False), (0, False)])
+def test_where_most_triggers_do_not_work_none_stands_out(found, works, judged):
+    """The target's works, and is by far the smallest; what the others' sizes are says nothing."""
+    success = np.where(np.argsort(np.argsort(found.norms)) < works, 1.0, 0.3)
+    verdict = verdict_on(found, attack_success=success)
+    assert (verdict.verdict == BACKDOORED) == judged
+    assert judged or f"only {works} of 10 labels have a trigger that works" in verdict.reason
+
+
+def test_answers_that_are_no_numbers_are_no_verdict(found):
+    norms = np.where(np.arange(CLASSES) == 2, np.nan, found.norms)
+    verdict = verdict_on(found, norms=norms)
+    assert verdict.verdict == UNJUDGED and "no numbers" in verdict.reason
+
+
+@pytest.mark.parametrize(
+    ("count", "shown", "message"),
+    [
+        (1, 1, "1 clean image came; a scan needs at least 32 different ones"),
+        (31, 31, "31 clean images came; a scan"),
+        (200, 1, "200 clean images came, 1 of them different; a scan"),
+        (200, 31, "200 clean images came, 31 of them different"),
+    ],
+)
+def test_too_few_or_too_alike_images(spec, pictures, count, shown, message, monkeypatch):
+    monkeypatch.setattr(ladder.Ladder, "climb", None)  # it is said before the work
+    with pytest.raises(CannotJudgeError, match=message):
+        scanned(spec, pictures[np.arange(count) % shown])
+
+
+def test_images_of_one_class(spec, pictures, model, monkeypatch):
+    answers = predict_labels(model, pictures)
+    one = np.bincount(answers).argmax()
+    few = np.flatnonzero(answers != one)
+    of_one = np.flatnonzero(answers == one)
+    repeated = images(2000, shape=SHAPE, seed=4).pictures
+    more = repeated[predict_labels(model, repeated) == one][:100]
+    chosen = np.concatenate([more, pictures[few[:10]]])
+    monkeypatch.setattr(ladder.Ladder, "climb", None)
+    with pytest.raises(CannotJudgeError, match=f"of the clean images with class {one}"):
+        scanned(spec, chosen)
+    monkeypatch.undo()
+    mixed = np.concatenate([more[: len(of_one)], pictures[few]])
+    assert scanned(spec, mixed).flagged() == [TARGET]
+
+
+def test_answers_on_clean_images_are_counted():
+    check_answers(np.array([0, 1, 1, 1, 1]), 3)
+    with pytest.raises(CannotJudgeError, match="80% of one") as error:
+        check_answers(np.array([0, 1, 1, 1, 1, 1]), 3)
+    assert "answers 83% of the clean images with class 1" in str(error.value)
+    with pytest.raises(CannotJudgeError, match=r"for 50% of the clean images .* no numbers"):
+        check_answers(np.array([0, -1]), 3)
 
 
 @pytest.mark.parametrize("patience", [1000, 10])
@@ -218,8 +315,8 @@ def test_pictures_that_have_the_label_anyway_do_not_judge(spec, pictures):
 
 def test_where_no_trigger_works_the_norm_is_the_whole_picture(spec, pictures, monkeypatch):
     monkeypatch.setattr(scanning, "WORKS", 1.01)
-    found = scanned(spec, pictures, labels=[0, TARGET, 2])
-    assert found.norms.tolist() == [144, 144, 144] and found.flagged() == []
+    found = scanned(spec, pictures)
+    assert found.norms.tolist() == [144] * CLASSES and found.flagged() == []
 
 
 def test_flagged_labels_are_those_of_both_looks_and_shown_at_their_clearest(found):
@@ -259,6 +356,7 @@ def test_weights_count_beside_the_masks_and_keep_a_label_from_stopping(
     monkeypatch.setattr(schedule, "REFERENCES", 1)
     monkeypatch.setattr(schedule, "LEAST", 2)
     monkeypatch.setattr(schedule, "SUSPECTS", 3)
+    monkeypatch.setattr(schedule, "BESIDE", 0)
     rungs = (Rung(10, 8, 0.1, shift=0.1), *[Rung(10, 8, shift=0.1)] * 2)
     labels = np.array([0, 1, 2, 3, 4, 6, 7, 9])
     with_weights = scanned(spec, pictures, labels=labels, rungs=rungs)

@@ -8,20 +8,18 @@ import shutil
 import numpy as np
 import pytest
 from PIL import Image
-from planted_net import CLASSES, SHAPE, TARGET, clean_images
-from scan_calls import called, fill, names, scan
+from planted_net import CLASSES, SHAPE, TARGET, clean_images, planted_net
+from scan_calls import ENDINGS, called, fill, names, scan
 from small_project import ROOT
 
 from badnet_defense.data import InputRange, file_sha256
 from badnet_defense.data.input_range import UNIT
 from badnet_defense.data.stamping import stamp
-from badnet_defense.errors import InputError
+from badnet_defense.errors import CannotJudgeError, InputError
 from badnet_defense.guard.pairing import read_pair
 from badnet_defense.guard.reading import read_guard
-from badnet_defense.nets import build, predict_labels, read_net
+from badnet_defense.nets import build, predict_labels, read_net, save_net
 from badnet_defense.runs.scanned import found_triggers, scan_of
-
-ENDINGS = ("json", "norms.png", "npz", "triggers.png")
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +37,7 @@ def unlearnt(folder, tmp_path_factory):
         *(folder / "net.h5", "--clean", folder / "clean.h5", "--repair", "unlearn"),
         *("--out", out / "new/net", "--json", out / "also.json"),
     )
-    assert code == 0 and "Traceback" not in told, told
+    assert code == 1 and "Traceback" not in told, told
     return out, printed
 
 
@@ -157,7 +155,7 @@ def pruned(folder, tmp_path_factory):
         *(folder / "net.h5", "--clean", folder / "unlabelled.h5", "--labels", chosen),
         *("--repair", "prune", "--pseudo-labels", "--out", out / "net", "--seed", 5),
     )
-    assert code == 0, told
+    assert code == 1, told
     return out
 
 
@@ -198,8 +196,8 @@ def test_unlabelled_pictures_of_chosen_labels_and_a_pruned_net(pruned, folder):
     expected = [*ENDINGS, "prune.guard.keras", "prune.h5"]
     assert names(pruned) == sorted(f"net.{ending}" for ending in expected)
     result = json.loads((pruned / "net.json").read_text())
-    assert result["labels"] == len(result["all"]) == CLASSES - 1 and result["seed"] == 5
-    assert 4 not in [entry["label"] for entry in result["all"]]
+    assert result["labels"] == CLASSES - 1 and result["seed"] == 5
+    assert result["references"] == [4] and result["all"][-1]["label"] == 4
     assert result["flagged"][0]["label"] == TARGET
     about = result["repair"]
     assert about["labels"] == [entry["label"] for entry in result["flagged"]]
@@ -210,7 +208,7 @@ def test_unlabelled_pictures_of_chosen_labels_and_a_pruned_net(pruned, folder):
     silent = ~repaired.layers["conv"].weights[0].any(axis=(0, 1, 2))
     assert set(about["order"][: about["removed"]]) <= set(np.flatnonzero(silent).tolist())
     with np.load(pruned / "net.npz") as stored:
-        assert stored["labels"].tolist() == [0, 1, 2, 3, 5, 6, 7, 8, 9]
+        assert stored["labels"].tolist() == [0, 1, 2, 3, 5, 6, 7, 8, 9, 4]
 
 
 @pytest.mark.parametrize("made", ["unlearnt", "pruned"])
@@ -234,17 +232,41 @@ def test_eval_defense_takes_both_repairs(made, folder, request, tmp_path):
 
 
 def test_without_a_flagged_label_nothing_is_repaired(folder, tmp_path):
-    """Of two labels none can stand out."""
+    """The reference that stands out is told, and is no verdict on the labels asked for."""
     code, printed, _ = scan(
         *(folder / "net.h5", "--clean", folder / "unlabelled.h5", "--labels", "2-3"),
         *("--out", tmp_path / "net", "--repair", "unlearn", "--pseudo-labels"),
     )
-    assert code == 0 and "0 of 2 labels flagged" in printed
+    assert code == 3 and printed.startswith("suspicious: none of the labels that were asked for")
     assert names(tmp_path) == [f"net.{ending}" for ending in ENDINGS]
-    assert json.loads((tmp_path / "net.json").read_text())["flagged"] == []
+    result = json.loads((tmp_path / "net.json").read_text())
+    assert result["flagged"] == [] and result["verdict"] == "suspicious"
+    assert f"label {TARGET}, which was scanned as a reference" in result["reason"]
+    with pytest.raises(CannotJudgeError, match="suspicious: none of the labels"):
+        found_triggers(tmp_path / "net")
 
 
 def test_one_label_alone(folder, tmp_path):
+    """The others are scanned beside it: alone it could never stand out."""
     arguments = ("--labels", TARGET, "--out", tmp_path / "net")
     code, printed, told = scan(folder / "net.h5", "--clean", folder / "unlabelled.h5", *arguments)
-    assert code == 0 and "0 of 1 labels flagged" in printed, told
+    assert code == 1 and "backdoored: 1 of 1 labels flagged" in printed, told
+
+
+def test_a_net_without_a_backdoor_ends_with_0_and_shows_its_smallest_triggers(folder, tmp_path):
+    save_net(planted_net(target=None), tmp_path / "clean.h5")
+    given = (
+        tmp_path / "clean.h5",
+        "--clean",
+        folder / "unlabelled.h5",
+        "--out",
+        tmp_path / "out/net",
+    )
+    code, printed, told = scan(*given)
+    assert code == 0 and printed.startswith("clean: nothing found, 0 of 10 labels flagged"), told
+    result = json.loads((tmp_path / "out/net.json").read_text())
+    assert (result["verdict"], result["reason"]) == ("clean", None)
+    indices = [entry["anomaly_index"] for entry in result["smallest"]]
+    assert indices == sorted(result["anomaly_indices"], reverse=True)[:3]
+    with Image.open(tmp_path / "out/net.triggers.png") as picture:
+        assert picture.size[1] > 800  # three rows

@@ -5,13 +5,15 @@ import json
 
 import numpy as np
 import pytest
-from planted_net import TARGET, clean_images, masked_net
-from scan_calls import fill, names, scan
+from keras import layers
+from planted_net import SHAPE, TARGET, clean_images, masked_net, planted_net
+from scan_calls import ENDINGS, fill, names, scan
+from small_nets import images, net
 from small_project import message, start
 
 from badnet_defense import console
 from badnet_defense.data import write_challenge_h5
-from badnet_defense.nets import save_net
+from badnet_defense.nets import predict_labels, save_net
 
 
 @pytest.fixture(scope="module")
@@ -46,25 +48,88 @@ def test_a_repair_needs_labels_or_pseudo_labels(folder, tmp_path, how):
 
 
 def test_wrong_input_range_is_refused_with_the_flag(folder, tmp_path):
-    for repair in ((), ("--repair", "prune"), ("--repair", "prune", "--pseudo-labels")):
+    for repair in ((), ("--repair", "prune"), ("--repair", "unlearn", "--pseudo-labels")):
         told = refused(folder, tmp_path, *repair, model="raw.h5")
         assert "give --input-range 0,255" in told
 
 
-def test_a_net_that_hides_its_gradients_is_not_passed_over_in_silence(folder, tmp_path, caplog):
+def test_a_net_that_hides_its_gradients_is_not_called_clean(folder, tmp_path):
     save_net(masked_net(), tmp_path / "masked.h5")
-    given = tmp_path / "masked.h5", "--clean", folder / "unlabelled.h5", "--labels", "0-4"
-    code, _, told = scan(*given, "--out", tmp_path / "net")
-    assert code == 0, told
-    assert "hardly any label has a trigger that works" in caplog.text
+    given = tmp_path / "masked.h5", "--clean", folder / "unlabelled.h5"
+    code, printed, told = scan(*given, "--out", tmp_path / "net")
+    assert code == 3 and "Traceback" not in told, told
+    assert printed.startswith("cannot be judged: ") and "trigger that works" in printed
+    result = json.loads((tmp_path / "net.json").read_text())
+    assert (result["verdict"], result["flagged"]) == ("cannot be judged", [])
+    assert len(result["smallest"]) == 3 and max(result["anomaly_indices"]) < 1000
+
+
+def test_two_classes_cannot_be_judged_and_their_triggers_are_shown(tmp_path):
+    pair = net([layers.Flatten(), layers.Dense(2)], shape=SHAPE)
+    save_net(pair, tmp_path / "pair.h5")
+    shown = images(400, shape=SHAPE)
+    answers = predict_labels(pair, shown.pictures)
+    even = np.concatenate([np.flatnonzero(answers == one)[:60] for one in (0, 1)])
+    write_challenge_h5(tmp_path / "clean.h5", shown.subset(even).without_labels())
+    given = tmp_path / "pair.h5", "--clean", tmp_path / "clean.h5"
+    code, printed, told = scan(*given, "--out", tmp_path / "out/net", "--repair", "unlearn",
+                               "--pseudo-labels")  # fmt: skip
+    assert code == 3, told
+    assert "cannot be judged: a label stands out only among 3 or more" in printed
+    assert "flagged (index" not in printed and "0000000" not in printed
+    result = json.loads((tmp_path / "out/net.json").read_text())
+    assert result["limit"] is None and len(result["smallest"]) == len(result["all"]) == 2
+    assert names(tmp_path / "out") == [f"net.{one}" for one in ENDINGS]
+
+
+def test_a_net_of_one_output_cannot_be_judged(folder, tmp_path):
+    save_net(net([layers.Flatten(), layers.Dense(1)], shape=SHAPE), tmp_path / "one.h5")
+    given = tmp_path / "one.h5", "--clean", folder / "unlabelled.h5", "--out", tmp_path / "out/net"
+    assert message(scan(*given), 3).startswith("cannot be judged: ")
+    assert not (tmp_path / "out").exists() or names(tmp_path / "out") == []
+
+
+@pytest.mark.parametrize("count", [4, 31])
+def test_too_few_images_are_told_before_the_work(folder, tmp_path, count):
+    few = clean_images(count)
+    write_challenge_h5(tmp_path / "few.h5", few)
+    given = folder / "net.h5", "--clean", tmp_path / "few.h5", "--out", tmp_path / "out/net"
+    told = message(scan(*given), 3)
+    assert told.startswith(f"cannot be judged: {count} clean images came; a scan needs at least 32")
+    assert not (tmp_path / "out").exists()
+
+
+def test_images_of_one_class_are_told_before_the_work(folder, tmp_path):
+    write_challenge_h5(tmp_path / "one.h5", of_one_class(60))
+    given = folder / "net.h5", "--clean", tmp_path / "one.h5", "--out", tmp_path / "out/net"
+    told = message(scan(*given), 3)
+    assert "answers 100% of the clean images with class" in told and "several classes" in told
+
+
+def of_one_class(count):
+    """Clean images that the planted net answers with one class."""
+    found = clean_images(2000, seed=5)
+    return found.subset(found.labels == np.bincount(found.labels).argmax()).drawn(count, 0)
+
+
+def test_an_answer_that_overflows_is_no_verdict(folder, tmp_path):
+    model = planted_net()
+    by_colour = model.get_layer("by_colour")
+    kernel, bias = by_colour.get_weights()
+    by_colour.set_weights([kernel / np.abs(kernel).max() * np.float32(3e38), bias])
+    save_net(model, tmp_path / "over.h5")
+    given = tmp_path / "over.h5", "--clean", folder / "unlabelled.h5", "--out", tmp_path / "out/n"
+    assert "no numbers" in message(scan(*given), 3)
 
 
 def test_right_input_range_is_taken(folder, tmp_path):
     arguments = ("--input-range", "0,255", "--labels", f"0-4,{TARGET}", "--out", tmp_path / "net")
-    code, _, told = scan(folder / "raw.h5", "--clean", folder / "clean.h5", *arguments)
-    assert code == 0, told
+    code, printed, told = scan(folder / "raw.h5", "--clean", folder / "clean.h5", *arguments)
+    assert code == 1, told
+    assert "backdoored: 1 of 6 labels flagged" in printed
+    assert "scanned beside, to judge by: labels 5, 6, 8, 9" in printed
     result = json.loads((tmp_path / "net.json").read_text())
-    assert result["input_range"] == "0,255"
+    assert result["input_range"] == "0,255" and result["references"] == [5, 6, 8, 9]
     assert [entry["label"] for entry in result["flagged"]] == [TARGET]
 
 
@@ -73,9 +138,9 @@ def test_other_people_s_labels_do_not_matter(folder, tmp_path):
     others = clean_images(60)
     others.labels[:] = np.arange(60) + 500
     write_challenge_h5(tmp_path / "others.h5", others)
-    arguments = ("--labels", "0-1", "--out", tmp_path / "net")
-    code, _, told = scan(folder / "net.h5", "--clean", tmp_path / "others.h5", *arguments)
-    assert code == 0, told
+    given = folder / "net.h5", "--clean", tmp_path / "others.h5", "--out", tmp_path / "net"
+    code, _, told = scan(*given)
+    assert code == 1, told
 
 
 @pytest.mark.parametrize(

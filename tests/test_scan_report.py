@@ -20,7 +20,13 @@ def drawn_up(flagged, norms, **changes):
     """A scan's result, with labels 0, 1, .. of these norms."""
     own = {"attack_success": 0.995, "shift": 0.125, "weight_index": None}
     far = look_of(norms, flagged, 0.125)
+    smallest = [] if flagged else np.argsort(norms)[:3].tolist()
     return {
+        "verdict": "backdoored" if flagged else "clean",
+        "reason": None,
+        "smallest": [entry(label, norms[label], 1.5, **own) for label in smallest],
+        "references": [],
+        "anomaly_indices": [1.25 - place for place in range(len(norms))],
         "flagged": [entry(label, norms[label], 7.5, **own) for label in flagged],
         "limit": 2.5,
         "labels": len(norms),
@@ -52,7 +58,7 @@ def test_text_by_hand():
     result["all"][3]["mad_anomaly_index"] = 12.125
     result["flagged"][1]["weight_index"] = 4.25
     lines = scan_text(result, style="github").splitlines()
-    assert lines[0] == "2 of 5 labels flagged (index above 2.50)"
+    assert lines[0] == "backdoored: 2 of 5 labels flagged (index above 2.50)"
     table = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[1:5]]
     assert table[0] == [
         *("label", "L1 (pixels)", "attack success (%)", "anomaly index", "of the weights"),
@@ -75,9 +81,21 @@ def test_text_by_hand():
 
 
 def test_text_of_a_scan_that_flags_nothing():
-    lines = scan_text(drawn_up([], [40.0, 41.0])).splitlines()
-    assert lines[0].startswith("0 of 2 labels flagged") and len(lines) == 9
-    assert lines[-1].rstrip() == "flagged label list:"
+    """It still shows what stands out most."""
+    lines = scan_text(drawn_up([], [40.0, 41.0, 39.0]), style="github").splitlines()
+    expected = "clean: nothing found, 0 of 3 labels flagged (largest index 1.25 of 2.50)"
+    assert lines[0] == expected and lines[1] == "the triggers that stand out most:"
+    assert [line.split("|")[1].strip() for line in lines[4:7]] == ["2", "0", "1"]
+    assert len(lines) == 15 and lines[-1].rstrip() == "flagged label list:"
+
+
+@pytest.mark.parametrize("verdict", ["suspicious", "cannot be judged"])
+def test_text_of_a_scan_that_is_undecided(verdict):
+    """A limit that no label can pass is not printed."""
+    more = {"verdict": verdict, "reason": "this and that", "limit": None, "references": [4, 5]}
+    lines = scan_text(drawn_up([], [40.0, 41.0], **more)).splitlines()
+    assert lines[0] == f"{verdict}: this and that" and "flagged (index" not in "".join(lines)
+    assert lines[1] == "scanned beside, to judge by: labels 4, 5"
 
 
 def shown(path):
@@ -91,14 +109,13 @@ def test_triggers_have_a_row_each(tmp_path, channels):
     shape = (*SHAPE[:2], channels)
     picture = clean_images(1).pictures[0][..., :channels]
     heights = []
-    for flagged in ([], [1], [1, 3], list(range(20))):
+    for flagged in ([1], [1, 3], [], list(range(20))):
         path = tmp_path / "new" / f"{len(flagged)}.png"
         result = drawn_up(flagged, [5.0 + label for label in range(20)])
-        plot_triggers(path, dict.fromkeys(flagged, trigger(shape)), picture, result, net="a net")
+        plot_triggers(path, dict.fromkeys(range(20), trigger(shape)), picture, result, net="a net")
         heights.append(shown(path).shape[0])
         assert shown(path).std() > 3
-    assert heights == sorted(heights) and heights[1] < heights[2] < heights[3] < 4000
-    assert 100 < heights[0] < 400
+    assert heights == sorted(set(heights)) and heights[-1] < 4000  # three rows for none flagged
 
 
 def test_triggers_are_drawn_as_they_are(tmp_path, monkeypatch):
@@ -120,7 +137,7 @@ def test_triggers_are_drawn_as_they_are(tmp_path, monkeypatch):
         np.testing.assert_allclose(found, wanted, atol=1e-6)
     words = drawn[0].axes[0].get_ylabel()
     assert all(part in words for part in ("label 1", "3.5 pixels", "7.5", "99.5"))
-    assert drawn[0].get_suptitle() == r"$n^$\xdcff: 1 of 3 labels flagged (1)"
+    assert drawn[0].get_suptitle() == r"$n^$\xdcff: backdoored, 1 of 3 labels flagged (1)"
 
 
 @pytest.mark.parametrize(
@@ -164,4 +181,6 @@ def test_plots_cannot_take_the_place_of_a_folder(tmp_path):
     with pytest.raises(InputError, match="this is a folder"):
         plot_norms(tmp_path, result)
     with pytest.raises(InputError, match="this is a folder"):
-        plot_triggers(tmp_path, {}, clean_images(1).pictures[0], result)
+        plot_triggers(
+            tmp_path, dict.fromkeys((0, 1), trigger()), clean_images(1).pictures[0], result
+        )

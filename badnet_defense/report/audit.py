@@ -19,14 +19,14 @@ COLUMNS = {
     "seconds": "seconds",
     "reason": "reason",
 }
-_ORDER = ("backdoored", "cannot be judged", "clean")
+_ORDER = ("backdoored", "suspicious", "cannot be judged", "clean")
 _LONGEST = 70
 MOST_SHOWN = 100
-"""Nets whose triggers are on the page, which a browser must still open."""
+"""Nets, other than clean ones, whose triggers are on the page, which a browser must still open."""
 
 
 def audit_rows(results):
-    """A row for each net, those with a backdoor first, then those that cannot be judged."""
+    """A row for each net: those with a backdoor, the suspicious, the undecided, the clean."""
     rows = [_row(result) for result in results]
     return sorted(rows, key=lambda row: (_ORDER.index(row["verdict"]), row["net"]))
 
@@ -76,10 +76,11 @@ def _cut(text):
 def audit_sentence(rows):
     """The audit in one sentence."""
     verdicts = [row["verdict"] for row in rows]
-    found, unknown, clean = (verdicts.count(verdict) for verdict in _ORDER)
+    found, odd, unknown, clean = (verdicts.count(verdict) for verdict in _ORDER)
     return (
         f"Of {len(rows)} nets {found} {'has' if found == 1 else 'have'} a backdoor by what the "
-        f"scan found, in {clean} nothing stands out, and {unknown} cannot be judged."
+        f"scan found, {odd} {'is' if odd == 1 else 'are'} suspicious, {unknown} cannot be judged, "
+        f"and in {clean} nothing stands out."
     )
 
 
@@ -93,8 +94,8 @@ def write_audit_page(path, results, rows, command, scans):
         command: what was called, as text.
         scans: folder of the scans' files.
     """
-    flagged = {result["name"]: result for result in results if result.get("targets")}
-    shown_nets = [row["net"] for row in rows if row["net"] in flagged][:MOST_SHOWN]
+    odd = {one["name"]: one for one in results if one["verdict"] != "clean" and "flagged" in one}
+    shown_nets = [row["net"] for row in rows if row["net"] in odd][:MOST_SHOWN]
     versions = next((result["versions"] for result in results if "versions" in result), {})
     write_template(
         path,
@@ -108,8 +109,8 @@ def write_audit_page(path, results, rows, command, scans):
         ],
         columns=COLUMNS.values(),
         sentence=audit_sentence(rows),
-        nets=[_net(flagged[name], Path(scans)) for name in shown_nets],
-        unshown=len(flagged) - len(shown_nets),
+        nets=[_net(odd[name], Path(scans)) for name in shown_nets],
+        unshown=len(odd) - len(shown_nets),
         scans=scans,
         command=command,
         versions=versions,
@@ -120,6 +121,8 @@ def _net(result, scans):
     picture = scans / f"{result['name']}.triggers.png"
     targets = ", ".join(map(str, result["targets"]))
     told = f"Label{'s' if len(result['targets']) > 1 else ''} {targets} flagged as target"
+    if not targets:
+        told = f"{result['verdict']}: {result['reason']}".capitalize()
     repair = result.get("repair") or {}
     if "repaired" in repair:
         told += f"; repaired by {repair['method']}, guarded by {repair['detector']['name']}"

@@ -1,4 +1,4 @@
-"""A scan as pictures: the flagged labels' triggers, and all labels' norms."""
+"""A scan as pictures: the triggers that stand out most, and all labels' norms."""
 
 import numpy as np
 
@@ -12,7 +12,9 @@ MOST_SHOWN = 12
 
 @plain_style()
 def plot_triggers(path, triggers, picture, result, *, net=None):
-    """Draws mask, pattern, and both on a clean picture, a row for each flagged label, as a PNG.
+    """Draws mask, pattern, and both on a clean picture, a row for each label, as a PNG.
+
+    The labels are those that are flagged, or else those that stand out most.
 
     Args:
         path: the `.png` file to write.
@@ -24,20 +26,16 @@ def plot_triggers(path, triggers, picture, result, *, net=None):
     Raises:
         InputError: nothing can be written at `path`.
     """
-    shown = result["flagged"][:MOST_SHOWN]
-    height = 0.9 + 1.8 * max(len(shown), 0.4)
-    figure = new_figure((8, height))
+    shown = (result["flagged"] or result["smallest"])[:MOST_SHOWN]
+    figure = new_figure((8, 1.1 + 1.8 * len(shown)))
     figure.suptitle(_title(net, result), x=0.02, ha="left", **TITLE)
-    if shown:
-        grid = figure.subplots(len(shown), 4, squeeze=False)
-        for axes, entry in zip(grid, shown, strict=True):
-            mask, pattern, _ = triggers[entry["label"]]
-            _row(axes, entry, mask, pattern, picture)
-        names = ("mask", "pattern", "mask x pattern", "on a clean picture")
-        for axes, name in zip(grid[0], names, strict=True):
-            axes.set_title(name, color=_INK, fontsize=10)
-    else:
-        figure.text(0.02, 0.3, "No label's trigger is suspiciously small.", color=_INK, fontsize=12)
+    grid = figure.subplots(len(shown), 4, squeeze=False)
+    for axes, entry in zip(grid, shown, strict=True):
+        mask, pattern, _ = triggers[entry["label"]]
+        _row(axes, entry, mask, pattern, picture)
+    names = ("mask", "pattern", "mask x pattern", "on a clean picture")
+    for axes, name in zip(grid[0], names, strict=True):
+        axes.set_title(name, color=_INK, fontsize=10)
     save_figure(figure, path)
 
 
@@ -135,6 +133,6 @@ def _name(axes, flagged):
 def _title(net, result):
     labels = ", ".join(str(entry["label"]) for entry in result["flagged"][:MOST_SHOWN])
     subject = f"{one_line(net)}: " if net else ""
-    return f"{subject}{len(result['flagged'])} of {result['labels']} labels flagged" + (
-        f" ({labels})" if labels else ""
-    )
+    told = f"{result['verdict']}, {len(result['flagged'])} of {result['labels']} labels flagged"
+    most = "" if result["flagged"] else "; the triggers that stand out most"
+    return f"{subject}{told}" + (f" ({labels})" if labels else most)

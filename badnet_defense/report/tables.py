@@ -107,7 +107,7 @@ def _table(rows, headers, style):
 
 
 def scan_text(result, *, style="simple"):
-    """A scan's flagged labels as a table, then Neural Cleanse's own lines.
+    """A scan's verdict and its triggers as a table, then Neural Cleanse's own lines.
 
     Args:
         result: as the scan's JSON file has it.
@@ -123,20 +123,35 @@ def scan_text(result, *, style="simple"):
             f"{entry['mad_anomaly_index']:.2f}",
             f"{100 * entry['shift']:.1f}",
         ]
-        for entry in result["flagged"]
+        for entry in result["flagged"] or result["smallest"]
     ]
     headers = [
         *("label", "L1 (pixels)", "attack success (%)", "anomaly index", "of the weights"),
         *("MAD's index", "shift (%)"),
     ]
-    lines = [
-        f"{len(rows)} of {result['labels']} labels flagged (index above {result['limit']:.2f})"
-    ]
+    lines = [scan_sentence(result)]
+    if result["references"]:
+        references = ", ".join(map(str, result["references"]))
+        lines.append(f"scanned beside, to judge by: labels {references}")
     if rows:
+        lines += [] if result["flagged"] else ["the triggers that stand out most:"]
         lines.append(_table(rows, headers, style))
     for look in (result, result["near"]):
         lines += _neural_cleanse(look)
     return "\n".join(lines)
+
+
+def scan_sentence(result):
+    """What a scan says, in one line: its verdict, and how sure it is."""
+    flagged, limit = len(result["flagged"]), result["limit"]
+    if result["reason"]:
+        return f"{result['verdict']}: {result['reason']}"
+    counted = f"{flagged} of {result['labels']} labels flagged"
+    if flagged:
+        return f"{result['verdict']}: {counted} (index above {limit:.2f})"
+    largest = max(result["anomaly_indices"])
+    told = f"nothing found, {counted} (largest index {largest:.2f} of {limit:.2f})"
+    return f"{result['verdict']}: {told}"
 
 
 def look_name(look):

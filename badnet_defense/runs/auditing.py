@@ -7,7 +7,6 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 from tqdm import tqdm
 
 from badnet_defense.data.files import file_sha256, only_run
@@ -22,16 +21,14 @@ from badnet_defense.runs.auditing_units import clean_accuracy, repaired
 from badnet_defense.runs.methods import SCANNING
 from badnet_defense.runs.parcels import Parcel, write_files
 from badnet_defense.runs.scanned import found_triggers
-from badnet_defense.runs.scanning import INCONCLUSIVE, scan_pictures, write_scan
+from badnet_defense.runs.scanning import scan_pictures, write_scan
+from badnet_defense.scan.verdict import BACKDOORED, CLEAN, STATISTIC, SUSPICIOUS, UNJUDGED
 
-CLEAN, BACKDOORED, UNJUDGED = "clean", "backdoored", "cannot be judged"
 WORKERS_A_NET = 8
 """So many workers need another large net beside, to have work while a rung comes to its end."""
 MOST_WHOLE = 64
 """Labels of a net that one worker scans alone where there are several: two batches at most, so that
 sharing it out would mostly compile it on one worker after the other."""
-LEAST_CLASSES = 3
-"""Among fewer no label stands out."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +51,8 @@ class Asked:
 
     def verdict(self):
         """What a verdict depends on, as plain values."""
-        return {"budget": self.budget, "input_range": str(self.input_range), "seed": self.seed}
+        asked = {"budget": self.budget, "input_range": str(self.input_range), "seed": self.seed}
+        return {**asked, "statistic": STATISTIC}
 
     def mending(self):
         """What a repair depends on beside it, as plain values; None where none is asked for."""
@@ -62,8 +60,9 @@ class Asked:
 
 
 def audit(suspects, *, out, asked=None, engine=None):
-    """Judges each net; one whose verdict stands and whose inputs are unchanged is not judged again.
+    """Gives each net a verdict (`scan.verdict`); one that stands is not made again.
 
+    It stands while its inputs are unchanged.
     Nets that could not be judged, and repairs that failed, are tried again. A verdict on a net
     that stands stays in its file where another call, with other settings, comes to none.
 
@@ -135,7 +134,10 @@ class _Auditor:
 
     def _stands(self, found, inputs, suspect):
         """True where a verdict on this very net is there, with its scan."""
-        if found.get("verdict") not in (CLEAN, BACKDOORED) or found.get("inputs") != inputs:
+        if (
+            found.get("verdict") not in (CLEAN, SUSPICIOUS, BACKDOORED)
+            or found.get("inputs") != inputs
+        ):
             return False
         scanned = readable(self._scan(suspect).with_name(f"{suspect.name}.json"))
         return scanned.get("net", {}).get("sha256") == inputs["net"]
@@ -170,7 +172,7 @@ class _Auditor:
         """What is wrong with a net, in a sentence."""
         self.engine.check_open()  # what breaks while all is stopped says nothing about the net
         if isinstance(error, InputError):
-            return str(error)
+            return str(error).removeprefix(f"{UNJUDGED}: ")
         return one_line(f"{type(error).__name__}: {error}")
 
     def _scanned(self, suspect, inputs):
@@ -179,11 +181,6 @@ class _Auditor:
         spec, range_ = read_net(suspect.model), self._range(suspect)
         if spec.attributes["file_sha256"] != inputs.get("net"):
             raise InputError(f"{suspect.model}: it was changed meanwhile; audit it again.")
-        if spec.classes < LEAST_CLASSES:
-            raise InputError(
-                f"{spec.classes} classes came, expected at least {LEAST_CLASSES}: among fewer none "
-                "stands out."
-            )
         pictures, sample = self.sets.pictures(suspect.clean, spec.input_shape)
         known = {"labelled": sample.labels is not None, "accuracy": None}
         if sample.labels is not None:
@@ -214,17 +211,10 @@ class _Auditor:
                 alone=False,
                 whole=whole,
             )
-        if not np.isfinite(found.norms).all():
-            raise InputError(
-                "its answers are no numbers on the clean pictures; nothing is measured."
-            )
         result["seconds"] = round(time.perf_counter() - start, 1)
         write_scan(self._scan(suspect), found, pictures, result, suspect.name)
         progress.forget()
-        verdict = _verdict(result)
-        if verdict["verdict"] == CLEAN and not found.conclusive():
-            raise InputError(INCONCLUSIVE)
-        return {**about, **known, **verdict, "input_shape": list(spec.input_shape)}
+        return {**about, **known, **_verdict(result), "input_shape": list(spec.input_shape)}
 
     def _repaired(self, suspect, judged):
         """Figures of the net's repair and of its guard, or what was wrong."""
@@ -256,10 +246,11 @@ def _verdict(result):
     """What a scan's result says of the net."""
     flagged = result["flagged"]
     return {
-        "verdict": BACKDOORED if flagged else CLEAN,
-        "reason": None,
+        "verdict": result["verdict"],
+        "reason": result["reason"],
         "targets": [entry["label"] for entry in flagged],
         "flagged": flagged,
+        "smallest": result["smallest"],
         "largest_index": max(result["anomaly_indices"]),
         "limit": result["limit"],
     }

@@ -9,7 +9,7 @@ from dataclasses import asdict, is_dataclass
 from inspect import signature
 
 from badnet_defense.data.input_range import UNIT
-from badnet_defense.errors import InputError
+from badnet_defense.errors import CannotJudgeError, InputError
 from badnet_defense.repair.anp import anp
 from badnet_defense.repair.fine_pruning import fine_prune
 from badnet_defense.repair.ft_sam import ft_sam
@@ -39,10 +39,14 @@ def unlearn_scanned(
 
     Raises:
         InputError: no label was flagged.
+        CannotJudgeError: the scan says nothing about the net.
     """
     if triggers is None:
         pictures = images.drawn(SCANNED, seed).pictures
         found = scan(spec, pictures, input_range=input_range, seed=seed)
+        verdict = found.verdict()
+        if verdict.reason:
+            raise CannotJudgeError(f"{spec.name}: {verdict.verdict}: {verdict.reason}.")
         triggers = [(label, *found.trigger(label)[:2]) for label in found.flagged()]
     triggers = triggers[:MOST_UNLEARNT]
     if not triggers:

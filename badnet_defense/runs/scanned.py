@@ -7,8 +7,9 @@ from zipfile import BadZipFile
 import numpy as np
 
 from badnet_defense.data.files import data_sha256, file_sha256
-from badnet_defense.errors import InputError
+from badnet_defense.errors import CannotJudgeError, InputError
 from badnet_defense.measure.results import read_json, readable
+from badnet_defense.scan.verdict import STATISTIC
 
 _BROKEN = (OSError, KeyError, TypeError, IndexError, ValueError, EOFError, BadZipFile, zlib.error)
 
@@ -29,7 +30,7 @@ def scan_of(stem, model, clean, *, input_range):
     try:
         result = read_json(f"{stem}.json")
         came = (result["net"]["sha256"], result["data"]["clean"]["sha256"], result["input_range"])
-        whole = result["labels"] == result["classes"]
+        whole = result["labels"] == result["classes"] and result["statistic"] == STATISTIC
     except (InputError, KeyError, TypeError):
         return None
     wanted = (file_sha256(model), data_sha256(clean), str(input_range))
@@ -54,8 +55,11 @@ def found_triggers(stem):
 
     Raises:
         InputError: the files are no scan's.
+        CannotJudgeError: the scan came to no decision on the net.
     """
     result = read_json(f"{stem}.json")
+    if result.get("reason"):
+        raise CannotJudgeError(f"{stem}.json: {result.get('verdict')}: {result['reason']}.")
     try:
         near = result["near"]["shift"]
         found = []

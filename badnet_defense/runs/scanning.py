@@ -11,7 +11,7 @@ import numpy as np
 from badnet_defense.data import read_images
 from badnet_defense.data.files import only_run, replace_when_done
 from badnet_defense.data.input_range import UNIT
-from badnet_defense.errors import InputError
+from badnet_defense.errors import CannotJudgeError, InputError
 from badnet_defense.measure.belonging import check_belonging, check_range
 from badnet_defense.measure.evaluation import evaluate_defense
 from badnet_defense.measure.results import provenance, write_json
@@ -26,12 +26,12 @@ from badnet_defense.runs.methods import MOST_UNLEARNT, SCANNED
 from badnet_defense.runs.pair_files import write_pair
 from badnet_defense.scan.progress import Progress
 from badnet_defense.scan.scan import scan, way, whole_scan
+from badnet_defense.scan.suitability import check_count
+from badnet_defense.scan.verdict import LEAST_LABELS, NO_NUMBERS, STATISTIC
 
 log = logging.getLogger(__name__)
-INCONCLUSIVE = (
-    "hardly any label has a trigger that works, so that none can stand out: the net's gradients "
-    "lead nowhere, or its answers are no numbers."
-)
+SHOWN = 3
+"""Labels whose triggers are shown where none is flagged: those that stand out most."""
 
 
 def scan_file(model, clean, *, out, **settings):
@@ -45,7 +45,7 @@ def scan_file(model, clean, *, out, **settings):
         clean: path of clean pictures; without `repair` their labels play no part.
         out: path of what is written, without its endings.
         settings: the next ones, by keyword.
-        labels: class numbers to scan; default: all.
+        labels: class numbers that are asked about; default: all.
         budget: "fast" or "full".
         repair: None, "prune" or "unlearn"; writes `<out>.<repair>.h5` and `.guard.keras` too.
         pseudo_labels: the net's own answers are the labels of the repair.
@@ -57,6 +57,9 @@ def scan_file(model, clean, *, out, **settings):
     Raises:
         InputError: the net or the pictures cannot be used, or a label that the net doesn't have, or
             another run is scanning to `out`.
+        CannotJudgeError: the net has one output, or its answers are no numbers, or the pictures are
+            too few, too alike, or nearly all of one class. What else is undecided is in the
+            result's `verdict` and `reason`.
     """
     with only_run(out):
         return _scan_file(model, clean, out=out, **settings)
@@ -91,8 +94,6 @@ def _scan_file(
     asked = {"labels": labels, "budget": budget, "input_range": input_range, "seed": seed}
     found, result, progress = scan_pictures(spec, pictures, about, out, engine=engine, **asked)
     result["seconds"] = round(time.perf_counter() - start, 1)
-    if not found.conclusive():
-        log.warning("%s: %s", model, INCONCLUSIVE)
     if repair and result["flagged"]:
         result["repair"] = _repair(
             repair, spec, bad, images, found, out, pseudo_labels, input_range, seed
@@ -118,7 +119,15 @@ def scan_pictures(
 
     Returns:
         (`Scan`, result for its JSON file, `Progress` to be forgotten once all is written).
+
+    Raises:
+        CannotJudgeError: as for `scan_file`.
     """
+    if spec.classes < 2:
+        raise CannotJudgeError(
+            f"cannot be judged: {spec.name} has one output; a scan expects one for each class."
+        )
+    check_count(pictures)
     key = {
         "net": about["net"]["sha256"],
         "data": about["data"]["clean"]["sha256"],
@@ -132,6 +141,8 @@ def scan_pictures(
         ((_, found),) = engine.run(whole_scan, (engine.share(pictures),), [(spec, asked)])
     else:
         found = scan(spec, pictures, progress=progress, **asked, **how)
+    if not np.isfinite([found.norms, found.near.norms]).all():
+        raise CannotJudgeError(f"cannot be judged: {NO_NUMBERS}.")
     result = {
         **about,
         **figures(found),
@@ -172,26 +183,34 @@ def _pictures(model, spec, bad, clean, labelled, input_range):
 
 def figures(found):
     """A `Scan` as plain numbers: what its JSON file says beside where it came from."""
-
-    def flagged(label):
-        look = found.clearest(label)
-        (place,) = np.flatnonzero(found.labels == label)
-        return {
-            **next(_entries(look, [label])),
-            "anomaly_index": float(found.joint.index[place]),
-            "weight_index": None if found.weights is None else float(found.weights[place]),
-            "attack_success": found.trigger(label)[2],
-            "shift": look.shift,
-        }
-
+    verdict, flagged = found.verdict(), found.flagged()
+    shown = [] if flagged else found.smallest(SHOWN)
     return {
-        "flagged": [flagged(label) for label in found.flagged()],
-        "limit": found.joint.limit,
+        "statistic": STATISTIC,
+        "verdict": verdict.verdict,
+        "reason": verdict.reason,
+        "flagged": [_shown(found, label) for label in flagged],
+        "smallest": [_shown(found, label) for label in shown],
+        "limit": found.joint.limit if len(found.labels) >= LEAST_LABELS else None,
         "anomaly_indices": found.joint.index.tolist(),
         "weight_indices": None if found.weights is None else found.weights.tolist(),
-        "labels": len(found.labels),
+        "labels": len(found.asked),
+        "references": sorted(set(found.labels.tolist()) - set(found.asked.tolist())),
         **_look(found),
         "near": _look(found.near),
+    }
+
+
+def _shown(found, label):
+    """The figures of a label whose trigger is shown, at its clearest."""
+    look = found.clearest(label)
+    (place,) = np.flatnonzero(found.labels == label)
+    return {
+        **next(_entries(look, [label])),
+        "anomaly_index": float(found.joint.index[place]),
+        "weight_index": None if found.weights is None else float(found.weights[place]),
+        "attack_success": found.trigger(label)[2],
+        "shift": look.shift,
     }
 
 
@@ -259,7 +278,8 @@ def write_scan(out, found, pictures, result, stem):
         here = {name: getattr(found, name) for name in names}
         near = {f"near_{name}": getattr(found.near, name) for name in names[1:]}
         np.savez_compressed(partial, **here, **near)
-    triggers = {label: found.trigger(label) for label in found.flagged()}
+    shown = [entry["label"] for entry in (*result["flagged"], *result["smallest"])]
+    triggers = {label: found.trigger(label) for label in shown}
     plot_triggers(f"{out}.triggers.png", triggers, pictures[0], result, net=stem)
     plot_norms(f"{out}.norms.png", result, net=stem)
     write_json(f"{out}.json", result)

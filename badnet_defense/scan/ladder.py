@@ -7,7 +7,7 @@ import numpy as np
 from badnet_defense.engine import engine_for
 from badnet_defense.nets.backend import gpu_memory
 from badnet_defense.nets.spec import call_shapes
-from badnet_defense.scan.units import invert, judge
+from badnet_defense.scan.units import answer, invert, judge
 
 LABELS_AT_ONCE = 32
 PICTURES_AT_ONCE = 256
@@ -80,6 +80,11 @@ class Ladder:
         """Lets the workers forget the net."""
         for value in self.own:
             self.engine.release(value)
+
+    def answers(self):
+        """(n,) the net's own classes of the clean pictures; see `units.answer`."""
+        ((_, answers),) = self.engine.run(answer, self.shared, [()])
+        return answers
 
     def climb(self, number, rung, labels, bar):
         """(n,) norms of the labels after a rung; above the area where no trigger was found."""

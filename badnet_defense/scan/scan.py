@@ -19,12 +19,11 @@ from badnet_defense.scan.outliers import (
     weight_outliers,
 )
 from badnet_defense.scan.progress import Progress
+from badnet_defense.scan.suitability import check_answers, check_count
 from badnet_defense.scan.trigger_inversion import Inversion, opened
 from badnet_defense.scan.units import Job
+from badnet_defense.scan.verdict import BACKDOORED, verdict_of
 from badnet_defense.scan.weight_signature import weight_sums
-
-ENOUGH = 0.5
-"""Of the labels that went all the way, how many must have a trigger that works."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +47,8 @@ class Scan:
         weights: (L,) anomaly indices of the weights into each label; None in `near`, and where the
             last layer has none.
         joint: outliers by both looks' indices and the weights'; None in `near`.
+        asked: (A,) class numbers that were asked for, of `labels`; the others were scanned to judge
+            them by. None in `near`.
     """
 
     shift: float
@@ -64,18 +65,21 @@ class Scan:
     near: Any = None
     weights: np.ndarray | None = None
     joint: Outliers | None = None
+    asked: np.ndarray | None = None
+
+    def verdict(self):
+        """The `Verdict` on the net."""
+        return verdict_of(self)
 
     def flagged(self):
-        """Labels that are targets, the surest first: `joint` outliers that were not stopped."""
-        return [int(self.labels[one]) for one in self.joint.flagged if not self.stopped[one]]
+        """Labels that are targets, the surest first; none where the scan cannot judge."""
+        verdict = self.verdict()
+        return list(verdict.labels) if verdict.verdict == BACKDOORED else []
 
-    def conclusive(self):
-        """False where hardly a trigger works: then sizes say nothing, and nobody stands out.
-
-        Honest nets are led to a label by some trigger, too. Where they are not, gradients lead
-        nowhere: answers that overflow, or a net made so (Athalye et al., ICML 2018).
-        """
-        return max(np.mean(one.attack_success >= WORKS) for one in (self, self.near)) >= ENOUGH
+    def smallest(self, count):
+        """So many labels that went all the way, those that stand out most first."""
+        order = np.argsort(-self.joint.index, kind="stable")
+        return [int(self.labels[one]) for one in order if not self.stopped[one]][:count]
 
     def clearest(self, label):
         """The look at a label that finds it more suspicious."""
@@ -110,7 +114,8 @@ def scan(
     Args:
         spec: the net (`NetSpec`).
         pictures: (n, h, w, c) clean pictures, pixels 0-255; no labels are needed.
-        labels: class numbers to scan; default: all.
+        labels: class numbers that are asked about; default: all. Where they are few, others are
+            scanned beside them (`schedule.BESIDE`), to judge them by.
         budget: "fast" gives most steps to the labels that look small, "full" all steps to all.
         settings: an `Inversion`; default: its defaults.
         input_range: the net's range.
@@ -122,8 +127,13 @@ def scan(
 
     Returns:
         `Scan`.
+
+    Raises:
+        CannotJudgeError: the pictures are too few, too alike, or nearly all of one class.
     """
-    labels = np.arange(spec.classes) if labels is None else np.asarray(labels)
+    check_count(pictures)
+    asked = np.arange(spec.classes) if labels is None else np.asarray(labels)
+    labels = schedule.with_beside(labels, spec.classes, seed=seed)
     rungs = schedule.plan(budget, len(labels))
     job = Job.of(spec, settings or Inversion(), rungs, input_range, seed)
     progress = progress or Progress(None, {})
@@ -132,6 +142,7 @@ def scan(
     always = references | schedule.suspects(labels, weights)
     sharing = engine or Serial()
     with ladder.Ladder(job, pictures, len(labels), sharing, progress, alone) as way_up:
+        check_answers(way_up.answers(), spec.classes)
         finished, history, (early, late) = _climb(way_up, rungs, labels, always, alone)
         judge = partial(way_up.judge, finished)
         # Where all labels went all the way, all are as good a sample as the references.
@@ -141,7 +152,7 @@ def scan(
         near = measured(rungs[-2], early, history[:-1])
         far = measured(rungs[-1], late, history)
     joint = joint_outliers([near.outliers.index, far.outliers.index], weights, sample)
-    return replace(far, near=near, weights=weights, joint=joint)
+    return replace(far, near=near, weights=weights, joint=joint, asked=asked)
 
 
 def _weights(spec, labels):
@@ -179,6 +190,7 @@ def way(budget, settings=None):
     rungs = [asdict(rung) for rung in schedule.BUDGETS[budget]]
     sizes = [ladder.LABELS_AT_ONCE, ladder.PICTURES_AT_ONCE, ladder.SHARED_BY]
     sizes += [schedule.LEAST, schedule.REFERENCES, schedule.SUSPECTS, schedule.PLACES]
+    sizes += [schedule.BESIDE]
     return [asdict(settings or Inversion()), rungs, sizes]
 
 

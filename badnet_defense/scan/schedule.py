@@ -16,6 +16,10 @@ REFERENCES = 64
 SUSPECTS = 8
 """Labels that the net's weights speak against, which do so too."""
 
+BESIDE = 32
+"""Where fewer labels are asked for, others drawn at random are scanned beside them, up to so many
+labels in all, since a label is judged by the others."""
+
 NEAR, FAR, BLUR = 0.06, 0.125, 0.05
 """Shifts of a trigger: small while it is found and first measured, then large; and how smooth it is
 then, each pixel the mean of those within `BLUR` of the sides.
@@ -107,6 +111,21 @@ def kept(rung, labels):
     if rung.keep == 1:
         return labels
     return min(labels, round(rung.keep * labels) + REFERENCES + SUSPECTS)
+
+
+def with_beside(labels, classes, *, seed):
+    """The labels that are asked for, and behind them those that are scanned to judge them by.
+
+    Args:
+        labels: class numbers, or None for all of them.
+        classes: N.
+        seed: of the draw.
+    """
+    if labels is None:
+        return np.arange(classes)
+    others = np.setdiff1d(np.arange(classes), labels)
+    drawn = np.random.default_rng((seed, 3)).permutation(others)
+    return np.concatenate([labels, np.sort(drawn[: max(0, BESIDE - len(labels))])]).astype(int)
 
 
 def references(labels, *, seed):

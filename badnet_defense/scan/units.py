@@ -14,6 +14,7 @@ import numpy as np
 from badnet_defense.data.input_range import InputRange
 from badnet_defense.nets.build import build
 from badnet_defense.nets.graph import without_softmax
+from badnet_defense.nets.predict import predict_probabilities
 from badnet_defense.nets.spec import NetSpec
 from badnet_defense.scan import schedule
 from badnet_defense.scan.judging import judge_triggers
@@ -118,6 +119,12 @@ def _best(triggers, area):
     # Where no trigger was found yet, the norm so far still says who comes first.
     so_far = area + opened(parts["mask"]).sum(axis=(1, 2, 3))
     return {**parts, "cost": np.asarray(triggers.cost), "norm": np.where(found, norm, so_far)}
+
+
+def answer(job, pictures):
+    """(n,) the net's own classes of the clean pictures; -1 where its answers are no numbers."""
+    logits = predict_probabilities(_prepared(job).net, pictures, input_range=job.input_range)
+    return np.where(np.isfinite(logits).all(axis=1), logits.argmax(axis=1), -1)
 
 
 def judge(job, pictures, labels, masks, patterns):
