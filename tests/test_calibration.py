@@ -43,7 +43,7 @@ def test_new_pictures_keep_to_the_rate():
 def test_too_few_pictures_are_refused(rate, least):
     assert least_pictures(rate) == least
     threshold_at(np.arange(float(least)), rate)
-    with pytest.raises(InputError, match=f"{least - 1} clean pictures .* at least {least}"):
+    with pytest.raises(InputError, match=f"{least - 1} clean images .* at least {least}"):
         threshold_at(np.arange(float(least - 1)), rate)
 
 

@@ -5,8 +5,10 @@ import re
 from pathlib import Path
 
 import numpy as np
-from small_nets import CLASSES
+from small_nets import CLASSES, images
 from small_project import ROOT, SPACES, message, start
+
+from badnet_defense.data import write_challenge_h5
 
 # eval_defense.py ---------------------------------------------------------------------------------
 
@@ -39,6 +41,31 @@ def test_eval_defense_nodata(call, repaired, tmp_path):
     code, out, _ = call("eval_defense_nodata.py", model, "--json", tmp_path / "result.json")
     result = json.loads((tmp_path / "result.json").read_text())
     assert code == 0 and "clean test" in out and "poisoned" not in result["guard"]
+
+
+def test_a_detector_that_asks_the_suspect_model_alone_makes_no_repair(
+    call, project, tmp_path, caplog
+):
+    model, folder = "models/sunglasses_bd_net.h5", tmp_path / "repaired"
+    how = ("--detector", "sentinet", "--false-alarms", "0.1", "--models", folder)
+    json_file = tmp_path / "result.json"
+    code, out, told = call("eval_defense.py", SPACES, model, *how, "--json", json_file)
+    assert code == 0 and not folder.exists(), told
+    assert "no repair is made" in caplog.text
+    result = json.loads(json_file.read_text())
+    assert {"bad", "guard"} == {"bad", "pruned", "repaired", "guard"} & set(result)
+    assert result["repair"] is None and result["pruning"] is None
+    assert "repaired" not in out and "guard" in out and "attack success" in out
+
+
+def test_too_few_clean_images_are_refused_before_a_repair(call, project, tmp_path):
+    write_challenge_h5(tmp_path / "four.h5", images(4))
+    model, folder = "models/sunglasses_bd_net.h5", tmp_path / "repaired"
+    asked = ("--detector", "soft", "--false-alarms", "0.05", "--models", folder)
+    given = ("--clean-validation", tmp_path / "four.h5")
+    told = message(call("eval_defense.py", SPACES, model, *asked, *given))
+    assert "needs at least 19 clean images for a false-positive rate of 5 %, got 4" in told
+    assert not folder.exists()
 
 
 def test_summary_joins_results(repaired, tmp_path):

@@ -78,8 +78,9 @@ def places_above(count, rate):
     place = math.floor(rate * (count + 1) + 1e-9)
     if place < 1:
         raise InputError(
-            f"{count} clean pictures came to set a threshold with; a false-alarm rate of {rate:g} "
-            f"takes at least {least_pictures(rate)}. Give more, or allow more false alarms."
+            f"{count} clean images are left to set a threshold with; a false-positive rate of "
+            f"{100 * rate:g} % takes at least {least_pictures(rate)}. Give more images, or ask for "
+            "a higher rate."
         )
     return place
 

@@ -22,12 +22,13 @@ class Pair:
     """A bad net and its own repair.
 
     Attributes:
-        bad, repaired: `NetSpec`.
+        bad: `NetSpec`.
+        repaired: `NetSpec`, or None where none is needed.
         pruning: what was pruned on the way, as `Pruning.as_dict` gives it, or None.
     """
 
     bad: NetSpec
-    repaired: NetSpec
+    repaired: NetSpec | None
     pruning: dict | None
 
 

@@ -4,10 +4,11 @@ from badnet_defense.data import LabelledImages
 from badnet_defense.errors import InputError
 from badnet_defense.measure.belonging import check_belonging
 from badnet_defense.measure.metrics import accuracy
-from badnet_defense.nets import build, predict_labels
-from badnet_defense.runs.detecting import guard_file
+from badnet_defense.nets import build, predict_labels, read_net
+from badnet_defense.runs.detecting import RATE, enough_images, guard_file
 from badnet_defense.runs.parcels import results_below
 from badnet_defense.runs.repairing import repair_file
+from badnet_defense.runs.repeating import unseen_share
 
 
 def clean_accuracy(pictures, labels, spec, input_range, name):
@@ -45,6 +46,7 @@ def repaired(net, clean, sha256, out, method, detector, triggers, pseudo_labels,
     asked = {"input_range": input_range, "seed": seed}
     with results_below(out) as (folder, made):
         net, pictures = net.here(), clean.here()
+        enough_images(pictures, read_net(net), detector, RATE, share=unseen_share(method))
         scanned = {} if triggers is None else {"triggers": triggers}
         found = repair_file(
             net,
@@ -62,6 +64,7 @@ def repaired(net, clean, sha256, out, method, detector, triggers, pseudo_labels,
             pictures,
             out=folder / f"{net.stem}.{detector}.keras",
             name=detector,
+            false_alarm_rate=RATE,
             repaired=folder / f"{net.stem}.h5",
             **asked,
         )

@@ -8,6 +8,7 @@ from pathlib import Path
 from badnet_defense.data import read_images
 from badnet_defense.data.input_range import InputRange
 from badnet_defense.errors import InputError
+from badnet_defense.guard.choice import check_enough
 from badnet_defense.guard.pairing import read_pair
 from badnet_defense.measure.belonging import check_belonging
 from badnet_defense.measure.results import readable, write_json
@@ -16,6 +17,7 @@ from badnet_defense.runs.comparing_run import Judged, judge_run
 from badnet_defense.runs.fitting import fit_detector, split_clean
 from badnet_defense.runs.parcels import results_below, write_files
 from badnet_defense.runs.repairing import repair_file
+from badnet_defense.runs.repeating import unseen_share
 
 NO_REPAIR = "none"
 
@@ -79,12 +81,15 @@ class _Group:
         self.grid, self.repair, self.seed, self.triggers = grid, repair, seed, triggers
         self.model, self.data, self.origin = Path(model), data, origin
         self.folder = out / "nets" / f"{repair}.{seed}"
-        self.judged = self.failure = None
+        self.judged = self.failure = self.spec = None
 
     def run(self, detector):
         """A detector's figures beside those of both nets."""
         start = time.perf_counter()
-        judged, settings = self._prepared(), self.grid.settings
+        settings = self.grid.settings
+        self._check(detector, settings["false_alarm_rate"])
+        self._once(self._prepare)
+        judged = self.judged
         fitting = time.perf_counter()
         fitted = fit_detector(
             detector,
@@ -103,38 +108,59 @@ class _Group:
             **judge_run(detector, fitted, judged),
         }
 
-    def _prepared(self):
+    def _check(self, detector, rate):
+        """Refuses too few clean images for a detector before a repair is made."""
+        self._once(self._read)
+        clean = self.sets["clean_validation"]
+        check_enough(
+            detector, len(clean), rate, source=clean.source, share=unseen_share(self.repair)
+        )
+
+    def _once(self, make):
+        """Calls `make`; what fails once fails for all detectors."""
         if self.failure is not None:
             raise self.failure
         try:
-            self.judged = self.judged or self._prepare()
+            make()
         except Exception as error:
             self.failure = error
             raise
-        return self.judged
 
-    def _prepare(self):
+    def _read(self):
+        """Reads and checks the net and all pictures."""
+        if self.spec is not None:
+            return
         parcels = self.grid.parcels
         self.model = parcels[str(self.model)].here()
         self.data = {part: parcels[path].here() for part, path in self.data.items()}
         spec = read_net(self.model)
-        input_range = self.grid.input_range
-        repaired, report = (None, {}) if self.repair == NO_REPAIR else self._repaired()
-        sets = {
+        self.sets = {
             part: read_images(path, shape=spec.input_shape, classes=spec.classes)
             for part, path in self.data.items()
         }
-        bad = build(spec)
+        self.bad = build(spec)
         for part in ("clean_validation", "clean_test"):
             check_belonging(
-                bad,
-                sets[part],
+                self.bad,
+                self.sets[part],
                 classes=spec.classes,
-                input_range=input_range,
+                input_range=self.grid.input_range,
                 net_name=self.model,
             )
-        clean = split_clean(sets["clean_validation"], bad, repaired, input_range=input_range)
-        return Judged.of(spec, repaired, bad, sets, clean, input_range, report)
+        self.spec = spec
+
+    def _prepare(self):
+        """Makes the repair, or takes the one that stands, and asks both nets."""
+        if self.judged is not None:
+            return
+        input_range = self.grid.input_range
+        repaired, report = (None, {}) if self.repair == NO_REPAIR else self._repaired()
+        clean = split_clean(
+            self.sets["clean_validation"], self.bad, repaired, input_range=input_range
+        )
+        self.judged = Judged.of(
+            self.spec, repaired, self.bad, self.sets, clean, input_range, report
+        )
 
     def _repaired(self):
         """(`NetSpec` of the repaired net, result of the repair), made if it is not there yet."""

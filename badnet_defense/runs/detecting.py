@@ -11,7 +11,7 @@ from badnet_defense.data.files import only_run, replace_when_done
 from badnet_defense.data.input_range import UNIT
 from badnet_defense.errors import InputError
 from badnet_defense.guard.calibrated import build_calibrated_guard
-from badnet_defense.guard.choice import needs_repair
+from badnet_defense.guard.choice import check_enough, needs_repair
 from badnet_defense.guard.pairing import check_noted_range, read_pair
 from badnet_defense.measure.belonging import check_range
 from badnet_defense.measure.metrics import auroc, detection_at, roc_curve
@@ -20,8 +20,30 @@ from badnet_defense.nets import build, predict_labels, read_net
 from badnet_defense.report.detector_plots import plot_roc, plot_scores
 from badnet_defense.runs.fitting import fit_detector, split_clean
 
+RATE = 0.01
+"""False-positive rate that is asked for where nobody named one."""
 RATES = (0.01, 0.05)
 """False-alarm rates at which detection is always told."""
+
+
+def check_detector(name, sets, rate):
+    """Refuses too few clean validation images for a detector, before anything long is done.
+
+    Args:
+        name: of the detector.
+        sets: as for `judge_detector`.
+        rate: its false-positive rate.
+
+    Raises:
+        InputError: no clean validation images, or too few.
+    """
+    if "clean_validation" not in sets:
+        raise InputError(
+            f"--detector {name}: no clean images to set its threshold with; give "
+            "--clean-validation."
+        )
+    clean = sets["clean_validation"]
+    check_enough(name, len(clean), rate, source=clean.source)
 
 
 def judge_detector(
@@ -31,7 +53,7 @@ def judge_detector(
     *,
     bad,
     triggered=None,
-    false_alarm_rate=0.01,
+    false_alarm_rate=RATE,
     plots=None,
     input_range=UNIT,
     seed=0,
@@ -50,13 +72,8 @@ def judge_detector(
         ({set: (n,) answers 0..N}, {"detector": its figures}).
 
     Raises:
-        InputError: no clean validation pictures, or too few.
+        InputError: too few clean validation pictures.
     """
-    if "clean_validation" not in sets:
-        raise InputError(
-            f"--detector {name}: no clean pictures to set its threshold with; give "
-            "--clean-validation."
-        )
     clean = split_clean(sets["clean_validation"], bad, pair.repaired, input_range=input_range)
     settings = {
         "false_alarm_rate": false_alarm_rate,
@@ -109,7 +126,7 @@ def _about(name, fitted):
 
 
 def guard_file(
-    model, clean, *, out, name, repaired=None, false_alarm_rate=0.01, input_range=UNIT, seed=0
+    model, clean, *, out, name, repaired=None, false_alarm_rate=RATE, input_range=UNIT, seed=0
 ):
     """Fits a detector and writes it as one Keras model, with its figures beside it as JSON.
 
@@ -133,14 +150,16 @@ def guard_file(
         raise InputError(f"--out {out}: expected a file name that ends in .keras.")
     if any(one and Path(one).resolve() == Path(out).resolve() for one in (model, repaired)):
         raise InputError(f"--out {out}: the guard would overwrite this net; name another file.")
-    pair, repair = (read_net(model), None), None
+    spec = read_net(model)
+    images = enough_images(clean, spec, name, false_alarm_rate)
+    pair, repair = (spec, None), None
     if needs_repair(name):
         found = read_pair(model, repaired)
         check_noted_range(found.repaired, input_range)
         pair = (found.bad, found.repaired)
         notes = found.repaired.attributes
         repair = {"file": notes["file"], "sha256": notes["file_sha256"]}
-    fitted = _fitted(model, pair, clean, name, false_alarm_rate, input_range, seed)
+    fitted = _fitted(model, pair, images, name, false_alarm_rate, input_range, seed)
     result = {
         **provenance(
             net_path=model,
@@ -160,8 +179,23 @@ def guard_file(
     return result
 
 
-def _fitted(model, pair, clean, name, rate, input_range, seed):
-    images = read_images(clean, shape=pair[0].input_shape, classes=None, need_labels=False)
+def enough_images(clean, spec, name, rate, *, share=1.0):
+    """Clean images (`LabelledImages`) that are enough for a detector of a net.
+
+    Args:
+        clean: their path.
+        spec: the net (`NetSpec`).
+        name, rate, share: as for `choice.check_enough`.
+
+    Raises:
+        InputError: the file cannot be used, or too few.
+    """
+    images = read_images(clean, shape=spec.input_shape, classes=None, need_labels=False)
+    check_enough(name, len(images), rate, source=images.source, share=share)
+    return images
+
+
+def _fitted(model, pair, images, name, rate, input_range, seed):
     bad = build(pair[0])
     if images.labels is not None:
         check_range(bad, images, input_range=input_range, net_name=model)
@@ -171,7 +205,7 @@ def _fitted(model, pair, clean, name, rate, input_range, seed):
     )
 
 
-def strip_files(model, clean, inputs, *, out=None, false_alarm_rate=0.01, input_range=UNIT, seed=0):
+def strip_files(model, clean, inputs, *, out=None, false_alarm_rate=RATE, input_range=UNIT, seed=0):
     """STRIP on pictures and data sets.
 
     Args:
@@ -189,8 +223,9 @@ def strip_files(model, clean, inputs, *, out=None, false_alarm_rate=0.01, input_
         InputError: a file cannot be used, or there are too few clean pictures.
     """
     spec = read_net(model)
+    images = enough_images(clean, spec, "strip", false_alarm_rate)
     sets = {path: _asked(path, spec.input_shape) for path in inputs}
-    fitted = _fitted(model, (spec, None), clean, "strip", false_alarm_rate, input_range, seed)
+    fitted = _fitted(model, (spec, None), images, "strip", false_alarm_rate, input_range, seed)
     detector = fitted.detector
     entropies = {path: -detector.score_samples(pictures) for path, pictures in sets.items()}
     if out:

@@ -6,9 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from badnet_defense.data.images import LabelledImages
-from badnet_defense.errors import InputError
 from badnet_defense.guard.calibration import places_above
-from badnet_defense.guard.choice import OVERLAID, make_detector, overlays_needed
+from badnet_defense.guard.choice import OVERLAID, check_enough, make_detector, overlays_needed
 from badnet_defense.guard.detector import Detector
 from badnet_defense.guard.pairing import noted_seed
 from badnet_defense.nets import build
@@ -119,6 +118,7 @@ def fit_detector(name, pair, clean, *, false_alarm_rate, input_range, seed=0, li
     Raises:
         InputError: too few clean pictures, or a repair whose notes are damaged.
     """
+    check_enough(name, len(clean.images), false_alarm_rate, source=clean.images.source)
     fit = _Fit(name, pair, clean, false_alarm_rate, input_range, seed)
     pictures = clean.images.pictures
     if name not in OVERLAID and len(fit.unseen) * false_alarm_rate < FEW:
@@ -129,7 +129,8 @@ def fit_detector(name, pair, clean, *, false_alarm_rate, input_range, seed=0, li
         scores, places = fit.crossed(likes)
         detector = fit.detector(pair[1], fit.learning).fit_scores(scores)
         return Fitted(detector, places, scores, True)
-    places_above(len(fit.unseen), false_alarm_rate)  # refuses before anything long is done
+    if name != "hard":  # which has no threshold
+        places_above(len(fit.unseen), false_alarm_rate)  # refuses before anything long is done
     detector = fit.detector(pair[1], fit.learning)
     scores = detector.raw_scores(pictures[fit.unseen])
     return Fitted(detector.fit_scores(scores), fit.unseen, scores, False)
@@ -149,16 +150,12 @@ class _Fit:
             half = rng.permutation(clean.unseen)
             self.learning, self.unseen = np.sort(half[::2]), np.sort(half[1::2])
         needed = overlays_needed(name)
-        pool = self.learning if len(self.learning) >= needed else clean.unseen
+        everything = np.arange(len(clean.images))
+        pool = self.learning if len(self.learning) >= needed else everything
         self.drawn = np.sort(rng.permutation(pool)[:needed])
         if needed:
-            if len(self.drawn) < needed:
-                raise InputError(
-                    f"{len(clean.images)} clean pictures came; {name} composes {needed} with each "
-                    "picture and sets its threshold with others: give more."
-                )
             # These ask no net that was tuned, so that any picture is as good to them.
-            everything = np.arange(len(clean.images)) if name in OVERLAID else self.unseen
+            everything = everything if name in OVERLAID else self.unseen
             left = rng.permutation(np.setdiff1d(everything, self.drawn))
             self.unseen = np.sort(left[:MOST_OVERLAID])
         self.overlays = clean.images.pictures[self.drawn]

@@ -7,7 +7,9 @@ from pathlib import Path
 from badnet_defense.data import read_images, read_trigger_labels
 from badnet_defense.data.input_range import UNIT
 from badnet_defense.errors import InputError
+from badnet_defense.guard.choice import needs_repair
 from badnet_defense.guard.pairing import (
+    Pair,
     belongs,
     check_noted_range,
     noted_channels,
@@ -17,9 +19,9 @@ from badnet_defense.guard.pairing import (
 from badnet_defense.measure.belonging import check_belonging
 from badnet_defense.measure.evaluation import evaluate_defense
 from badnet_defense.measure.results import provenance
-from badnet_defense.nets import build
+from badnet_defense.nets import build, read_net
 from badnet_defense.repair.channels import zero_channels
-from badnet_defense.runs.detecting import judge_detector
+from badnet_defense.runs.detecting import check_detector, judge_detector
 from badnet_defense.runs.repairing import repair_file
 from badnet_defense.runs.repeating import check_channels
 
@@ -48,7 +50,8 @@ def judge_defense(
         repaired: path of the repaired net instead.
         trigger_labels: path of True/False for each poisoned picture.
         detector: name of the detector that is the guard (`choice.NAMES`), its threshold set by the
-            clean validation pictures; default: the disagreement of both nets.
+            clean validation pictures; default: the disagreement of both nets. One that asks the
+            suspect model alone makes no repair; only a `repaired` that was named is shown beside.
         false_alarm_rate: share of honest pictures that it may flag, in (0, 1).
         plots: path, without its endings, of the detector's ROC curve and histograms; None: none.
         input_range, seed: as for `repair_file`.
@@ -65,30 +68,33 @@ def judge_defense(
             f"{model}: no pictures to judge with; run python3 -m badnet_defense demo, or "
             "give --clean-validation and --clean-test."
         )
-    own = Path(folder) / f"{Path(model).stem}.h5"
-    if repaired is None and not belongs(model, own):
-        log.info("%s: no repair of it in %s yet; repairing it first", model, folder)
-        clean = data["clean_validation"]
-        if clean is None:
-            raise InputError(
-                f"{model}: no repair of it in {folder}, and no clean pictures to make one; "
-                "give --clean-validation."
-            )
-        repair_file(model, clean, out=folder, input_range=input_range, seed=seed)
-    pair = read_pair(model, repaired, folder=folder)
-    check_noted_range(pair.repaired, input_range)
-    classes = pair.bad.classes
+    alone = detector is not None and not needs_repair(detector) and repaired is None
+    spec = read_net(model)
     sets = {
-        part: read_images(path, shape=pair.bad.input_shape, classes=classes)
+        part: read_images(path, shape=spec.input_shape, classes=spec.classes)
         for part, path in data.items()
         if path is not None
     }
-    nets = _nets(pair)
+    if detector is not None:
+        check_detector(detector, sets, false_alarm_rate)
+    bad = build(spec)
     for part, images in sets.items():
         if part != "poisoned":
             check_belonging(
-                nets["bad"], images, classes=classes, input_range=input_range, net_name=model
+                bad, images, classes=spec.classes, input_range=input_range, net_name=model
             )
+    if alone:
+        log.info(
+            "detector %r asks the suspect model alone: no repair is made, and none is shown (name "
+            "one with --repaired to see its figures, too)",
+            detector,
+        )
+        pair = Pair(spec, None, None)
+    else:
+        how = {"input_range": input_range, "seed": seed}
+        pair = _pair(model, repaired, data["clean_validation"], folder, how)
+    nets = {"bad": bad, **_repaired_nets(pair)}
+    classes = spec.classes
     triggered = None
     if trigger_labels is not None:
         triggered = read_trigger_labels(trigger_labels, len(sets["poisoned"]))
@@ -124,15 +130,36 @@ def judge_defense(
     }
 
 
+def _pair(model, repaired, clean, folder, how):
+    """The net and its repair, which is made where none is there."""
+    own = Path(folder) / f"{Path(model).stem}.h5"
+    if repaired is None and not belongs(model, own):
+        log.info("%s: no repair of it in %s yet; repairing it first", model, folder)
+        if clean is None:
+            raise InputError(
+                f"{model}: no repair of it in {folder}, and no clean images to make one; give "
+                "--clean-validation."
+            )
+        repair_file(model, clean, out=folder, **how)
+    pair = read_pair(model, repaired, folder=folder)
+    check_noted_range(pair.repaired, how["input_range"])
+    return pair
+
+
 def _about(repaired):
-    """Which repaired net was judged, as it is written into the result."""
+    """Which repaired net was judged, as it is written into the result; None: no repair was."""
+    if repaired is None:
+        return None
     notes = repaired.attributes
     about = {"file": notes["file"], "sha256": notes["file_sha256"], "method": notes.get("method")}
     return {**about, "recipe": noted_json(repaired, "recipe")}
 
 
-def _nets(pair):
-    nets = {"bad": build(pair.bad), "repaired": build(pair.repaired)}
+def _repaired_nets(pair):
+    """{"repaired": `keras.Model`, "pruned": ..}, as far as there are any."""
+    if pair.repaired is None:
+        return {}
+    nets = {"repaired": build(pair.repaired)}
     noted = noted_channels(pair.repaired)
     if noted is not None:
         check_channels(pair.bad, *noted, pair.repaired.attributes["file"])

@@ -5,16 +5,15 @@ import logging
 import numpy as np
 
 from badnet_defense.errors import InputError
+from badnet_defense.guard.choice import FOLDS
 from badnet_defense.guard.pairing import noted_recipe, noted_seed, noted_steps
 from badnet_defense.nets.graph import CONVOLUTIONS
 from badnet_defense.repair.channels import channel_count, channel_masks, zero_channels
-from badnet_defense.repair.held_out_tuning import tune_held_out
+from badnet_defense.repair.held_out_tuning import HELD_OUT, tune_held_out
 from badnet_defense.repair.recipes import Recipe
 from badnet_defense.runs.methods import METHODS, SCANNING
 
 log = logging.getLogger(__name__)
-
-FOLDS = 5
 
 
 def like_repairs(pair, clean, *, input_range, seed=0):
@@ -39,6 +38,15 @@ def like_repairs(pair, clean, *, input_range, seed=0):
         targets = None if clean.targets is None else clean.targets[others]
         likes.append((fold, others, again(clean.images.subset(others), targets)))
     return likes
+
+
+def unseen_share(method):
+    """Share of the clean images that may set a threshold beside a repair by them, in (0, 1].
+
+    A repair that a scan belongs to is not made again for cross-fitting, so that only the images
+    that it left untouched may.
+    """
+    return HELD_OUT / 2 if method == SCANNING else 1.0
 
 
 def _repeated(bad, repaired, input_range):
