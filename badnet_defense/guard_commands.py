@@ -68,10 +68,11 @@ def expected_text(detector):
     expected = detector["expected"]
     percent = [f"{100 * expected[name]:.2f}" for name in ("rate", "low", "high")]
     how = ", cross-fitted" if detector["cross_fitted"] else ""
+    caveat = f"; this {expected['caveat']}" if expected.get("caveat") else ""
     return (
         "detector {!r}, threshold {:.4g}; expect {} % false alarms (95 %: {} to {} %), by {} clean "
-        "pictures{}"
-    ).format(detector["name"], detector["threshold"], *percent, expected["pictures"], how)
+        "pictures{}{}"
+    ).format(detector["name"], detector["threshold"], *percent, expected["pictures"], how, caveat)
 
 
 def add_strip(chosen):

@@ -20,16 +20,19 @@ class Expected:
         rate: the mean.
         low, high: a 95 % interval.
         pictures: how many clean pictures it rests on.
+        caveat: under which condition it holds at all, as half a sentence; None: under none.
     """
 
     rate: float
     low: float
     high: float
     pictures: int
+    caveat: str | None = None
 
     def __str__(self):
         percent = [f"{100 * share:.2f}" for share in (self.rate, self.low, self.high)]
-        return "{} % (95 %: {} to {} %), from {} clean pictures".format(*percent, self.pictures)
+        text = "{} % (95 %: {} to {} %), from {} clean pictures".format(*percent, self.pictures)
+        return f"{text}; this {self.caveat}" if self.caveat else text
 
 
 def least_pictures(rate):

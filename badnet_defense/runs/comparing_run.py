@@ -117,6 +117,7 @@ def judge_run(detector, fitted, judged):
         "expected": asdict(found.expected_),
         "threshold": float(found.threshold_),
         "cross_fitted": fitted.crossed,
+        "tail": fitted.tail,
         "pictures_per_second": sum(map(len, scores.values())) / seconds,
         "examples": examples(judged.sets, answers),
     }

@@ -122,6 +122,7 @@ def _about(name, fitted):
         "threshold": float(detector.threshold_),
         "expected": asdict(detector.expected_),
         "cross_fitted": fitted.crossed,
+        "tail": fitted.tail,
     }
 
 

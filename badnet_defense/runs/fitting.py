@@ -1,16 +1,22 @@
 """Fits a detector's threshold on clean pictures that its nets have not learnt from."""
 
 import logging
-from dataclasses import dataclass
+from contextlib import suppress
+from copy import copy
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from badnet_defense.data.images import LabelledImages
+from badnet_defense.errors import InputError
 from badnet_defense.guard.calibration import places_above
 from badnet_defense.guard.choice import OVERLAID, check_enough, make_detector, overlays_needed
 from badnet_defense.guard.detector import Detector
 from badnet_defense.guard.pairing import noted_seed
-from badnet_defense.nets import build
+from badnet_defense.measure.memorised import memorised_caveat
+from badnet_defense.measure.tails import separated_tail
+from badnet_defense.nets import build, predict_labels
+from badnet_defense.nets.predict import predict_probabilities
 from badnet_defense.repair.clean_unlearning import unlearn_clean_task
 from badnet_defense.repair.held_out_tuning import SPLIT, parts_of
 from badnet_defense.repair.pseudo_labels import pseudo_labelled
@@ -23,6 +29,10 @@ FEW = 5
 cross-fitted."""
 MOST_OVERLAID = 3000
 """Pictures that set a threshold of STRIP's: each goes through the net a hundred times."""
+MOST_ASKED = 2000
+"""Images, drawn at random, that tell whether the suspect model knows them by heart."""
+MOST_NAMED = 10
+"""Images of a tail that a message names."""
 
 
 @dataclass(frozen=True)
@@ -35,12 +45,15 @@ class Clean:
         targets: (n, classes) soft labels, where the repair used the net's answers; else None.
         tuned: positions of the pictures that the repair was tuned on, or that chose its epoch.
         unseen: positions of those that nothing of the repair depends on.
+        caveat: under which condition a promise that they make holds at all (`memorised_caveat`);
+            None: under none.
     """
 
     images: LabelledImages
     targets: np.ndarray | None
     tuned: np.ndarray
     unseen: np.ndarray
+    caveat: str | None = None
 
 
 def split_clean(images, bad, repaired, *, input_range):
@@ -57,6 +70,7 @@ def split_clean(images, bad, repaired, *, input_range):
     """
     notes = {} if repaired is None else repaired.attributes
     targets, own = None, notes.get("tuned_on") == images.fingerprint()
+    caveat = _caveat(images, bad, input_range)
     if images.labels is None or notes.get("tuned_on_pseudo_labels"):
         images, targets = pseudo_labelled(bad, images, input_range=input_range)
     everything = np.arange(len(images))
@@ -68,7 +82,7 @@ def split_clean(images, bad, repaired, *, input_range):
             images.source,
         )
     if not own:
-        return Clean(images, targets, everything[:0], everything)
+        return Clean(images, targets, everything[:0], everything, caveat)
     seed = noted_seed(repaired)
     if notes.get("tuned_on_parts") != SPLIT:
         log.info(
@@ -77,9 +91,19 @@ def split_clean(images, bad, repaired, *, input_range):
             notes["file"],
             images.source,
         )
-        return Clean(images, targets, everything, everything[:0])
+        return Clean(images, targets, everything, everything[:0], caveat)
     parts = parts_of(images.labels, seed)
-    return Clean(images, targets, parts.seen, parts.untouched)
+    return Clean(images, targets, parts.seen, parts.untouched, caveat)
+
+
+def _caveat(images, bad, input_range):
+    """What speaks for it that the suspect model (`keras.Model`) was trained on the images; told."""
+    sample = images.drawn(MOST_ASKED, 0)
+    answers = predict_probabilities(bad, sample.pictures, input_range=input_range)
+    caveat = memorised_caveat(answers, sample.labels)
+    if caveat:
+        log.warning("%s: a false-positive rate that they promise %s", images.source, caveat)
+    return caveat
 
 
 @dataclass(frozen=True)
@@ -91,12 +115,15 @@ class Fitted:
         unseen: positions of the clean pictures that set the threshold.
         clean_scores: what they scored: (n,), or (members, n) for a vote.
         crossed: True where it was cross-fitted.
+        tail: of the images that set the threshold those that stand apart from the rest, as plain
+            values (`tail_of`); None where none do.
     """
 
     detector: Detector
     unseen: np.ndarray
     clean_scores: np.ndarray
     crossed: bool
+    tail: dict | None = None
 
 
 def fit_detector(name, pair, clean, *, false_alarm_rate, input_range, seed=0, likes=None):
@@ -128,12 +155,12 @@ def fit_detector(name, pair, clean, *, false_alarm_rate, input_range, seed=0, li
     if likes:
         scores, places = fit.crossed(likes)
         detector = fit.detector(pair[1], fit.learning).fit_scores(scores)
-        return Fitted(detector, places, scores, True)
+        return fit.told(Fitted(detector, places, scores, True))
     if name != "hard":  # which has no threshold
         places_above(len(fit.unseen), false_alarm_rate)  # refuses before anything long is done
     detector = fit.detector(pair[1], fit.learning)
     scores = detector.raw_scores(pictures[fit.unseen])
-    return Fitted(detector.fit_scores(scores), fit.unseen, scores, False)
+    return fit.told(Fitted(detector.fit_scores(scores), fit.unseen, scores, False))
 
 
 class _Fit:
@@ -183,3 +210,68 @@ class _Fit:
             like = self.detector(repaired, others)
             scores.append(like.raw_scores(self.clean.images.pictures[places[-1]]))
         return np.concatenate(scores, axis=-1), np.concatenate(places)
+
+    def told(self, fitted):
+        """The same `Fitted` with what its promise rests on, which is said through the logger."""
+        detector, images = fitted.detector, self.clean.images
+        detector.expected_ = replace(detector.expected_, caveat=self.clean.caveat)
+        pictures = images.pictures[fitted.unseen]
+        answers = predict_labels(self.nets["bad"], pictures, input_range=self.input_range)
+        tail = tail_of(detector, fitted.clean_scores, answers, fitted.unseen)
+        if tail:
+            log.warning("%s: %s", images.source, tail_text(tail))
+        return replace(fitted, tail=tail)
+
+
+def tail_of(detector, scores, answers, places):
+    """The clean images whose scores stand apart from all others: among clean ones, poisoned ones.
+
+    They set the threshold with the others, since whoever leaves out what is odd promises too low
+    a rate; what it would be without them is told beside it.
+
+    Args:
+        detector: fitted by the scores.
+        scores: (n,) or, of a vote, (members, n).
+        answers: (n,) the suspect model's.
+        places: (n,) positions of the images in their file.
+
+    Returns:
+        {"images": [positions], "answer": the class that most are answered with, "answered": how
+        many, "threshold", "threshold_without": the threshold and what it would be without them;
+        None of a vote, whose thresholds are ranks, or where too few images are left}; None where
+        none stand apart.
+    """
+    tails = [separated_tail(one, answers) for one in np.atleast_2d(scores)]
+    found = min((one for one in tails if one), key=lambda tail: tail.chance, default=None)
+    if found is None:
+        return None
+    without = None
+    if np.ndim(scores) == 1:
+        with suppress(InputError):  # too few are left
+            rest = copy(detector).fit_scores(np.delete(scores, found.places))
+            without = float(rest.threshold_)
+    return {
+        "images": [int(place) for place in places[found.places]],
+        "answer": found.answer,
+        "answered": found.answered,
+        "threshold": float(detector.threshold_),
+        "threshold_without": without,
+    }
+
+
+def tail_text(tail):
+    """One sentence on the images of a tail, as `tail_of` gives it."""
+    count = len(tail["images"])
+    named = ", ".join(map(str, tail["images"][:MOST_NAMED]))
+    more = f" and {count - MOST_NAMED} more" if count > MOST_NAMED else ""
+    without = tail["threshold_without"]
+    limit = (
+        ""
+        if without in (None, tail["threshold"])
+        else f"; with them the threshold is {tail['threshold']:.4g}, without them {without:.4g}"
+    )
+    return (
+        f"{count} clean images score apart from the rest, {tail['answered']} of them answered "
+        f"{tail['answer']} by the suspect model (counted from 0: {named}{more}){limit}; look at "
+        "them: poisoned images among the clean ones raise the threshold"
+    )
