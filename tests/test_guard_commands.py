@@ -92,9 +92,8 @@ def test_refusals(repaired, tmp_path):
     assert "ends in .keras" in told
     out = tmp_path / "guard.keras"
     few = ("--clean", VALIDATION, "--out", out, "--detector", "strip")
-    assert (
-        "needs at least 199 clean images (100 to compose others with, 99 for the threshold)"
-        in message(command(project, "guard", MODEL, *few))
+    assert "needs at least 199 clean images for a false-positive rate of 1 %" in message(
+        command(project, "guard", MODEL, *few)
     )
     assert not out.exists()
     code, _, told = command(

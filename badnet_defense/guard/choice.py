@@ -20,8 +20,8 @@ FOLDS = 5
 """Parts of the clean images in cross-fitting: each is scored by nets that never saw it."""
 LEAST_OF_FOLD = 2
 """Images of each part at least."""
-LEAST_MEASURED = 20
-"""Clean images from which a rate is measured at least: of fewer, none flagged says little."""
+LEAST_MEASURED = 5
+"""Clean images from which a rate is measured at least; its interval says how little few tell."""
 
 
 def needs_repair(name):
