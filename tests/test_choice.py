@@ -36,7 +36,7 @@ def test_the_sentence_says_what_helps():
 def test_a_repair_that_is_not_made_again_leaves_a_part():
     share = unseen_share("scan-unlearning")
     assert unseen_share("fine-pruning") == 1.0 and share < 0.5
-    with pytest.raises(InputError, match="only 15.0% of them may set the threshold"):
+    with pytest.raises(InputError, match=r"only 15\.0% of them may set the threshold"):
         check_enough("soft", 126, 0.05, source="clean.h5", share=0.15)
     check_enough("soft", 127, 0.05, source="clean.h5", share=0.15)  # 0.15 * 127 is 19.05
 

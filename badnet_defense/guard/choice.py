@@ -71,7 +71,7 @@ def check_enough(name, count, rate, *, source, share=1.0):
         parts += [f"{composed} to compose others with", f"{needed - composed} for the threshold"]
     if share < 1:
         parts += [
-            f"only {share:.0%} of them may set the threshold, the repair learns from the rest"
+            f"only {share:.1%} of them may set the threshold, the repair learns from the rest"
         ]
     why = f" ({', '.join(parts)})" if parts else ""
     asked = "" if name == "hard" else f" for a false-positive rate of {100 * rate:g} %"
