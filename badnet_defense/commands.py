@@ -179,7 +179,7 @@ def submission(name, *, root):
     from badnet_defense.console import parser
 
     arguments = parser(f"The guarded net {name}: the class of a picture, or N for poisoned.")
-    arguments.add_argument("inputs", nargs="+", metavar="PICTURE", help="PNG or JPEG")
+    arguments.add_argument("inputs", nargs="+", metavar="PICTURE", help="an image file")
     add_reading(arguments)
     parsed = arguments.parse_args()
     parsed.net = name

@@ -81,7 +81,7 @@ def add_strip(chosen):
     own = chosen.add_parser("strip", help=help_text, description=help_text)
     add = own.add_argument
     add("model", metavar="MODEL", help="the suspect net")
-    add("inputs", nargs="+", metavar="FILE", help="pictures (PNG, JPEG) and data sets (.h5)")
+    add("inputs", nargs="+", metavar="FILE", help="image files and data sets (.h5)")
     add("--clean", required=True, metavar="DATA", help="clean pictures; labels are not needed")
     add("--out", metavar="PNG", help="also draw a histogram of the entropies")
     add("--seed", type=seed, default=0, help="of the overlays")

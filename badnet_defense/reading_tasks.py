@@ -25,11 +25,11 @@ def is_guard(path):
     return {"guard": is_guard_here(path)}, []
 
 
-def images(path, *, shape, classes, need_labels):
+def images(path, *, shape, **asked):
     """A data set or a picture."""
-    found = read_images_here(path, shape=tuple(shape), classes=classes, need_labels=need_labels)
+    found = read_images_here(path, shape=tuple(shape), **asked)
     arrays = [found.pictures] if found.labels is None else [found.pictures, found.labels]
-    return {"synthetic": found.synthetic}, arrays
+    return {"synthetic": found.synthetic, "folders": found.folders}, arrays
 
 
 def picture(path, *, shape):

@@ -1,6 +1,7 @@
 """Picture files and folders: every colour mode, rotation, another size, and what is refused."""
 
 import logging
+import shutil
 import struct
 import zlib
 
@@ -102,27 +103,28 @@ def test_another_size_is_resized_with_antialiasing_and_said(tmp_path, caplog):
 
 def test_files_that_are_no_pictures_are_refused(tmp_path):
     absent = refusal(read_picture, tmp_path / "absent.png", SHAPE)
-    assert "no such file, expected a PNG or JPEG picture" in absent
-    assert "this is a folder, expected a PNG or JPEG" in refusal(read_picture, tmp_path, SHAPE)
+    assert "no such file, expected a PNG, JPEG, BMP, PPM/PGM or WebP image" in absent
+    assert "this is a folder, expected a PNG, JPEG" in refusal(read_picture, tmp_path, SHAPE)
     for content in (b"", b"not a picture", bytes(1000)):
         (tmp_path / "a.png").write_bytes(content)
         message = refusal(read_picture, tmp_path / "a.png", SHAPE)
-        assert "not a picture, expected PNG or JPEG" in message
+        assert "not an image, expected PNG, JPEG" in message
     gif = save(tmp_path / "b.png", colours(), format="GIF")
-    assert "not a picture, expected PNG or JPEG" in refusal(read_picture, gif, SHAPE)
+    assert "not an image, expected PNG, JPEG" in refusal(read_picture, gif, SHAPE)
 
 
-@pytest.mark.parametrize("suffix", ["png", "jpg"])
+@pytest.mark.parametrize("suffix", ["png", "jpg", "bmp", "ppm", "webp"])
 def test_truncated_pictures_are_refused(tmp_path, suffix):
+    """WebP is unpacked as a whole when it is opened, so that a part of it is no image at all."""
     path = save(tmp_path / f"a.{suffix}", colours(60, 60))
     content = path.read_bytes()
     path.write_bytes(content[: len(content) * 2 // 3])
     message = refusal(read_picture, path, (60, 60, 3))
-    assert "truncated or damaged" in message
-    assert "expected a complete PNG or JPEG" in message
+    words = "not an image" if suffix == "webp" else "truncated or damaged"
+    assert words in message
 
 
-@pytest.mark.parametrize("suffix", ["png", "jpg"])
+@pytest.mark.parametrize("suffix", ["png", "jpg", "bmp", "ppm", "webp"])
 def test_damaged_pictures_end_in_a_refusal_or_a_picture(tmp_path, suffix):
     content = save(tmp_path / f"a.{suffix}", colours()).read_bytes()
     path = tmp_path / "b"
@@ -204,20 +206,18 @@ def test_folders_that_cannot_be_labelled_are_refused(tmp_path):
     absent = refusal(read_picture_folder, tmp_path / "absent", shape=SHAPE)
     assert "no such folder, expected one with a sub-folder a class" in absent
     empty = refusal(read_picture_folder, tmp_path, shape=SHAPE)
-    assert "holds no PNG or JPEG pictures, expected" in empty
-    (tmp_path / "0").mkdir()
-    assert "holds no PNG or JPEG" in refusal(read_picture_folder, tmp_path, shape=SHAPE)
+    assert "WebP images, expected one sub-folder a class" in empty
     save(tmp_path / "0" / "a.png", colours())
-    (tmp_path / "00").mkdir()
+    save(tmp_path / "00" / "a.png", colours())
     twins = refusal(read_picture_folder, tmp_path, shape=SHAPE)
     assert "are the same class number, expected one sub-folder a class" in twins
     (tmp_path / "00").rename(tmp_path / "other")
     mixed = refusal(read_picture_folder, tmp_path, shape=SHAPE)
     assert "sub-folder 'other' is no number but others are, expected class numbers for all" in mixed
-    (tmp_path / "other").rmdir()
+    shutil.rmtree(tmp_path / "other")
     save(tmp_path / "loose.png", colours())
     loose = refusal(read_picture_folder, tmp_path, shape=SHAPE)
-    assert "holds 1 pictures beside sub-folders, expected one sub-folder a class" in loose
+    assert "holds 1 images beside sub-folders, expected one sub-folder a class" in loose
 
 
 def test_a_broken_picture_in_a_folder_is_named(tmp_path):
@@ -233,7 +233,7 @@ def test_read_images_takes_a_single_picture(tmp_path):
     assert images.labels is None
     np.testing.assert_array_equal(images.pictures, colours()[None])
     absent = refusal(read_images, tmp_path / "absent", shape=SHAPE)
-    assert "no such file, expected an HDF5 file, a folder of pictures, or a PNG or JPEG" in absent
+    assert "no such file, expected an HDF5 file, a folder of images, or a PNG, JPEG" in absent
 
 
 def test_a_link_out_of_the_folder_is_refused(tmp_path):
@@ -270,3 +270,69 @@ def test_a_folder_with_a_link_to_itself_is_refused(tmp_path):
     (tmp_path / "b").symlink_to(tmp_path / "b")
     with pytest.raises(LinkOutError):
         read_picture_folder(tmp_path, shape=SHAPE)
+
+
+@pytest.mark.parametrize("suffix", ["png", "bmp", "ppm", "webp", "PNG"])
+def test_every_format_gives_the_same_pixels(tmp_path, suffix):
+    settings = {"lossless": True} if suffix == "webp" else {}
+    path = save(tmp_path / "3" / f"a.{suffix}", colours(), **settings)
+    np.testing.assert_array_equal(read_picture(path, SHAPE), colours())
+    images = read_images(tmp_path, shape=SHAPE)
+    np.testing.assert_array_equal(images.pictures, colours()[None])
+    assert images.labels.tolist() == [3]
+
+
+def test_sixteen_bit_pgm_is_scaled_not_clipped(tmp_path):
+    deep = np.array([[0, 257, 32896, 65535, 128, 129]] * 5, ">u2")
+    (tmp_path / "a.pgm").write_bytes(b"P5 6 5 65535\n" + deep.tobytes())
+    expected = [0, 1, 128, 255, 0, 1]
+    assert read_picture(tmp_path / "a.pgm", SHAPE)[0, :, 0].tolist() == expected
+
+
+def test_images_that_could_mean_several_things_are_refused(tmp_path):
+    (tmp_path / "a.ppm").write_bytes(b"Pf 6 5 -1.0\n" + bytes(120))
+    assert "fractions without a known white" in refusal(read_picture, tmp_path / "a.ppm", SHAPE)
+    frames = [Image.fromarray(colours(seed=seed)) for seed in range(2)]
+    frames[0].save(tmp_path / "a.webp", save_all=True, append_images=frames[1:])
+    assert "this is an animation" in refusal(read_picture, tmp_path / "a.webp", SHAPE)
+
+
+def test_what_is_left_out_is_counted_and_named(tmp_path, caplog):
+    for number in range(6):
+        save(tmp_path / str(number) / "a.png", colours())
+        (tmp_path / str(number) / "GT.csv").write_text("not an image")
+    save(tmp_path / "2" / "b.tif", colours())
+    for junk in (
+        ".DS_Store",
+        "Thumbs.db",
+        "4/.hidden.png",
+    ):  # what systems leave is not worth a word
+        (tmp_path / junk).write_bytes(b"x")
+    (tmp_path / "readme.txt").write_text("ours")
+    save(tmp_path / ".ipynb_checkpoints" / "x.png", colours())
+    images = read_picture_folder(tmp_path, shape=SHAPE)
+    assert len(images) == 6
+    assert caplog.messages == [
+        f"{tmp_path}: 8 files are no PNG, JPEG, BMP, PPM/PGM or WebP images and are left out: 6 "
+        f".csv (in 0, 1, 2, 3 and 2 others), 1 .txt (in {tmp_path.name}), 1 .tif (in 2)."
+    ]
+
+
+def test_a_class_folder_without_images_is_refused(tmp_path):
+    save(tmp_path / "0" / "a.png", colours())
+    (tmp_path / "1").mkdir()
+    assert "1: holds no image (nothing)" in refusal(read_picture_folder, tmp_path, shape=SHAPE)
+    save(tmp_path / "1" / "a.tif", colours())
+    message = refusal(read_picture_folder, tmp_path, shape=SHAPE)
+    assert "1: holds no image (1 .tif (in 1))" in message and "convert them" in message
+    save(tmp_path / "1" / "deeper" / "a.png", colours())
+    assert "holds a folder 'deeper'" in refusal(read_picture_folder, tmp_path, shape=SHAPE)
+
+
+@pytest.mark.parametrize("isolate", [False, True])
+def test_class_folders_keep_their_names(tmp_path, with_limits, isolate):
+    with_limits(isolate=isolate)
+    for number in ("10", "2"):
+        save(tmp_path / number / "a.png", colours())
+    images = read_images(tmp_path, shape=SHAPE)
+    assert images.folders == ("10", "2") and images.labels.tolist() == [2, 10]

@@ -9,20 +9,20 @@ from tqdm import tqdm
 from badnet_defense.data.files import check_links
 from badnet_defense.data.images import LabelledImages
 from badnet_defense.data.labels import check_labels
+from badnet_defense.data.listing import FORMATS, image_files, is_image, left_out, visible
 from badnet_defense.data.picture import read_and_resize
 from badnet_defense.errors import InputError
 
 _log = logging.getLogger("badnet_defense")
 
-_SUFFIXES = (".png", ".jpg", ".jpeg")
-
 
 def read_picture_folder(path, *, shape, classes=None):
-    """All PNG and JPEG pictures of a folder, in order of class and file name.
+    """All images of a folder, in order of class and file name.
 
     Sub-folders named by whole numbers (`0`, `00012`) are the class numbers; other names, sorted,
     are the classes 0..k-1. Pictures directly in the folder, without sub-folders, are unlabelled.
-    Pictures of another size are resized, and their number is said through the logger.
+    Pictures of another size are resized, and their number is said through the logger; so is what
+    is no image of `listing.FORMATS` and is left out.
 
     Args:
         path: the folder.
@@ -30,32 +30,35 @@ def read_picture_folder(path, *, shape, classes=None):
         classes: the net's class count N; names must be k = N, numbers must lie in 0..N-1.
 
     Returns:
-        `LabelledImages` with `uint8` pictures (n, h, w, channels).
+        `LabelledImages` with `uint8` pictures (n, h, w, channels), and the folders' names.
 
     Raises:
-        InputError: no such folder, no pictures, pictures beside sub-folders, classes that do not
-            fit the net, or a picture that cannot be read.
+        InputError: no such folder, no images, images beside sub-folders, a class folder without
+            images or with folders in it, classes that do not fit the net, or an image that cannot
+            be read.
     """
     path = Path(path)
     if not path.is_dir():
         raise InputError(f"{path}: no such folder, expected one with a sub-folder a class.")
     check_links(path)
-    folders = sorted(entry for entry in _visible(path) if entry.is_dir())
-    loose = _picture_files(path)
+    folders = [entry for entry in visible(path) if entry.is_dir()]
+    loose = image_files(path)
     if folders and loose:
         raise InputError(
-            f"{path}: holds {len(loose)} pictures beside sub-folders, expected one sub-folder a "
-            "class, or pictures alone."
+            f"{path}: holds {len(loose)} images beside sub-folders, expected one sub-folder a "
+            "class, or images alone."
         )
     numbers = _class_numbers(folders, classes, path) if folders else {}
-    found = [(number, file) for number, sub in numbers.items() for file in _picture_files(sub)]
+    _tell_left_out(path, folders)
+    found = [(number, file) for number, sub in numbers.items() for file in image_files(sub)]
     files = [file for _, file in found] or loose
     if not files:
-        raise InputError(f"{path}: holds no PNG or JPEG pictures, expected one sub-folder a class.")
-    labels = None
+        raise InputError(f"{path}: holds no {FORMATS} images, expected one sub-folder a class.")
+    labels = names = None
     if found:
         labels = check_labels(np.array([number for number, _ in found]), classes, path)
-    return LabelledImages(_read_all(files, shape, path), labels, str(path))
+        names = tuple(sorted(folder.name for folder in folders))
+    return LabelledImages(_read_all(files, shape, path), labels, str(path), folders=names)
 
 
 def _class_numbers(folders, classes, path):
@@ -85,6 +88,35 @@ def _class_numbers(folders, classes, path):
     return numbers
 
 
+def _tell_left_out(path, folders):
+    """Says what in a folder and in its class folders is not read.
+
+    Raises:
+        InputError: a class folder holds no image, or folders, in which images may lie.
+    """
+    others = [entry for entry in visible(path) if not (is_image(entry) or entry.is_dir())]
+    for folder in folders:
+        images, rest = image_files(folder), [one for one in visible(folder) if not is_image(one)]
+        inner = [one.name for one in rest if one.is_dir()]
+        if inner:
+            raise InputError(
+                f"{folder}: holds a folder {inner[0]!r}, expected the images of one class; move "
+                "them up, or the folder out."
+            )
+        if not images:
+            found = left_out(rest) or "nothing"
+            raise InputError(
+                f"{folder}: holds no image ({found}), expected {FORMATS} images of this class; "
+                "convert them, or remove the folder."
+            )
+        others += rest
+    if others:
+        _log.warning(
+            "%s: %d files are no %s images and are left out: %s.",
+            *(path, len(others), FORMATS, left_out(others)),
+        )
+
+
 def _read_all(files, shape, path):
     """(n, h, w, channels) `uint8` of all files, with a progress bar on a terminal."""
     pictures = np.empty((len(files), *shape), np.uint8)
@@ -98,15 +130,3 @@ def _read_all(files, shape, path):
             "%s: %d of %d pictures resized to %s (height x width).", path, resized, len(files), size
         )
     return pictures
-
-
-def _picture_files(folder):
-    """The picture files directly in `folder`, sorted by name."""
-    return sorted(
-        entry for entry in _visible(folder) if entry.suffix.lower() in _SUFFIXES and entry.is_file()
-    )
-
-
-def _visible(folder):
-    """Entries of `folder` without the hidden ones that systems leave behind."""
-    return [entry for entry in folder.iterdir() if not entry.name.startswith(".")]

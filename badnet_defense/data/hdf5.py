@@ -1,5 +1,6 @@
 """The challenge's HDF5 files: `data` (n, channels, h, w) with pixels 0-255, and `label` (n,)."""
 
+import logging
 import zlib
 
 import h5py
@@ -12,6 +13,8 @@ from badnet_defense.data.images import LabelledImages
 from badnet_defense.data.labels import check_labels
 from badnet_defense.errors import InputError, TooLargeError, naming
 
+_log = logging.getLogger("badnet_defense")
+
 _BROKEN = (OSError, RuntimeError, KeyError, ValueError, TypeError, zlib.error)  # from h5py
 _BLOCK_PICTURES = 512
 _BLOCK_BYTES = 4 << 20  # what is read at once stays small, however large the pictures are
@@ -21,7 +24,7 @@ LARGEST_DATA = (
 _CHUNK_BYTES = 64 << 20  # unless the file is packed in larger pieces, up to this
 
 
-def read_challenge_h5(path, *, classes=None, shape=None, need_labels=False):
+def read_challenge_h5(path, *, classes=None, shape=None, need_labels=False, labels_matter=True):
     """Pictures and labels of a challenge HDF5 file, held as `uint8` where the values allow it.
 
     The file is read block by block: beside the result, only a few megabytes are in memory. One
@@ -33,9 +36,11 @@ def read_challenge_h5(path, *, classes=None, shape=None, need_labels=False):
         classes: the net's class count N; labels must lie in 0..N-1.
         shape: the net's input (h, w, channels), which the pictures must have.
         need_labels: refuse a file without `label`.
+        labels_matter: False leaves out a `label` that holds no class numbers, such as one-hot rows,
+            and says so; True refuses it.
 
     Returns:
-        `LabelledImages` with pictures (n, h, w, channels); labels are None if there is no `label`.
+        `LabelledImages` with pictures (n, h, w, channels); labels are None if there are none.
 
     Raises:
         InputError: the file is missing, damaged, or holds something else.
@@ -49,7 +54,7 @@ def read_challenge_h5(path, *, classes=None, shape=None, need_labels=False):
         with file:
             data = _plain_dataset(file, "data", path)
             _check_shape(data, shape, path)
-            labels = _read_labels(file, len(data), classes, need_labels, path)
+            labels = _read_labels(file, len(data), classes, need_labels, labels_matter, path)
             with naming(path):
                 synthetic = bool(np.all(attribute(file, "synthetic", False)))
             return LabelledImages(_read_pictures(data, path), labels, str(path), synthetic)
@@ -132,18 +137,34 @@ def _check_shape(data, shape, path):
         )
 
 
-def _read_labels(file, count, classes, need_labels, path):
-    """(count,) `int64`, or None where the file has none and none are needed."""
+def _read_labels(file, count, classes, need_labels, labels_matter, path):
+    """(count,) `int64`, or None where the file has none, or none of use, and none are needed."""
     if not is_there(file, "label") and not need_labels:
         return None
-    label = _plain_dataset(file, "label", path)
+    try:
+        label = _plain_dataset(file, "label", path)
+        _check_label_shape(label, count, path)
+        return check_labels(label[()].reshape(-1), classes, path)
+    except InputError as error:
+        if need_labels or labels_matter:
+            raise
+        _log.warning("%s The labels are left out; the images are read without them.", error)
+        return None
+
+
+def _check_label_shape(label, count, path):
+    """Refuses a `label` that is not one number for each image."""
+    if label.ndim == 2 and len(label) == count and label.shape[1] > 1:
+        raise InputError(
+            f"{path}: `label` has shape {label.shape}, as one-hot labels have, expected one class "
+            f"number for each image, ({count},); write label.argmax(axis=1)."
+        )
     if label.ndim != 1 and not (label.ndim == 2 and label.shape[1] == 1):
         raise InputError(f"{path}: `label` has shape {label.shape}, expected ({count},).")
     if len(label) != count:
         raise InputError(
             f"{path}: `label` has {len(label)} entries for {count} pictures, expected one each."
         )
-    return check_labels(label[()].reshape(-1), classes, path)
 
 
 def _read_pictures(data, path):

@@ -15,12 +15,18 @@ class LabelledImages:
         labels: (n,) `int64` class numbers, or None for unlabelled pictures.
         source: where they came from, for messages (a path, or "array").
         synthetic: True where the file says that its pictures were drawn by the demo.
+        folders: names of the class folders they came from, sorted as text; None where they came
+            from no class folders.
+        label_order: how the labels were found to be numbered (`label_order`); None where nobody
+            asked yet.
     """
 
     pictures: np.ndarray
     labels: np.ndarray | None = None
     source: str = "array"
     synthetic: bool = False
+    folders: tuple[str, ...] | None = None
+    label_order: str | None = None
 
     def __len__(self):
         return len(self.pictures)

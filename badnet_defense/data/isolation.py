@@ -1,6 +1,6 @@
 """Reads a file in a process of its own: what breaks or takes over the reader stops there.
 
-The libraries that unpack HDF5, zip, PNG and JPEG are large C programs, and the files are hostile.
+The libraries that unpack HDF5, zip and images are large C programs, and the files are hostile.
 One process is started for a run (`isolation_server`); it never opens a file itself but forks a
 reader for each, which sets limits on memory, processor time and files for itself, reads, and hands
 back plain values and arrays. They are checked here again, by the same rules.

@@ -1,15 +1,16 @@
-"""One PNG or JPEG picture as an array that a net can take."""
+"""One image file as an array that a net can take."""
 
 import logging
 import struct
 import warnings
 
 import numpy as np
-from PIL import Image
+from PIL import Image, WebPImagePlugin  # noqa: F401 importing it makes Pillow know WebP
 
 from badnet_defense.data.files import require_file
 from badnet_defense.data.isolation import isolated
 from badnet_defense.data.limits import current
+from badnet_defense.data.listing import FORMATS
 from badnet_defense.errors import InputError, ReaderError, TooLargeError
 
 _log = logging.getLogger("badnet_defense")
@@ -19,6 +20,8 @@ _BROKEN = (
     *(OSError, SyntaxError, ValueError, EOFError, OverflowError, struct.error),
     *(AttributeError, TypeError, KeyError, IndexError, ZeroDivisionError, MemoryError),
 )  # from Pillow
+_FORMATS = ("PNG", "JPEG", "BMP", "PPM", "WEBP")
+"""As Pillow calls what `FORMATS` calls; each one is a parser that hostile files reach."""
 _ORIENTATION = 274
 _UPRIGHT = dict(zip(range(2, 9), (0, 3, 1, 5, 4, 6, 2), strict=True))  # EXIF's -> `Transpose`
 
@@ -30,7 +33,7 @@ def read_picture(path, shape):
     (Lanczos), which is said through the "badnet_defense" logger.
 
     Args:
-        path: a PNG or JPEG file, told by its content.
+        path: a PNG, JPEG, BMP, PPM/PGM or WebP file, told by its content.
         shape: the net's input (h, w, channels), channels 1 (grey) or 3 (RGB).
 
     Returns:
@@ -61,7 +64,7 @@ def read_and_resize(path, shape):
             f"{path}: the net takes pictures of {channels} channels, but picture files give 1 or "
             "3; bring its pictures as HDF5."
         )
-    image = _open(require_file(path, "a PNG or JPEG picture"), "L" if channels == 1 else "RGB")
+    image = _open(require_file(path, f"a {FORMATS} image"), "L" if channels == 1 else "RGB")
     original = (image.height, image.width)
     if original != (height, width):
         image = image.resize((width, height), Image.Resampling.LANCZOS)
@@ -73,20 +76,25 @@ def _open(path, mode):
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow's warnings: what matters is refused below
-            image = Image.open(path, formats=("PNG", "JPEG"))
+            image = Image.open(path, formats=_FORMATS)
     except Image.DecompressionBombError as error:
         raise _too_large(path) from error
     except _BROKEN as error:
-        raise InputError(f"{path}: this is not a picture, expected PNG or JPEG.") from error
+        raise InputError(f"{path}: this is not an image, expected {FORMATS}.") from error
     with image:
         if image.width * image.height > _MOST_PIXELS:
             raise _too_large(path)
+        if image.format == "WEBP" and image.is_animated:
+            raise InputError(f"{path}: this is an animation, expected a single image.")
+        if image.mode == "F":
+            raise InputError(
+                f"{path}: its pixels are fractions without a known white, expected 8 or 16 bits."
+            )
         try:
             return _convert(_upright(image), mode)
         except _BROKEN as error:
             raise InputError(
-                f"{path}: this picture is truncated or damaged ({error}), expected a complete PNG "
-                "or JPEG."
+                f"{path}: this image is truncated or damaged ({error}), expected a complete one."
             ) from error
 
 

@@ -12,18 +12,22 @@ from badnet_defense.data.images import LabelledImages
 from badnet_defense.data.isolation import isolated
 from badnet_defense.data.labels import check_labels
 from badnet_defense.data.limits import current
+from badnet_defense.data.listing import FORMATS
 from badnet_defense.data.picture import read_picture
 from badnet_defense.errors import InputError, ReaderError
 
 
-def read_images(path, *, shape, classes=None, need_labels=False):
+def read_images(path, *, shape, classes=None, need_labels=False, labels_matter=True):
     """Pictures of a challenge HDF5 file, of a folder with a sub-folder a class, or one picture.
 
     Args:
-        path: a `.h5` or `.hdf5` file, a folder, or a PNG or JPEG file (one unlabelled picture).
+        path: a `.h5` or `.hdf5` file, a folder, or an image file (one unlabelled picture).
         shape: the net's input (h, w, channels).
-        classes: the net's class count N; labels must lie in 0..N-1.
+        classes: the net's class count N; labels must lie in 0..N-1. None where they may be
+            numbered otherwise (`label_order`), or where they play no part.
         need_labels: refuse what has no labels.
+        labels_matter: False leaves out labels that are no class numbers, such as one-hot rows, and
+            says so; True refuses them.
 
     Returns:
         `LabelledImages` of n > 0 pictures (n, h, w, channels), labels None if there are none.
@@ -31,14 +35,16 @@ def read_images(path, *, shape, classes=None, need_labels=False):
     Raises:
         InputError: the pictures cannot be read, or do not fit the net.
     """
+    asked = {"classes": classes, "need_labels": need_labels, "labels_matter": labels_matter}
     if not current().isolate:
-        return read_images_here(path, shape=shape, classes=classes, need_labels=need_labels)
-    asked = {"shape": list(shape), "classes": classes, "need_labels": need_labels}
-    found, (pictures, *labels) = isolated("images", path, count=(1, 2), **asked)
+        return read_images_here(path, shape=shape, **asked)
+    found, (pictures, *labels) = isolated("images", path, count=(1, 2), shape=list(shape), **asked)
     whole = not labels or (labels[0].shape == (len(pictures),) and labels[0].dtype == np.int64)
     labels = check_labels(labels[0], classes, path) if labels and whole and len(pictures) else None
+    names = found.get("folders")
     right = (
         whole
+        and (names is None or (labels is not None and _are_names(names)))
         and (labels is not None or not need_labels)
         and pictures.ndim == 4
         and pictures.shape[1:] == tuple(shape)
@@ -49,17 +55,30 @@ def read_images(path, *, shape, classes=None, need_labels=False):
     )
     if not right:
         raise ReaderError(f"{path}: its reader hands back no pictures.")
-    return LabelledImages(pictures, labels, str(path), found["synthetic"])
+    folders = None if names is None else tuple(names)
+    return LabelledImages(pictures, labels, str(path), found["synthetic"], folders)
 
 
-def read_images_here(path, *, shape, classes, need_labels):
+def _are_names(names):
+    """True for a list of class folders' names, each one once."""
+    texts = isinstance(names, list) and all(isinstance(name, str) for name in names)
+    return texts and 0 < len(names) == len(set(names))
+
+
+def read_images_here(path, *, shape, classes, need_labels, labels_matter=True):
     """As `read_images`, in this process whatever the limits say."""
     if os.path.isdir(path):
         images = read_picture_folder(path, shape=shape, classes=classes)
     elif Path(path).suffix.lower() in (".h5", ".hdf5"):
-        images = read_challenge_h5(path, classes=classes, shape=shape, need_labels=need_labels)
+        images = read_challenge_h5(
+            path,
+            classes=classes,
+            shape=shape,
+            need_labels=need_labels,
+            labels_matter=labels_matter,
+        )
     else:
-        require_file(path, "an HDF5 file, a folder of pictures, or a PNG or JPEG picture")
+        require_file(path, f"an HDF5 file, a folder of images, or a {FORMATS} image")
         images = LabelledImages(read_picture(path, shape)[None], source=str(path))
     if need_labels and images.labels is None:
         raise InputError(

@@ -19,7 +19,7 @@ def answer_pictures(pictures, net, *, root, input_range=UNIT):
     """The class of each picture, N for "poisoned".
 
     Args:
-        pictures: paths of PNG or JPEG files.
+        pictures: paths of image files.
         net: a name (`<name>_bd_net.h5` in `root/models`), or the path of a net or a guard. A bad
             net answers together with its repair in `root/fine_pruned_models`; a repaired net
             answers alone.
@@ -77,7 +77,7 @@ def data_accuracy(data, model, *, input_range=UNIT):
         input_range: the net's range.
     """
     from badnet_defense.data import read_images
-    from badnet_defense.measure.belonging import check_range
+    from badnet_defense.measure.belonging import measured_labels
     from badnet_defense.measure.metrics import accuracy
     from badnet_defense.nets import build, predict_probabilities
     from badnet_defense.nets.predict import BATCH
@@ -85,10 +85,12 @@ def data_accuracy(data, model, *, input_range=UNIT):
     saved = Path(model).suffix == ".keras" and Path(model).is_file() and is_guard(model)
     guard = read_guard(model) if saved else SavedGuard({"bad": read_net(model)})
     shape, classes = guard.net.input_shape, guard.net.classes
-    images = read_images(data, shape=shape, classes=classes, need_labels=True)
+    images = read_images(data, shape=shape, need_labels=True)
     built = {name: build(one) for name, one in guard.nets.items()}
     _check_range(guard, model, input_range)
-    check_range(built["bad"], images, input_range=input_range, net_name=model)
+    images = measured_labels(
+        built["bad"], images, classes=classes, input_range=input_range, net_name=model
+    )
 
     def predict(name, inputs):
         return predict_probabilities(built[name], inputs, input_range=_SCALED)

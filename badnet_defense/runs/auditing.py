@@ -11,7 +11,6 @@ from tqdm import tqdm
 
 from badnet_defense.data.files import file_sha256, only_run
 from badnet_defense.data.input_range import UNIT, InputRange
-from badnet_defense.data.labels import check_labels
 from badnet_defense.engine import ClosedError, Serial
 from badnet_defense.errors import EngineError, InputError, one_line
 from badnet_defense.measure.results import provenance, readable, versions, write_json
@@ -184,9 +183,8 @@ class _Auditor:
         pictures, sample = self.sets.pictures(suspect.clean, spec.input_shape)
         known = {"labelled": sample.labels is not None, "accuracy": None}
         if sample.labels is not None:
-            check_labels(sample.labels, spec.classes, suspect.clean)
             shared = tuple(map(self.engine.share, (sample.pictures, sample.labels)))
-            unit = (spec, range_, suspect.name)
+            unit = (spec, range_, suspect.name, sample.folders)
             ((_, known["accuracy"]),) = self.engine.run(clean_accuracy, shared, [unit])
         about = provenance(
             net_path=suspect.model,

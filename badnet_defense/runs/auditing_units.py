@@ -11,17 +11,17 @@ from badnet_defense.runs.repairing import repair_file
 from badnet_defense.runs.repeating import unseen_share
 
 
-def clean_accuracy(pictures, labels, spec, input_range, name):
+def clean_accuracy(pictures, labels, spec, input_range, name, folders):
     """A net's accuracy on labelled clean pictures, in [0, 1].
 
     Raises:
         InputError: the net hardly knows them, or knows them in another range.
     """
     net = build(spec)
-    images = LabelledImages(pictures, labels, source="the clean pictures")
+    images = LabelledImages(pictures, labels, source="the clean images", folders=folders)
     asked = {"input_range": input_range, "net_name": name}
-    check_belonging(net, images, classes=spec.classes, **asked)
-    return accuracy(predict_labels(net, pictures, input_range=input_range), labels)
+    images = check_belonging(net, images, classes=spec.classes, **asked)
+    return accuracy(predict_labels(net, pictures, input_range=input_range), images.labels)
 
 
 def repaired(net, clean, sha256, out, method, detector, triggers, pseudo_labels, input_range, seed):

@@ -10,7 +10,7 @@ from badnet_defense.data.input_range import InputRange
 from badnet_defense.errors import InputError
 from badnet_defense.guard.choice import check_enough
 from badnet_defense.guard.pairing import read_pair
-from badnet_defense.measure.belonging import check_belonging
+from badnet_defense.measure.belonging import settled_sets
 from badnet_defense.measure.results import readable, write_json
 from badnet_defense.nets import build, read_net
 from badnet_defense.runs.comparing_run import Judged, judge_run
@@ -134,19 +134,15 @@ class _Group:
         self.model = parcels[str(self.model)].here()
         self.data = {part: parcels[path].here() for part, path in self.data.items()}
         spec = read_net(self.model)
-        self.sets = {
-            part: read_images(path, shape=spec.input_shape, classes=spec.classes)
-            for part, path in self.data.items()
-        }
+        sets = {part: read_images(path, shape=spec.input_shape) for part, path in self.data.items()}
         self.bad = build(spec)
-        for part in ("clean_validation", "clean_test"):
-            check_belonging(
-                self.bad,
-                self.sets[part],
-                classes=spec.classes,
-                input_range=self.grid.input_range,
-                net_name=self.model,
-            )
+        self.sets = settled_sets(
+            self.bad,
+            sets,
+            classes=spec.classes,
+            input_range=self.grid.input_range,
+            net_name=self.model,
+        )
         self.spec = spec
 
     def _prepare(self):

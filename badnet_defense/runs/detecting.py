@@ -13,7 +13,7 @@ from badnet_defense.errors import InputError
 from badnet_defense.guard.calibrated import build_calibrated_guard
 from badnet_defense.guard.choice import check_enough, needs_repair
 from badnet_defense.guard.pairing import check_noted_range, read_pair
-from badnet_defense.measure.belonging import check_range
+from badnet_defense.measure.belonging import fitting_labels
 from badnet_defense.measure.metrics import auroc, detection_at, roc_curve
 from badnet_defense.measure.results import provenance, write_json
 from badnet_defense.nets import build, predict_labels, read_net
@@ -191,15 +191,15 @@ def enough_images(clean, spec, name, rate, *, share=1.0):
     Raises:
         InputError: the file cannot be used, or too few.
     """
-    images = read_images(clean, shape=spec.input_shape, classes=None, need_labels=False)
+    images = read_images(clean, shape=spec.input_shape, labels_matter=False)
     check_enough(name, len(images), rate, source=images.source, share=share)
     return images
 
 
 def _fitted(model, pair, images, name, rate, input_range, seed):
     bad = build(pair[0])
-    if images.labels is not None:
-        check_range(bad, images, input_range=input_range, net_name=model)
+    asked = {"classes": pair[0].classes, "input_range": input_range, "net_name": model}
+    images = fitting_labels(bad, images, **asked)
     split = split_clean(images, bad, pair[1], input_range=input_range)
     return fit_detector(
         name, pair, split, false_alarm_rate=rate, input_range=input_range, seed=seed
@@ -212,7 +212,7 @@ def strip_files(model, clean, inputs, *, out=None, false_alarm_rate=RATE, input_
     Args:
         model: path of the suspect net.
         clean: path of clean pictures, for the overlays and the threshold; no labels are needed.
-        inputs: paths of PNG or JPEG files and of data sets (`.h5`).
+        inputs: paths of image files and of data sets (`.h5`).
         out: path of a histogram of the entropies (`.png`); None: none.
         false_alarm_rate, input_range, seed: as for `judge_defense`.
 
@@ -243,9 +243,9 @@ def strip_files(model, clean, inputs, *, out=None, false_alarm_rate=RATE, input_
 
 
 def _asked(path, shape):
-    """(n, h, w, c) pictures of a data set, or the one of a PNG or JPEG file."""
+    """(n, h, w, c) pictures of a data set, or the one of an image file."""
     from badnet_defense.data.picture import read_picture
 
     if str(path).endswith((".h5", ".hdf5")):
-        return read_images(path, shape=shape, classes=None, need_labels=False).pictures
+        return read_images(path, shape=shape, labels_matter=False).pictures
     return read_picture(path, shape)[None]

@@ -16,7 +16,7 @@ from badnet_defense.guard.pairing import (
     noted_json,
     read_pair,
 )
-from badnet_defense.measure.belonging import check_belonging
+from badnet_defense.measure.belonging import settled_sets
 from badnet_defense.measure.evaluation import evaluate_defense
 from badnet_defense.measure.results import provenance
 from badnet_defense.nets import build, read_net
@@ -71,18 +71,17 @@ def judge_defense(
     alone = detector is not None and not needs_repair(detector) and repaired is None
     spec = read_net(model)
     sets = {
-        part: read_images(path, shape=spec.input_shape, classes=spec.classes)
+        part: read_images(path, shape=spec.input_shape)
         for part, path in data.items()
         if path is not None
     }
     if detector is not None:
         check_detector(detector, sets, false_alarm_rate)
-    bad = build(spec)
-    for part, images in sets.items():
-        if part != "poisoned":
-            check_belonging(
-                bad, images, classes=spec.classes, input_range=input_range, net_name=model
-            )
+    triggered = None
+    if trigger_labels is not None:
+        triggered = read_trigger_labels(trigger_labels, len(sets["poisoned"]))
+    bad, classes = build(spec), spec.classes
+    sets = settled_sets(bad, sets, classes=classes, input_range=input_range, net_name=model)
     if alone:
         log.info(
             "detector %r asks the suspect model alone: no repair is made, and none is shown (name "
@@ -94,10 +93,6 @@ def judge_defense(
         how = {"input_range": input_range, "seed": seed}
         pair = _pair(model, repaired, data["clean_validation"], folder, how)
     nets = {"bad": bad, **_repaired_nets(pair)}
-    classes = spec.classes
-    triggered = None
-    if trigger_labels is not None:
-        triggered = read_trigger_labels(trigger_labels, len(sets["poisoned"]))
     guard, about_detector = None, {}
     if detector is not None:
         guard, about_detector = judge_detector(
@@ -125,6 +120,7 @@ def judge_defense(
         **about,
         **stages,
         **about_detector,
+        "label_order": {part: images.label_order for part, images in sets.items()},
         "pruning": pair.pruning,
         "repair": _about(pair.repaired),
     }

@@ -93,6 +93,7 @@ def _repair_file(
         "recipe": None if recipe is None else asdict(recipe),
         "settings": settings_of(method, settings),
         "keep_pruned": settings.get("keep_pruned", False),
+        "label_order": images.label_order,
         "input_range": str(input_range),
         "synthetic": bool(images.synthetic or spec.attributes.get("synthetic")),
     }
@@ -110,15 +111,18 @@ def _repair_file(
 
 def _pictures(model, spec, bad, clean, pseudo_labels, input_range):
     """The clean pictures, without their labels if these are not to be used."""
-    classes = None if pseudo_labels else spec.classes
     images = read_images(
-        clean, shape=spec.input_shape, classes=classes, need_labels=not pseudo_labels
+        clean,
+        shape=spec.input_shape,
+        need_labels=not pseudo_labels,
+        labels_matter=not pseudo_labels,
     )
     if pseudo_labels:
-        images = images.without_labels()
         log.info("%s: the net's own answers stand in for labels", clean)
-    check_belonging(bad, images, classes=spec.classes, input_range=input_range, net_name=model)
-    return images
+        return images.without_labels()
+    return check_belonging(
+        bad, images, classes=spec.classes, input_range=input_range, net_name=model
+    )
 
 
 def _write(folder, stem, nets, images, result):

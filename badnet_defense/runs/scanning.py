@@ -171,13 +171,13 @@ def _pictures(model, spec, bad, clean, labelled, input_range):
     images = read_images(
         clean,
         shape=spec.input_shape,
-        classes=spec.classes if labelled else None,
         need_labels=bool(labelled),
+        labels_matter=bool(labelled),
     )
+    asked = {"classes": spec.classes, "input_range": input_range, "net_name": model}
     if labelled:
-        check_belonging(bad, images, classes=spec.classes, input_range=input_range, net_name=model)
-    elif images.labels is not None:  # perhaps other people's numbers: only a wrong range refuses
-        check_range(bad, images, input_range=input_range, net_name=model)
+        return check_belonging(bad, images, **asked)
+    check_range(bad, images, **asked)  # perhaps other people's numbers: only a wrong range refuses
     return images
 
 
