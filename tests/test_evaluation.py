@@ -57,6 +57,9 @@ def test_every_stage_by_hand(monkeypatch):
     # DER = (max(0, 1 - 0.2) - max(0, 1 - 0.75) + 1) / 2
     assert result["repaired"]["poisoned"]["der"] == pytest.approx((0.8 - 0.25 + 1) / 2)
     assert "der" not in result["bad"]["poisoned"]
+    by_class = {"labels": [0, 1, 2, 3], "accuracy": [1, 1, 1, 0], "pictures": [1, 1, 1, 1]}
+    assert result["repaired"]["clean_test"]["by_class"] == by_class
+    assert "by_class" not in result["repaired"]["poisoned"]
     low, high = guard["clean_test"]["flagged_interval"]
     assert 0 < low < 0.25 < high < 1
 

@@ -299,8 +299,9 @@ def _assigned(answers, labels):
     """{label: class}, no class twice, that agrees with as many answers as possible."""
     from scipy.optimize import linear_sum_assignment
 
-    known, rows = np.unique(labels, return_inverse=True)
-    classes, columns = np.unique(answers, return_inverse=True)
+    numbers = answers >= 0  # below, the net's answers are no numbers
+    known, rows = np.unique(labels[numbers], return_inverse=True)
+    classes, columns = np.unique(answers[numbers], return_inverse=True)
     counts = np.zeros((len(known), len(classes)), np.int64)
     np.add.at(counts, (rows, columns), 1)
     places = linear_sum_assignment(counts, maximize=True)

@@ -1,5 +1,7 @@
 """What a defence costs on clean pictures and catches on poisoned ones, stage by stage."""
 
+import numpy as np
+
 from badnet_defense.data.input_range import UNIT
 from badnet_defense.measure import metrics
 from badnet_defense.measure.guard_answers import guard_answers
@@ -20,7 +22,9 @@ def evaluate_defense(nets, sets, *, classes, input_range=UNIT, triggered=None, g
         guard: {set: (n,) answers 0..N} of another guard than the disagreement of both nets.
 
     Returns:
-        {stage: {set: {metric: fraction, metric_interval: [low, high]}}} for the nets and "guard".
+        {stage: {set: {metric: fraction, metric_interval: [low, high]}}} for the nets and "guard";
+        of labelled clean sets also `by_class`: `labels` that are there, their `accuracy` and the
+        number of `pictures`, lists of one length.
     """
     answers = {
         name: {
@@ -57,7 +61,21 @@ def _measures(stage, part, predicted, labels, classes):
         measured[name] = getattr(metrics, name)(predicted, labels)
     if stage == "guard":
         measured["flagged"] = metrics.flagged(predicted, classes)
-    return _with_intervals(measured, len(predicted))
+    measured = _with_intervals(measured, len(predicted))
+    if "accuracy" in measured:
+        measured["by_class"] = _by_class(predicted, labels)
+    return measured
+
+
+def _by_class(predicted, labels):
+    """The accuracy on each class that has images, as plain lists."""
+    found, rows, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    right = np.bincount(rows, weights=predicted == labels)
+    return {
+        "labels": found.tolist(),
+        "accuracy": (right / counts).tolist(),
+        "pictures": counts.tolist(),
+    }
 
 
 def _with_intervals(measured, count):

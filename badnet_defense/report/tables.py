@@ -4,6 +4,8 @@ from pathlib import PurePath
 
 from tabulate import tabulate
 
+from badnet_defense.data.class_counts import coverage_text
+
 STAGES = ("bad", "pruned", "repaired", "guard")
 _PICTURES = {
     "clean_validation": "clean validation",
@@ -12,6 +14,8 @@ _PICTURES = {
     "truly_triggered": "truly triggered",
     "truly_clean": "truly clean",
 }
+_WORST = 3
+"""Classes that are named for each stage; all are in the JSON file."""
 _MEASURES = {
     "accuracy": "accuracy",
     "attack_success": "attack success",
@@ -28,6 +32,7 @@ def defense_table(result, *, style="simple"):
             pictures (`clean_validation`, `clean_test`, `poisoned`, `truly_triggered`,
             `truly_clean`) -> measure (`accuracy`, `attack_success`, `flagged`, `der`) -> fraction,
             with `<measure>_interval` [low, high] beside it. Whatever is absent is left out.
+            `by_class` and `class_counts` add lines on single classes.
         style: a format of `tabulate`, such as "simple" or "github".
 
     Returns:
@@ -42,7 +47,32 @@ def defense_table(result, *, style="simple"):
             if any(cells):
                 rows.append([name, measure_name, *cells])
                 name = ""
-    return _table(rows, ["pictures", "measure (%)", *stages], style)
+    table = _table(rows, ["pictures", "measure (%)", *stages], style)
+    return "\n".join([table, *_class_lines(result, stages)])
+
+
+def _class_lines(result, stages):
+    """Whom the accuracies leave out, and the classes that come off worst, a line for each set."""
+    for pictures, name in _PICTURES.items():
+        worst = [
+            f"{stage} {found}"
+            for stage in stages
+            if (found := _worst((result[stage].get(pictures) or {}).get("by_class")))
+        ]
+        if worst:
+            yield f"worst classes of {name}: {'; '.join(worst)}"
+        left_out = coverage_text(result.get("class_counts", {}).get(pictures, []))
+        if left_out:
+            yield f"left out of {name}: {left_out}"
+
+
+def _worst(by_class):
+    """The classes of least accuracy below 1, such as "4: 0.0 % of 12, 7: 50.0 % of 4"."""
+    if not by_class:
+        return ""
+    rows = zip(by_class["accuracy"], by_class["labels"], by_class["pictures"], strict=True)
+    rows = sorted(row for row in rows if row[0] < 1)[:_WORST]
+    return ", ".join(f"{label}: {100 * share:.1f} % of {count}" for share, label, count in rows)
 
 
 def summary_table(results, *, style="simple"):

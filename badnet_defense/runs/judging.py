@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 
 from badnet_defense.data import read_images, read_trigger_labels
+from badnet_defense.data.class_counts import class_counts, tell_coverage
 from badnet_defense.data.input_range import UNIT
 from badnet_defense.errors import InputError
 from badnet_defense.guard.choice import needs_repair
@@ -82,6 +83,9 @@ def judge_defense(
         triggered = read_trigger_labels(trigger_labels, len(sets["poisoned"]))
     bad, classes = build(spec), spec.classes
     sets = settled_sets(bad, sets, classes=classes, input_range=input_range, net_name=model)
+    for part, images in sets.items():
+        if part.startswith("clean"):
+            tell_coverage(images, classes)
     if alone:
         log.info(
             "detector %r asks the suspect model alone: no repair is made, and none is shown (name "
@@ -120,6 +124,7 @@ def judge_defense(
         **about,
         **stages,
         **about_detector,
+        "class_counts": class_counts(sets, classes),
         "label_order": {part: images.label_order for part, images in sets.items()},
         "pruning": pair.pruning,
         "repair": _about(pair.repaired),

@@ -7,6 +7,11 @@ from dataclasses import asdict
 from pathlib import Path
 
 from badnet_defense.data import read_images
+from badnet_defense.data.class_counts import (
+    check_several_classes,
+    class_counts,
+    tell_coverage,
+)
 from badnet_defense.data.files import only_run
 from badnet_defense.data.input_range import UNIT
 from badnet_defense.errors import InputError
@@ -73,6 +78,8 @@ def _repair_file(
     labelled, targets = images, None
     if pseudo_labels:
         labelled, targets = pseudo_labelled(bad, images, input_range=input_range)
+    tell_coverage(labelled, spec.classes)
+    check_several_classes(labelled, spec.classes)
     repaired, report = METHODS[method](
         spec, labelled, targets=targets, input_range=input_range, seed=seed, **settings
     )
@@ -93,6 +100,7 @@ def _repair_file(
         "recipe": None if recipe is None else asdict(recipe),
         "settings": settings_of(method, settings),
         "keep_pruned": settings.get("keep_pruned", False),
+        "class_counts": class_counts({"clean_validation": labelled}, spec.classes),
         "label_order": images.label_order,
         "input_range": str(input_range),
         "synthetic": bool(images.synthetic or spec.attributes.get("synthetic")),

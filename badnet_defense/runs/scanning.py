@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from badnet_defense.data import read_images
+from badnet_defense.data.class_counts import check_several_classes, tell_coverage
 from badnet_defense.data.files import only_run, replace_when_done
 from badnet_defense.data.input_range import UNIT
 from badnet_defense.errors import CannotJudgeError, InputError
@@ -176,7 +177,10 @@ def _pictures(model, spec, bad, clean, labelled, input_range):
     )
     asked = {"classes": spec.classes, "input_range": input_range, "net_name": model}
     if labelled:
-        return check_belonging(bad, images, **asked)
+        images = check_belonging(bad, images, **asked)
+        tell_coverage(images, spec.classes)
+        check_several_classes(images, spec.classes)
+        return images
     check_range(bad, images, **asked)  # perhaps other people's numbers: only a wrong range refuses
     return images
 
@@ -244,6 +248,7 @@ def _repair(how, spec, bad, images, found, out, pseudo_labels, input_range, seed
     targets, notes = None, {}
     if pseudo_labels:
         images, targets = pseudo_labelled(bad, images, input_range=input_range)
+    check_several_classes(images, spec.classes)
     triggers = [(label, *found.trigger(label)[:2]) for label in found.flagged()[:MOST_UNLEARNT]]
     if how == "prune":
         seen = images.subset(parts_of(images.labels, seed).seen)
