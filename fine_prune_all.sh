@@ -4,6 +4,16 @@
 set -euo pipefail
 cd "$(dirname "$0")"
 
+for option in "$@"; do
+    case "$option" in -h | --help)
+        echo "usage: fine_prune_all.sh [option ..]"
+        echo "Repairs the four nets of the challenge and prints one table. The demo challenge is made first if data/ holds no clean images."
+        echo "Options go on to fine_prune.py, whose own help is:"
+        exec python3 fine_prune.py --help
+        ;;
+    esac
+done
+
 [ -e data/clean_validation_data.h5 ] || python3 -m badnet_defense demo
 
 out=fine_pruned_models

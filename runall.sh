@@ -4,6 +4,16 @@
 set -euo pipefail
 cd "$(dirname "$0")"
 
+for option in "$@"; do
+    case "$option" in -h | --help)
+        echo "usage: runall.sh [option ..]"
+        echo "Measures every net with its poisoned sets and prints one table. The demo challenge is made first if data/ holds no clean images."
+        echo "Options go on to eval_defense.py, whose own help is:"
+        exec python3 eval_defense.py --help
+        ;;
+    esac
+done
+
 [ -e data/clean_validation_data.h5 ] || python3 -m badnet_defense demo
 
 multi="data/Multi-trigger Multi-target"

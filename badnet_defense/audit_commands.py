@@ -6,6 +6,7 @@ from pathlib import Path
 
 from badnet_defense.commands import METHODS, VERDICT_CODES, verdict_code
 from badnet_defense.console import add_engine, add_reading, engine_of, load_tensorflow, seed
+from badnet_defense.data.files import check_writable
 from badnet_defense.errors import InputError
 from badnet_defense.guard.choice import NAMES
 
@@ -36,6 +37,8 @@ def _audit(arguments):
         raise InputError("--guard came without --repair; a guard needs a repaired net.")
     from badnet_defense.runs.zoo import read_zoo
 
+    out = Path(arguments.out)
+    check_writable(out / "audit.html", out / "audit.csv")
     suspects = read_zoo(arguments.nets, arguments.clean, out=arguments.out)
     load_tensorflow()
     from badnet_defense.nets.backend import on_jax
@@ -58,7 +61,6 @@ def _audit(arguments):
         input_range=arguments.input_range,
         seed=arguments.seed,
     )
-    out = Path(arguments.out)
     with engine_of(arguments) as engine:
         results = audit(suspects, out=out, asked=asked, engine=engine)
     rows = audit_rows(results)

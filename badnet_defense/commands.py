@@ -17,6 +17,7 @@ from badnet_defense.console import (
     load_tensorflow,
     seed,
 )
+from badnet_defense.data.files import check_writable
 from badnet_defense.errors import InputError
 from badnet_defense.guard_commands import RATE, add_detector_options, expected_text
 
@@ -56,6 +57,7 @@ def add_repair_options(parser, root):
 
 def repair(arguments):
     """Repairs a net as the arguments say, prints the clean pictures' table and writes the files."""
+    check_writable(arguments.json, inputs=(arguments.model, arguments.clean))
     load_tensorflow()
     from badnet_defense.measure.results import write_json
     from badnet_defense.report.tables import defense_table, repair_text
@@ -119,6 +121,9 @@ def judge(arguments, *, poisoned=None, trigger_labels=None):
         if getattr(arguments, name) and not arguments.detector:
             option = f"--{name.replace('_', '-')}"
             raise InputError(f"{option} came without --detector; name one, such as soft.")
+    named = (arguments.model, poisoned, trigger_labels, arguments.repaired)
+    sets = (arguments.clean_validation, arguments.clean_test)
+    check_writable(arguments.json, inputs=(*named, *sets))
     load_tensorflow()
     from badnet_defense.measure.results import write_json
     from badnet_defense.report.tables import defense_table
@@ -204,6 +209,8 @@ def _demo(arguments):
 
     if arguments.hard and not arguments.train:
         raise InputError("--hard came without --train; the pictures are those of the easy mode.")
+    places = (arguments.out, arguments.models) if arguments.train else (arguments.out,)
+    check_writable(*(Path(place) / "files" for place in places))
     make_challenge(arguments.out, seed=arguments.seed)
     if arguments.train:
         load_tensorflow()
@@ -244,6 +251,7 @@ def _scan(arguments):
 
     if arguments.pseudo_labels and not arguments.repair:
         raise InputError("--pseudo-labels came without --repair; a scan itself needs no labels.")
+    check_writable(arguments.json, inputs=(arguments.model, arguments.clean))
     names = ("labels", "budget", "repair", "pseudo_labels", "input_range", "seed")
     with engine_of(arguments) as engine:
         result = scan_file(
@@ -285,6 +293,7 @@ def _summary(arguments):
     from badnet_defense.measure.results import read_json, write_json
     from badnet_defense.report.tables import summary_table
 
+    check_writable(arguments.json)
     results = [read_json(path) for path in arguments.results]
     if arguments.json:
         write_json(arguments.json, {"schema": 1, "results": results})

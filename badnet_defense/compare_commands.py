@@ -6,6 +6,7 @@ from pathlib import Path
 
 from badnet_defense.commands import METHODS
 from badnet_defense.console import add_engine, add_reading, engine_of, load_tensorflow, seed
+from badnet_defense.data.files import check_writable
 from badnet_defense.errors import InputError
 from badnet_defense.guard.choice import NAMES
 from badnet_defense.guard_commands import RATE, rate
@@ -53,6 +54,8 @@ def add_compare(chosen):
 
 
 def _compare(arguments):
+    out = Path(arguments.out)
+    check_writable(out / "report.html", out / "leaderboard.csv")
     load_tensorflow()
     from badnet_defense.report.comparison import (
         leaderboard,
@@ -68,7 +71,6 @@ def _compare(arguments):
     named = arguments.nets or [f"models/{name}_bd_net.h5" for name in NETS]
     sets = (arguments.clean_validation, arguments.clean_test)
     cases = [read_case(one, data=arguments.data, validation=sets[0], test=sets[1]) for one in named]
-    out = Path(arguments.out)
     with engine_of(arguments) as engine:
         runs, failed = compare(
             cases,

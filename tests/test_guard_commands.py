@@ -113,7 +113,7 @@ def test_refusals(repaired, tmp_path):
             "g.keras",
         )
     )
-    assert "would overwrite this net" in told
+    assert "would overwrite an input" in told
     done = start(project, "eval_defense.py", SPACES, MODEL, "--false-alarms", "0.05")
     assert "--false-alarms came without --detector" in message(
         (done.returncode, done.stdout, done.stderr)

@@ -189,6 +189,35 @@ def check_folder(folder, path=None):
     return folder
 
 
+def check_writable(*results, inputs=()):
+    """Refuses results that could not be written, before the work that makes them; makes nothing.
+
+    Args:
+        results: paths of files to be written; None is passed over.
+        inputs: paths of files that are read and must not be overwritten; None is passed over.
+
+    Raises:
+        InputError: a result is a folder, cannot be written, or would overwrite an input.
+    """
+    kept = {Path(one).resolve(): one for one in inputs if one is not None}
+    for path in (Path(one) for one in results if one is not None):
+        if path.is_dir():
+            raise InputError(f"{path}: this is a folder, expected the name of a file to write.")
+        if path.resolve() in kept:
+            raise InputError(f"{path}: this would overwrite an input; name another file.")
+        _check_way(path.parent)
+        folder = next(one for one in (path.parent, *path.parent.parents) if os.path.lexists(one))
+        if not folder.is_dir():
+            raise InputError(
+                f"{path}: cannot be written, since {folder} is no folder; name another place."
+            )
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise InputError(
+                f"{path}: cannot be written, since nothing may be written into {folder}; name "
+                "another place."
+            )
+
+
 def _check_way(folder):
     """Refuses a way to a folder that somebody else's link leads elsewhere, as Linux does in /tmp.
 

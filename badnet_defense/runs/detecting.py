@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from badnet_defense.data import read_images
-from badnet_defense.data.files import only_run, replace_when_done
+from badnet_defense.data.files import check_writable, only_run, replace_when_done
 from badnet_defense.data.input_range import UNIT
 from badnet_defense.errors import InputError
 from badnet_defense.guard.calibrated import build_calibrated_guard
@@ -149,8 +149,7 @@ def guard_file(
     start = time.perf_counter()
     if Path(out).suffix != ".keras":
         raise InputError(f"--out {out}: expected a file name that ends in .keras.")
-    if any(one and Path(one).resolve() == Path(out).resolve() for one in (model, repaired)):
-        raise InputError(f"--out {out}: the guard would overwrite this net; name another file.")
+    check_writable(out, f"{out}.json", inputs=(model, clean, repaired))
     spec = read_net(model)
     images = enough_images(clean, spec, name, false_alarm_rate)
     pair, repair = (spec, None), None
@@ -223,6 +222,7 @@ def strip_files(model, clean, inputs, *, out=None, false_alarm_rate=RATE, input_
     Raises:
         InputError: a file cannot be used, or there are too few clean pictures.
     """
+    check_writable(out, inputs=(model, clean, *inputs))
     spec = read_net(model)
     images = enough_images(clean, spec, "strip", false_alarm_rate)
     sets = {path: _asked(path, spec.input_shape) for path in inputs}

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from badnet_defense.data import read_images, read_trigger_labels
 from badnet_defense.data.class_counts import class_counts, tell_coverage
+from badnet_defense.data.files import check_writable
 from badnet_defense.data.input_range import UNIT
 from badnet_defense.errors import InputError
 from badnet_defense.guard.choice import needs_repair
@@ -69,6 +70,8 @@ def judge_defense(
             f"{model}: no pictures to judge with; run python3 -m badnet_defense demo, or "
             "give --clean-validation and --clean-test."
         )
+    if plots:
+        check_writable(f"{plots}.roc.png", f"{plots}.scores.png")
     alone = detector is not None and not needs_repair(detector) and repaired is None
     spec = read_net(model)
     sets = {

@@ -12,7 +12,7 @@ from badnet_defense.data.class_counts import (
     class_counts,
     tell_coverage,
 )
-from badnet_defense.data.files import only_run
+from badnet_defense.data.files import check_writable, only_run
 from badnet_defense.data.input_range import UNIT
 from badnet_defense.errors import InputError
 from badnet_defense.measure.belonging import check_belonging
@@ -26,6 +26,9 @@ from badnet_defense.runs.methods import DEFAULT, METHODS, check_settings, own_re
 from badnet_defense.runs.pair_files import write_pair
 
 log = logging.getLogger(__name__)
+
+_ENDINGS = (".h5", ".guard.keras", ".json", ".pruning.png")
+"""Of the files that a repair writes."""
 
 
 def repair_file(model, clean, *, out, **settings):
@@ -71,6 +74,8 @@ def _repair_file(
         raise InputError(
             f"--out {out}: the repair would overwrite {model} itself; name another folder."
         )
+    base = Path(out) / Path(model).stem
+    check_writable(*(f"{base}{end}" for end in _ENDINGS), inputs=(model, clean))
     check_settings(method, settings)
     spec = read_net(model)
     bad = build(spec)

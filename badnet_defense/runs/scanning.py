@@ -10,7 +10,7 @@ import numpy as np
 
 from badnet_defense.data import read_images
 from badnet_defense.data.class_counts import check_several_classes, tell_coverage
-from badnet_defense.data.files import only_run, replace_when_done
+from badnet_defense.data.files import check_writable, only_run, replace_when_done
 from badnet_defense.data.input_range import UNIT
 from badnet_defense.errors import CannotJudgeError, InputError
 from badnet_defense.measure.belonging import check_belonging, check_range
@@ -80,6 +80,9 @@ def _scan_file(
     engine=None,
 ):
     start = time.perf_counter()
+    endings = (".json", ".npz", ".triggers.png", ".norms.png")
+    endings += (f".{repair}.h5", f".{repair}.guard.keras") if repair else ()
+    check_writable(*(f"{out}{end}" for end in endings), inputs=(model, clean))
     spec = read_net(model)
     _check(model, spec, labels, out, repair)
     bad = build(spec)
@@ -161,8 +164,6 @@ def _check(model, spec, labels, out, repair):
             f"--labels: {max(labels)} came, but {model} has {spec.classes} classes "
             f"(0..{spec.classes - 1})."
         )
-    if Path(f"{out}.{repair}.h5").resolve() == Path(model).resolve():
-        raise InputError(f"--out {out}: the repair would overwrite {model} itself; name another.")
     if repair == "prune":
         layer_to_prune(spec)
 
