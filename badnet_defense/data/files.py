@@ -15,8 +15,13 @@ from pathlib import Path
 import h5py
 from filelock import FileLock, Timeout
 
-from badnet_defense.errors import InputError, LinkOutError
+from badnet_defense.data.listing import read_files
+from badnet_defense.errors import InputError, LinkOutError, TooLargeError
 
+FREE_SIZE = 64 * 2**20
+"""Bytes that a file may claim whatever of them is stored: too few to harm."""
+SPARSE = 100
+"""Claimed to stored bytes of a file. File systems that compress reach ten with real data."""
 _NO_PLACE = {errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM}
 _NO_LINK = getattr(os, "O_NOFOLLOW", 0)
 _LONGEST_STEM = 40
@@ -28,6 +33,7 @@ def require_file(path, expected):
 
     Raises:
         InputError: nothing is there, or a folder is, or it may not be read.
+        TooLargeError: it claims far more bytes than lie on the disk.
     """
     if os.path.isdir(path):
         raise InputError(f"{path}: this is a folder, expected {expected}.")
@@ -35,7 +41,28 @@ def require_file(path, expected):
         raise InputError(f"{path}: no such file, expected {expected}; check the path.")
     if not os.access(path, os.R_OK):
         raise InputError(f"{path}: may not be read, expected {expected}; check its permissions.")
+    claimed, stored = os.stat(path).st_size, stored_size(path)
+    if claimed > FREE_SIZE and claimed > SPARSE * stored:
+        raise TooLargeError(
+            f"{path}: it claims {claimed:,} bytes, of which {stored:,} lie on the disk, expected "
+            f"{expected}; a copy of it (cp --sparse=never) would show what it is."
+        )
     return Path(path)
+
+
+def stored_size(path):
+    """Bytes of a file as far as they lie on the disk: a sparse file claims more."""
+    about = os.stat(path)
+    blocks = 512 * getattr(about, "st_blocks", 0)
+    if blocks or not about.st_size:
+        return min(about.st_size, blocks)
+    with open(path, "rb") as file:  # some file systems count no blocks
+        try:
+            os.lseek(file.fileno(), 0, os.SEEK_DATA)
+        except (OSError, AttributeError) as error:
+            if getattr(error, "errno", None) == errno.ENXIO:  # nothing but a hole
+                return 0
+    return about.st_size
 
 
 def file_sha256(path):
@@ -45,17 +72,17 @@ def file_sha256(path):
 
 
 def data_sha256(path):
-    """The SHA-256 of a data set: of a file's bytes, or of a folder's file names and their bytes.
+    """The SHA-256 of a data set: of a file's bytes, or of a folder's image files.
 
     A folder's digest is that of the lines "<SHA-256>  <path below the folder>", sorted by path,
-    which is what `sha256sum` prints for them.
+    which is what `sha256sum` prints for the images; what is not read plays no part.
     """
     path = Path(path)
     if not path.is_dir():
         return file_sha256(path)
     check_links(path)
-    names = sorted(found.relative_to(path).as_posix() for found in path.rglob("*"))
-    lines = [f"{file_sha256(path / name)}  {name}\n" for name in names if (path / name).is_file()]
+    names = sorted(found.relative_to(path).as_posix() for found in read_files(path))
+    lines = [f"{file_sha256(path / name)}  {name}\n" for name in names]
     return hashlib.sha256("".join(lines).encode(errors="surrogateescape")).hexdigest()
 
 

@@ -8,10 +8,11 @@ from tqdm import tqdm
 
 from badnet_defense.data.files import check_links
 from badnet_defense.data.images import LabelledImages
+from badnet_defense.data.isolation import memory_limit
 from badnet_defense.data.labels import check_labels
 from badnet_defense.data.listing import FORMATS, image_files, is_image, left_out, visible
 from badnet_defense.data.picture import read_and_resize
-from badnet_defense.errors import InputError
+from badnet_defense.errors import InputError, TooLargeError
 
 _log = logging.getLogger("badnet_defense")
 
@@ -119,6 +120,12 @@ def _tell_left_out(path, folders):
 
 def _read_all(files, shape, path):
     """(n, h, w, channels) `uint8` of all files, with a progress bar on a terminal."""
+    needed, most = len(files) * int(np.prod(shape)), memory_limit()
+    if needed > most:
+        raise TooLargeError(
+            f"{path}: {len(files)} images of {shape[0]}x{shape[1]} take {needed >> 20:,} MB of "
+            f"memory, expected at most {most >> 20:,} MB on this machine; take a part of them."
+        )
     pictures = np.empty((len(files), *shape), np.uint8)
     resized = 0
     for index, file in enumerate(tqdm(files, desc=path.name, unit="picture", disable=None)):

@@ -8,8 +8,9 @@ import numpy as np
 
 from badnet_defense.data.files import new_hdf5, require_file
 from badnet_defense.data.hdf5_heaps import open_hdf5
-from badnet_defense.data.hdf5_rules import attribute, is_there, member
+from badnet_defense.data.hdf5_rules import FREE, attribute, is_there, member
 from badnet_defense.data.images import LabelledImages
+from badnet_defense.data.isolation import memory_limit
 from badnet_defense.data.labels import check_labels
 from badnet_defense.errors import InputError, TooLargeError, naming
 
@@ -21,6 +22,9 @@ _BLOCK_BYTES = 4 << 20  # what is read at once stays small, however large the pi
 LARGEST_DATA = (
     32 * 2**30
 )  # bytes that a data set may claim: 2.6 million of the challenge's pictures
+IMAGE_RATIO = 100
+"""Values of images to stored bytes: photos of signs and faces reach 1.2, MNIST's digits on black
+4.7, and what is made to unpack to much 1032."""
 _CHUNK_BYTES = 64 << 20  # unless the file is packed in larger pieces, up to this
 
 
@@ -54,6 +58,7 @@ def read_challenge_h5(path, *, classes=None, shape=None, need_labels=False, labe
         with file:
             data = _plain_dataset(file, "data", path)
             _check_shape(data, shape, path)
+            _check_memory(data, path)
             labels = _read_labels(file, len(data), classes, need_labels, labels_matter, path)
             with naming(path):
                 synthetic = bool(np.all(attribute(file, "synthetic", False)))
@@ -113,6 +118,30 @@ def _plain_dataset(file, key, path):
             f"most {LARGEST_DATA:,}; take a part of it."
         )
     return dataset
+
+
+def _check_memory(data, path):
+    """Refuses images that are far more than what is stored of them, or than memory holds.
+
+    They are held as `uint8`: one byte for each value.
+    """
+    stored = data.id.get_storage_size()
+    if data.size > FREE and data.size > IMAGE_RATIO * stored:
+        raise TooLargeError(
+            f"{path}: `data` claims {data.size:,} values and stores {stored:,} bytes, expected at "
+            f"most {IMAGE_RATIO} times as many; images do not pack that well."
+        )
+    _check_fits(data.size, path)
+
+
+def _check_fits(needed, path):
+    """Refuses to hold more bytes than a reader may take."""
+    most = memory_limit()
+    if needed > most:
+        raise TooLargeError(
+            f"{path}: these images take {needed >> 20:,} MB of memory, expected at most "
+            f"{most >> 20:,} MB on this machine; take a part of them."
+        )
 
 
 def _check_shape(data, shape, path):
@@ -175,6 +204,7 @@ def _read_pictures(data, path):
         block = data[rows]
         _check_pixels(block, path)
         if pictures.dtype == np.uint8 and not (block.astype(np.uint8) == block).all():
+            _check_fits(5 * data.size, path)  # both copies, for a moment
             whole, pictures = pictures, np.empty(pictures.shape, np.float32)
             pictures[: rows.start] = whole[: rows.start]
             del whole

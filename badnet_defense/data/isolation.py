@@ -20,8 +20,10 @@ from functools import cache
 from pathlib import Path
 
 from badnet_defense import errors
+from badnet_defense.data.files import stored_size
 from badnet_defense.data.frames import read_frame
 from badnet_defense.data.limits import current
+from badnet_defense.data.listing import read_files
 from badnet_defense.errors import InputError, ReaderError, one_line
 
 _log = logging.getLogger("badnet_defense")
@@ -46,16 +48,26 @@ def supported():
 
 
 def memory_limit():
-    """Bytes that a reader may take: three quarters of the machine's memory."""
+    """Bytes that a reader may take: three eighths of the machine's memory.
+
+    What it hands back is held here, too, while the reader still has it: three quarters in all.
+    """
+    return max(LEAST_MEMORY, _machine_memory() * 3 // 8)
+
+
+def _machine_memory():
+    """Bytes of this machine, or of this container where that has less."""
     machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return max(LEAST_MEMORY, machine * 3 // 4)
+    with contextlib.suppress(OSError, ValueError):  # no such file, or "max"
+        machine = min(machine, int(Path("/sys/fs/cgroup/memory.max").read_text()))
+    return machine
 
 
 def seconds_for(path):
-    """Seconds of processor time that a reader gets for a file or a folder of files."""
+    """Seconds of processor time that a reader gets for a file or a folder of images."""
     path = Path(path)
-    files = path.rglob("*") if path.is_dir() else [path]
-    return SECONDS + sum(one.lstat().st_size for one in files if one.exists()) // 2**21
+    files = read_files(path) if path.is_dir() else [path]
+    return SECONDS + sum(stored_size(one) for one in files if one.exists()) // 2**21
 
 
 def isolated(task, path, *, memory=None, count=None, **request):
