@@ -112,6 +112,24 @@ def test_reader_and_parent_together_stay_within_the_machine():
     assert 2 * isolation.memory_limit() <= max(2 * isolation.LEAST_MEMORY, machine * 3 // 4)
 
 
+@pytest.mark.parametrize("isolate", [False, True])
+@pytest.mark.parametrize("name", ["net.h5", "weights.h5", "net.weights.h5", "net.keras"])
+def test_a_model_where_data_is_expected_is_called_one(tmp_path, with_limits, name, isolate):
+    with_limits(isolate=isolate)
+    if name.endswith(".keras"):
+        (tmp_path / name).write_bytes(b"PK")
+    else:
+        with h5py.File(tmp_path / name, "w") as file:
+            if name == "net.h5":
+                file.attrs["model_config"] = "{}"
+            elif name == "weights.h5":
+                file.attrs["layer_names"] = [b"conv"]
+            else:
+                file.create_group("layers")
+    with pytest.raises(InputError, match=r"this is a model's file, expected images.*swapped\?"):
+        read_images(tmp_path / name, shape=SHAPE)
+
+
 def test_one_hot_labels_are_refused_by_name_where_labels_are_needed(tmp_path, caplog):
     path = packed(tmp_path / "hot.h5", 500)
     with h5py.File(path, "a") as file:

@@ -103,6 +103,11 @@ def _plain_dataset(file, key, path):
     """The dataset `key` by the rules of `hdf5_rules`: its values lie in this very file."""
     with naming(path):
         dataset = member(file, key)
+    if dataset is None and key == "data" and _is_of_a_model(file):
+        raise InputError(
+            f"{path}: this is a model's file, expected images (`data` and `label`); were the model "
+            "and the data swapped?"
+        )
     if dataset is None:
         found = ", ".join(sorted(file)[:8])[:80] or "nothing"
         raise InputError(f"{path}: `{key}` is missing, expected `data` and `label`; found {found}.")
@@ -118,6 +123,12 @@ def _plain_dataset(file, key, path):
             f"most {LARGEST_DATA:,}; take a part of it."
         )
     return dataset
+
+
+def _is_of_a_model(file):
+    """True where an HDF5 file holds what Keras' files of models, or of weights alone, hold."""
+    noted = any(name in file.attrs for name in ("model_config", "layer_names", "keras_version"))
+    return noted or is_there(file, "layers")
 
 
 def _check_memory(data, path):

@@ -16,6 +16,8 @@ from badnet_defense.data.listing import FORMATS
 from badnet_defense.data.picture import read_picture
 from badnet_defense.errors import InputError, ReaderError
 
+_MODELS = (".keras", ".onnx", ".pb", ".tflite", ".pt", ".pth", ".safetensors")
+
 
 def read_images(path, *, shape, classes=None, need_labels=False, labels_matter=True):
     """Pictures of a challenge HDF5 file, of a folder with a sub-folder a class, or one picture.
@@ -76,6 +78,12 @@ def read_images_here(path, *, shape, classes, need_labels, labels_matter=True):
             shape=shape,
             need_labels=need_labels,
             labels_matter=labels_matter,
+        )
+    elif Path(path).suffix.lower() in _MODELS:
+        require_file(path, "images")
+        raise InputError(
+            f"{path}: this is a model's file, expected images: an HDF5 file, a folder or a "
+            f"{FORMATS} image; were the model and the data swapped?"
         )
     else:
         require_file(path, f"an HDF5 file, a folder of images, or a {FORMATS} image")
