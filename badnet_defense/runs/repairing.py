@@ -15,7 +15,7 @@ from badnet_defense.data.class_counts import (
 from badnet_defense.data.files import check_writable, only_run
 from badnet_defense.data.input_range import UNIT
 from badnet_defense.errors import InputError
-from badnet_defense.measure.belonging import check_belonging
+from badnet_defense.measure.belonging import check_belonging, check_range
 from badnet_defense.measure.evaluation import evaluate_defense
 from badnet_defense.measure.results import provenance, write_json
 from badnet_defense.nets import build, read_net
@@ -130,12 +130,12 @@ def _pictures(model, spec, bad, clean, pseudo_labels, input_range):
         need_labels=not pseudo_labels,
         labels_matter=not pseudo_labels,
     )
+    asked = {"classes": spec.classes, "input_range": input_range, "net_name": model}
     if pseudo_labels:
+        check_range(bad, images, **asked)
         log.info("%s: the net's own answers stand in for labels", clean)
         return images.without_labels()
-    return check_belonging(
-        bad, images, classes=spec.classes, input_range=input_range, net_name=model
-    )
+    return check_belonging(bad, images, **asked)
 
 
 def _write(folder, stem, nets, images, result):
