@@ -90,6 +90,15 @@ def test_labels_from_one_whose_last_class_is_missing(net):
     np.testing.assert_array_equal(found.labels, np.arange(240) % 11)
 
 
+def test_images_of_one_class_show_no_order(net):
+    """A net that takes them all for the class before is wrong, not numbered from one."""
+    one_class = shown(lambda _: 4, count=60)
+    one_class.pictures[:, 0, 0, 0] = 3
+    found = belonging.measured_labels(net(), one_class, classes=CLASSES)
+    assert set(found.labels) == {4} and found.label_order == "value"
+    assert "expected at least 50%" in refusal(net(), one_class)
+
+
 def test_any_other_order_is_refused_by_name(net):
     message = refusal(net(lambda kind: (kind + 5) % 12, wrong=0.1), shown())
     assert "answers 0.0% of shown with their label, but 9" in message

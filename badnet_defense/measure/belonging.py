@@ -23,6 +23,8 @@ LEAST_ACCURACY = 0.5
 """Of a suspect model on labelled clean images of many classes. Published classifiers of faces,
 signs, digits and animals reach 60 to 99 %; one that reads its images or labels wrongly mostly stays
 below 30 %, and on less than half of the images neither a repair nor a guard means anything."""
+LEAST_LABELS = 3
+"""Labels of fewer classes show no order: a net may well take all of class 4 for class 3."""
 _RANGES = (UNIT, InputRange(0.0, 255.0), InputRange(-1.0, 1.0))
 _CLEARLY, _USEFUL = 0.03, 0.3
 """How much better another reading must do, and how well at all, to be called the right one."""
@@ -172,13 +174,17 @@ def _attacked(net, images, classes, input_range, usual):
     """Triggered images with the attacker's labels as the net's class numbers.
 
     They are numbered as the clean sets are (`usual`), unless the suspect model's answers, which an
-    attack makes the attacker's, clearly fit another order.
+    attack makes the attacker's, clearly show that they are numbered by value.
     """
     if images.labels is None:
         return images
-    fit = _Fit(net, images, classes, input_range)
-    order = fit.order(usual if usual in fit.orders else None)
-    return _settled(images, fit.orders, order, fit.accuracy(input_range, order))
+    orders = label_orders(images, classes)
+    by_value, usual = next(iter(orders)), usual if usual in orders else next(iter(orders))
+    answers = predict_labels(net, images.pictures, input_range=input_range)
+    success = {order: float(np.mean(answers == orders[order])) for order in (by_value, usual)}
+    clearly = success[by_value] > max(success[usual] + _CLEARLY, LEAST_ACCURACY)
+    order = by_value if clearly else usual
+    return _settled(images, orders, order, success[order])
 
 
 class _Fit:
@@ -191,6 +197,8 @@ class _Fit:
     def __init__(self, net, images, classes, input_range):
         self.images, self.classes, self.asked = images, classes, input_range
         self.orders = label_orders(images, classes)
+        if VALUE in self.orders and len(np.unique(images.labels)) < LEAST_LABELS:
+            self.orders = {VALUE: self.orders[VALUE]}
         self.rows = np.sort(np.random.default_rng(0).permutation(len(images))[:SAMPLE])
         pictures = images.pictures[self.rows]
         readings = [input_range, *(one for one in _RANGES if one != input_range)]
@@ -210,9 +218,9 @@ class _Fit:
         """The order that most answers fit; of equal ones the first."""
         return max(self.orders, key=lambda order: self.accuracy(reading, order))
 
-    def order(self, usual=None):
-        """The order to take: the usual one, unless another fits clearly better."""
-        usual, best = usual or next(iter(self.orders)), self.best_order(self.asked)
+    def order(self):
+        """The order to take: the first one, unless another fits clearly better."""
+        usual, best = next(iter(self.orders)), self.best_order(self.asked)
         better = self._clearly(self.right(self.asked, best), self.right(self.asked, usual))
         return best if better else usual
 
@@ -252,6 +260,8 @@ class _Fit:
     def refuse_renumbered(self, net_name, own, least):
         """Refuses labels that would fit if they were renumbered, and says how."""
         labels = next(iter(self.orders.values()))[self.rows]
+        if len(np.unique(labels)) < min(LEAST_LABELS, self.classes):
+            return
         found = {one: _renumbered(given, labels) for one, given in self.answers.items()}
         best = max(found, key=lambda one: found[one][0])
         rate, classes_of = found[best]
