@@ -17,12 +17,14 @@ ROOT = Path(__file__).resolve().parents[1]
 
 def told(arguments):
     """The one line that a command refuses with; `DIR` of its arguments is a file, not a folder."""
-    if arguments[0].endswith(".py"):
-        main, name = lambda: runpy.run_path(str(ROOT / arguments[0]), run_name="__main__"), ""
-        arguments = arguments[1:]
+    script = ROOT / arguments[0]
+    if script.suffix == ".py":
+        own = called(
+            lambda: runpy.run_path(str(script), run_name="__main__"), script.name, arguments[1:]
+        )
     else:
-        main, name = lambda: console.run(__main__.main), "badnet_defense"
-    code, out, err = called(main, name, arguments)
+        own = called(lambda: console.run(__main__.main), "badnet_defense", arguments)
+    code, out, err = own
     assert code == 2 and out == "" and "Traceback" not in err, (code, out, err)
     return err.strip().splitlines()[-1]
 
