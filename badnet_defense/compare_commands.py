@@ -64,6 +64,7 @@ def _compare(arguments):
         write_csv,
     )
     from badnet_defense.report.comparison_page import write_page
+    from badnet_defense.report.promises import comparison_notes
     from badnet_defense.runs.cases import read_case
     from badnet_defense.runs.comparing import compare
     from badnet_defense.runs.scanned import triggers_shown
@@ -96,6 +97,9 @@ def _compare(arguments):
     sentences = verdicts(rows, "fine-pruning", "soft")
     write_page(out / "report.html", runs, rows, sentences, failed, command, pictures)
     print(leaderboard_text(rows))
+    for net, notes in comparison_notes(runs).items():
+        for note in notes:
+            print(f"{net}: {note}")
     print(f"written: {out / 'report.html'}, {out / 'leaderboard.csv'}")
     if failed:
         raise InputError(f"{len(failed)} runs failed; call again to try only these.")

@@ -54,3 +54,17 @@ def test_many_pictures_are_drawn_from(case, tmp_path, quick, monkeypatch):
     for run in runs:
         assert run["clean"]["pictures"] == 25
         assert all(figures["pictures"] == 10 for figures in run["triggers"].values())
+
+
+def test_an_attack_with_many_targets_has_no_one_target():
+    """Success goes by each image's own target: two of four here, whatever label is frequent."""
+    targets = np.array([1, 1, 2, 3])
+    answers = {"bad": np.array([1, 0, 2, 0]), "guard": np.array([5, 5, 2, 5])}
+    labels = np.arange(4)
+    clean = comparing_run.clean_figures({name: labels for name in answers}, labels, 5)
+    scores = (np.zeros(4), np.ones(4))
+    found = comparing_run.trigger_figures(answers, targets, clean, 5, scores, with_curve=False)
+    assert (found["target"], found["targets"]) == (None, 3)
+    assert (found["bad_success"], found["guard_success"]) == (0.5, 0.25)
+    one = comparing_run.trigger_figures(answers, np.full(4, 2), clean, 5, scores, with_curve=False)
+    assert (one["target"], one["targets"]) == (2, 1)

@@ -9,6 +9,7 @@ import pytest
 
 from badnet_defense.report.comparison import leaderboard, leaderboard_text, verdicts, write_csv
 from badnet_defense.report.comparison_page import write_page
+from badnet_defense.report.promises import comparison_notes
 
 
 def run_of(seed, accuracy, successes, **changes):
@@ -106,6 +107,32 @@ def test_odd_names_and_a_seed_whose_run_failed(tmp_path):
     text = (tmp_path / "report.html").read_text()
     assert "Detector vote: triggers flagged over false alarms, first seed" in text
     assert "<small>0.0–2.0</small>" in text  # false alarms: 1 %, made up as 0 to 2
+
+
+def test_targets_and_what_a_rate_rests_on_are_told(tmp_path):
+    """Of an all-to-all set no label is "the" target; a caveat and a tail stand on the page."""
+    example = {"title": "a", "png": PNG, "answers": {"bad": 3, "guard": 5}, "label": 1}
+    caveat = "holds only if the suspect model was not trained on these images: it .. 100.0 %"
+    tail = {"images": [*range(3, 15)], "answer": 7, "answered": 11, "threshold": 24.0}
+    tail["threshold_without"] = 3.6
+    run = run_of(0, 0.9, {"warp": 0.5, "square": 0.1}, examples=[example], tail=tail)
+    run["expected"] = {"rate": 0.01, "caveat": caveat}
+    run["triggers"]["warp"] |= {"target": None, "targets": 43}
+    again = {**run, "seed": 1, "tail": None}
+    notes = comparison_notes([run, again])
+    assert notes["net"] == [
+        "Targets by trigger: warp: all-to-all (43 targets), square: 3.",
+        f"The false-positive rate that is asked for {caveat}.",
+        "fine-pruning with soft: 12 clean images score apart from the rest, 11 of them answered 7 "
+        "by the suspect model (counted from 0: 3, 4, 5, 6, 7, 8, 9, 10, 11, 12 and 2 more); with "
+        "them the threshold is 24, without them 3.6; look at them: poisoned images among the clean "
+        "ones raise the threshold.",
+    ]
+    rows = leaderboard([run, again])
+    sentences = verdicts(rows, "fine-pruning", "soft")
+    write_page(tmp_path / "report.html", [run, again], rows, sentences, [], "call")
+    text = (tmp_path / "report.html").read_text()
+    assert "all-to-all (43 targets)" in text and caveat in text and "score apart" in text
 
 
 PROBE = """

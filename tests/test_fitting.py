@@ -12,9 +12,11 @@ from badnet_defense.data.splits import three_parts
 from badnet_defense.errors import InputError
 from badnet_defense.guard import choice
 from badnet_defense.guard.pairing import read_pair
+from badnet_defense.guard.sentinet import SentiNet
+from badnet_defense.guard.soft_disagreement import SoftDisagreement
 from badnet_defense.guard.strip import Strip
 from badnet_defense.guard.vote import Vote
-from badnet_defense.nets import save_net
+from badnet_defense.nets import copy_net, describe, save_net
 from badnet_defense.repair.held_out_tuning import HELD_OUT
 from badnet_defense.repair.recipes import RECIPES
 from badnet_defense.runs import fitting, repeating
@@ -226,3 +228,79 @@ def test_other_methods_are_cross_fitted_by_making_them_again(
     fitted = fit("soft", own, clean, rate=0.05)
     expected = (320, SHORT, settings.get("max_accuracy_drop"))
     assert fitted.crossed and made == [expected] * 5
+
+
+# What a promise rests on -------------------------------------------------------------------------
+
+
+def sure_net(bad):
+    """The same net with logits 200 times as large: it is sure of all that it answers."""
+    sure = copy_net(bad)
+    last = sure.layers[-1]
+    last.set_weights([200 * one for one in last.get_weights()])
+    return sure
+
+
+def test_a_net_that_knows_the_images_by_heart_is_told(images, bad, caplog):
+    sure = sure_net(bad)
+    pair = describe(sure), None
+    for own, seen in (
+        (images, "it answers 100.0 % of them correctly"),
+        (images.without_labels(), "it is sure of its answers on them"),
+    ):
+        caplog.clear()
+        clean = split_clean(own, sure, None, input_range=UNIT)
+        assert "holds only if the suspect model was not trained on these images" in caplog.text
+        assert seen in clean.caveat and seen in caplog.text
+    expected = fit("sentinet", pair, clean).detector.expected_
+    assert expected.caveat == clean.caveat and seen in str(expected)
+
+
+def test_a_net_that_does_not_is_not(images, bad, caplog):
+    """98 % right, as the challenge's nets."""
+    some = replace(images, labels=np.where(np.arange(COUNT) % 50 == 0, 4, images.labels))
+    clean = split_clean(some, sure_net(bad), None, input_range=UNIT)
+    assert clean.caveat is None and not caplog.text
+
+
+def test_a_tail_is_told_with_both_thresholds():
+    """Of 400 scores a rate of 0.05 takes the 20th largest; without 20 of them the 19th of 380."""
+    rng = np.random.default_rng(0)
+    order = rng.permutation(400)
+    scores = np.empty(400)
+    scores[order] = np.r_[np.arange(380) / 100, 24 + np.arange(20) / 10]
+    answers = rng.integers(0, 43, 400)
+    answers[order[380:]] = 7
+    places = np.arange(400) + 1000
+    detector = SoftDisagreement(None, None, false_alarm_rate=0.05).fit_scores(scores)
+    tail = fitting.tail_of(detector, scores, answers, places)
+    assert tail["images"] == (order[380:][::-1] + 1000).tolist()
+    assert (tail["answer"], tail["answered"]) == (7, 20)
+    assert tail["threshold"] == 24.0 == detector.threshold_  # it stays as it was
+    assert tail["threshold_without"] == pytest.approx(3.61)
+    joint = Vote([detector, detector], false_alarm_rate=0.05).fit_scores(np.stack([scores] * 2))
+    found = fitting.tail_of(joint, np.stack([scores] * 2), answers, places)
+    assert found["images"] == tail["images"] and found["threshold_without"] is None
+
+
+def test_the_images_of_a_tail_are_named(images, bad, monkeypatch, caplog):
+    """A detector under which 30 of 400 images stand out, all answered alike."""
+    answers = bad(images.pictures / np.float32(255), training=False).numpy().argmax(axis=1)
+    clean = split_clean(images, bad, None, input_range=UNIT)
+    odd = np.flatnonzero(answers == np.bincount(answers).argmin())[:30]
+    height = np.zeros(COUNT)
+    height[odd] = 50.0
+    monkeypatch.setattr(
+        SentiNet, "score_samples", lambda self, pictures: heights(pictures, images, height)
+    )
+    fitted = fit("sentinet", (describe(bad), None), clean)
+    assert set(fitted.tail["images"]) <= set(odd) and len(fitted.tail["images"]) > 15
+    assert (
+        "score apart from the rest" in caplog.text and str(fitted.tail["images"][0]) in caplog.text
+    )
+
+
+def heights(pictures, images, height):
+    """Each picture's own height and a little more."""
+    own = [int(np.flatnonzero((images.pictures == one).all(axis=(1, 2, 3)))[0]) for one in pictures]
+    return height[own] + np.array(own) / COUNT

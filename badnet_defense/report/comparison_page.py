@@ -8,6 +8,7 @@ import numpy as np
 from badnet_defense.report.comparison import COLUMNS, shown
 from badnet_defense.report.figures import add_legend, new_figure, plain_style
 from badnet_defense.report.pages import encoded, sort_key, write_template
+from badnet_defense.report.promises import comparison_notes
 
 _INK, _QUIET = "#222222", "#777777"
 _COLOURS = ("#1f5fa8", "#c1440e", "#1b7f5c", "#7b2d8b", "#b8860b", "#444444", "#d1639b", "#20a0b0")
@@ -27,10 +28,12 @@ def write_page(path, runs, rows, sentences, failed, command, pictures=()):
         command: what was called, as text.
         pictures: {net: bytes of a PNG of its scan's triggers}.
     """
+    notes = comparison_notes(runs)
     nets = [
         {
             "name": net,
             "verdict": verdict,
+            "notes": notes[net],
             "curves": [(name, png(figure)) for name, figure in _figures(net, runs)],
             "triggers": encoded(dict(pictures).get(net)),
             "examples": _examples(net, runs),

@@ -133,8 +133,17 @@ def clean_figures(answers, labels, classes):
 
 
 def trigger_figures(answers, targets, clean, classes, scores, *, with_curve):
-    """What one trigger does at each stage; `scores` are those of clean and of its pictures."""
-    found = {"pictures": len(targets), "target": int(np.bincount(targets).argmax())}
+    """What one trigger does at each stage; `scores` are those of clean and of its pictures.
+
+    Attack success goes by each image's own target, of which an all-to-all attack has many: then
+    "target" is None and "targets" tells how many.
+    """
+    different = np.unique(targets)
+    found = {
+        "pictures": len(targets),
+        "target": int(different[0]) if len(different) == 1 else None,
+        "targets": len(different),
+    }
     for stage, given in answers.items():
         _add(found, f"{stage}_success", given == targets)
         if stage != "bad":

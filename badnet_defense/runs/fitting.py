@@ -20,6 +20,7 @@ from badnet_defense.nets.predict import predict_probabilities
 from badnet_defense.repair.clean_unlearning import unlearn_clean_task
 from badnet_defense.repair.held_out_tuning import SPLIT, parts_of
 from badnet_defense.repair.pseudo_labels import pseudo_labelled
+from badnet_defense.report.promises import tail_text
 from badnet_defense.runs.repeating import like_repairs
 
 log = logging.getLogger(__name__)
@@ -31,8 +32,6 @@ MOST_OVERLAID = 3000
 """Pictures that set a threshold of STRIP's: each goes through the net a hundred times."""
 MOST_ASKED = 2000
 """Images, drawn at random, that tell whether the suspect model knows them by heart."""
-MOST_NAMED = 10
-"""Images of a tail that a message names."""
 
 
 @dataclass(frozen=True)
@@ -257,21 +256,3 @@ def tail_of(detector, scores, answers, places):
         "threshold": float(detector.threshold_),
         "threshold_without": without,
     }
-
-
-def tail_text(tail):
-    """One sentence on the images of a tail, as `tail_of` gives it."""
-    count = len(tail["images"])
-    named = ", ".join(map(str, tail["images"][:MOST_NAMED]))
-    more = f" and {count - MOST_NAMED} more" if count > MOST_NAMED else ""
-    without = tail["threshold_without"]
-    limit = (
-        ""
-        if without in (None, tail["threshold"])
-        else f"; with them the threshold is {tail['threshold']:.4g}, without them {without:.4g}"
-    )
-    return (
-        f"{count} clean images score apart from the rest, {tail['answered']} of them answered "
-        f"{tail['answer']} by the suspect model (counted from 0: {named}{more}){limit}; look at "
-        "them: poisoned images among the clean ones raise the threshold"
-    )
