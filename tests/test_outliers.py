@@ -7,10 +7,13 @@ import numpy as np
 import pytest
 
 from badnet_defense.scan.outliers import (
+    far_smaller,
     joint_outliers,
+    known_limit,
     mad_outliers,
     odds_outliers,
     simulated_limit,
+    smaller_by,
     weight_outliers,
 )
 
@@ -60,8 +63,8 @@ def test_odds_by_hand():
 
 
 def test_a_crowd_near_the_whole_picture_makes_no_outlier():
-    """Three tenths of a picture are nothing beside such norms; a hundredth is."""
-    norms = [70, 78, 84, 88, 90, 91, 92, 93, 94, 95, 96, 97, 98, 30, 1]
+    """A quarter of a picture is nothing beside such norms; a hundredth is."""
+    norms = [70, 78, 84, 88, 90, 91, 92, 93, 94, 95, 96, 97, 98, 24, 1]
     assert odds_outliers(norms, 100).flagged == (14,)
     assert wide_outliers(norms).flagged == (14, 13)
 
@@ -69,6 +72,90 @@ def test_a_crowd_near_the_whole_picture_makes_no_outlier():
 def test_masks_that_cover_everything_are_like_each_other():
     found = odds_outliers([100, 100, 100, 99.5, 20, 100, 100], 100)
     assert found.mad == 0 and found.index[3] == 0 and found.flagged == (4,)
+
+
+def test_a_deviation_is_never_taken_for_less_than_the_floor():
+    """Medians 41.8 of 256 pixels, none further off than 2 but one that is a seventh smaller."""
+    norms = [40, 41, 41.5, 41.8, 42, 42.5, 43, 43.5, 35.8]
+    found = odds_outliers(norms, 256)
+    odds = [norm / (256 - norm) for norm in (41.8, 35.8)]
+    assert found.index[8] == pytest.approx(math.log(odds[0] / odds[1]) / 0.3) and found.index[8] < 1
+    assert found.mad < 0.06 and found.flagged == () and mad_outliers(norms).flagged == (8,)
+
+
+def test_sums_of_indices_are_not_stretched():
+    """Where both passes find hardly a difference, the sums' own deviation is tiny, too."""
+    found = joint_outliers(np.array([[0, 0.01, -0.01, 0.02, 0.9], [0.01, 0, 0.01, -0.02, 0.8]]))
+    np.testing.assert_allclose(found.index[4], 1.7 - 0.01, atol=1e-9)
+    assert found.flagged == ()
+
+
+def test_weights_that_are_all_equal_but_one_have_a_sane_index():
+    index = weight_outliers([5.0, 5, 5, 5, 5.1]).index
+    np.testing.assert_allclose(index, [0, 0, 0, 0, 2])
+
+
+def test_the_limit_of_a_known_deviation():
+    """The smallest of ten lies 2.57 deviations down in one net of twenty: 0.95 is 0.9949^10."""
+    assert known_limit(1) == pytest.approx(1.6449, abs=1e-4)
+    assert known_limit(10) == pytest.approx(2.5679, abs=1e-3)
+    smallest = np.random.default_rng(0).standard_normal((4000, 43)).min(axis=1)
+    assert np.mean(-smallest > known_limit(43)) == pytest.approx(0.05, abs=0.01)
+
+
+# One pass alone ----------------------------------------------------------------------------------
+
+
+def exponents(*powers):
+    """`Outliers` of a wide picture's norms e^power: their log-odds differ as the powers do."""
+    return wide_outliers(np.exp(np.array(powers, float)))
+
+
+def test_one_pass_flags_what_is_far_smaller_than_the_next():
+    """Six at 4.0 to 4.25, the median of the seven 4.1: 3 has an index of 1.1 / 0.3 = 3.67."""
+    usual = (4, 4.05, 4.1, 4.15, 4.2, 4.25)
+    assert exponents(*usual, 3).index[6] == pytest.approx(1.1 / 0.3)
+    assert far_smaller(exponents(*usual, 3), 0.99) == (6,)
+    assert far_smaller(exponents(*usual, 3), 1.01) == ()
+
+
+def test_the_distance_to_the_next_makes_up_for_an_index():
+    """A limit of 2.44: at 3.5 the index is 2, the distance 0.5; at 3.7 they are 1.33 and 0.3."""
+    usual = (4, 4.05, 4.1, 4.15, 4.2, 4.25)
+    assert known_limit(7) == pytest.approx(2.4419, abs=1e-3)
+    assert far_smaller(exponents(*usual, 3.5), 0.4) == (6,)  # 1.0 is above 0.4 x 2.44 = 0.98
+    assert far_smaller(exponents(*usual, 3.5), 0.42) == ()
+    assert far_smaller(exponents(*usual, 3.7), 0.01) == ()  # below 0.6 of the limit, however far
+
+
+def test_several_are_far_smaller_together():
+    """They need not lie apart from each other; at most a third of the labels do so."""
+    usual = (4, 4.05, 4.1, 4.15, 4.2, 4.25)
+    assert far_smaller(exponents(*usual, 3, 2.9, 2.95), 0.5) == (7, 8, 6)
+    assert far_smaller(exponents(*usual, 3, 2.9, 2.95, 3.1), 0.5) == ()
+    # The second lies close to the usual ones, the first apart from it.
+    assert far_smaller(exponents(*usual, 2, 3.9), 0.5) == (6,)
+
+
+def test_few_labels_alone():
+    """Nor where they are judged by a sample of two."""
+    assert far_smaller(wide_outliers(np.exp([4, 4.1, 4.2, 4.3, 1]), sample=[0, 1]), 0.4) == ()
+    assert far_smaller(exponents(1), 0.1) == () and far_smaller(exponents(1, 4), 0.1) == ()
+    assert far_smaller(exponents(1, 4, 4.1), 0.5) == (0,)
+
+
+def test_labels_that_stopped_early_are_no_triggers_to_be_compared_with():
+    """The bound of 3.2 is what such a label could at best have fallen to."""
+    look, going = exponents(4, 4.05, 4.1, 4.15, 4.2, 4.25, 3, 3.2), np.arange(8) < 7
+    assert far_smaller(look, 0.9) == () and far_smaller(look, 0.9, going) == (6,)
+    assert smaller_by(look, (6,), going) == {6: pytest.approx(1)}
+
+
+def test_how_much_smaller_a_trigger_is_than_those_that_are_no_outliers():
+    look = exponents(1, 2, 4.5, 5, 4)
+    found = smaller_by(look, (1, 0))
+    assert found == {1: pytest.approx(2, abs=1e-6), 0: pytest.approx(3, abs=1e-6)}
+    assert smaller_by(exponents(1.0), (0,)) == {0: np.inf}
 
 
 def test_logarithms_by_hand():
@@ -93,6 +180,7 @@ def test_limit_is_passed_by_one_clean_net_in_twenty():
     """Whatever the number of labels, on norms that played no part in the limit."""
     for labels in (10, 43, 200):
         assert abs(false_alarms(wide_outliers, labels, 1000) - 0.05) < 0.03
+        assert false_alarms(wide_outliers, labels, 1000, 0.1) < 0.01  # the floor
     assert limit_of(1283) > limit_of(100) > mad_outliers(np.arange(1, 1284)).limit
 
 
@@ -100,15 +188,15 @@ def test_two_norms_have_no_outlier():
     assert wide_outliers([1.0, 1000.0]).flagged == ()
 
 
-def false_alarms(rule, labels, nets=300):
+def false_alarms(rule, labels, nets=300, spread=0.6):
     """Share of nets without a backdoor that have a flagged label; their norms spread by factors."""
-    norms = np.exp(np.random.default_rng(labels).normal(4, 0.3, (nets, labels)))
+    norms = np.exp(np.random.default_rng(labels).normal(4, spread, (nets, labels)))
     return np.mean([bool(rule(one).flagged) for one in norms])
 
 
 def test_many_labels_alone_flag_no_clean_net():
     """Two deviations are passed by some of 1283 clean labels in most nets, the grown limit not."""
-    assert false_alarms(mad_outliers, 1283) > 0.5
+    assert false_alarms(mad_outliers, 1283, spread=0.3) > 0.5
     assert false_alarms(wide_outliers, 1283) < 0.12
     assert false_alarms(wide_outliers, 200) < 0.15
 
@@ -121,10 +209,11 @@ def test_equal_norms_have_no_outlier(rule):
 
 
 @pytest.mark.parametrize("rule", RULES)
-def test_whatever_lies_below_a_majority_of_equal_norms_is_an_outlier(rule):
-    found = rule([5, 5, 5, 5, 4, 9])
-    assert found.flagged == (4,)
-    assert np.isfinite(found.index).all() and found.index[5] < 0
+def test_what_lies_far_below_a_majority_of_equal_norms_is_an_outlier(rule):
+    """The deviation is 0, and the index is a sane number all the same."""
+    found = rule([5, 5, 5, 5, 0.5, 9])
+    assert found.flagged == (4,) and found.mad == 0
+    assert found.index[4] < 100 and found.index[5] < 0
 
 
 @pytest.mark.parametrize("rule", RULES)

@@ -24,9 +24,10 @@ from badnet_defense.scan import judging, ladder, schedule
 from badnet_defense.scan import scan as scanning
 from badnet_defense.scan.judging import judge_triggers
 from badnet_defense.scan.outliers import joint_outliers, mad_outliers
+from badnet_defense.scan.outliers import odds_outliers as wide_outliers
 from badnet_defense.scan.schedule import Rung
 from badnet_defense.scan.suitability import check_answers
-from badnet_defense.scan.verdict import BACKDOORED, SUSPICIOUS, UNJUDGED, Verdict
+from badnet_defense.scan.verdict import BACKDOORED, CLEAN, SUSPICIOUS, UNJUDGED, Verdict
 
 
 @pytest.fixture(scope="module")
@@ -319,8 +320,8 @@ def test_where_no_trigger_works_the_norm_is_the_whole_picture(spec, pictures, mo
     assert found.norms.tolist() == [144] * CLASSES and found.flagged() == []
 
 
-def test_flagged_labels_are_those_of_both_looks_and_shown_at_their_clearest(found):
-    """Label 3 has indices of 2 and 6, label 2 of 5 and 3; label 4 was stopped."""
+def test_a_label_is_shown_at_its_clearest(found):
+    """Label 3 has indices of 2 and 6, label 2 of 5 and 3."""
 
     def look(indices, **more):
         index = np.zeros(CLASSES)
@@ -329,19 +330,76 @@ def test_flagged_labels_are_those_of_both_looks_and_shown_at_their_clearest(foun
         return replace(found, outliers=replace(found.outliers, index=index), **more)
 
     small = look({3: 2, 2: 5}, masks=found.masks / 2)
-    joint = replace(found.joint, flagged=(4, 2, 3))
-    both = look({3: 6, 2: 3}, near=small, joint=joint, stopped=np.arange(CLASSES) == 4)
-    assert both.flagged() == [2, 3]
+    both = look({3: 6, 2: 3}, near=small)
     assert both.clearest(2) is small and both.clearest(3) is both
     np.testing.assert_array_equal(both.trigger(3)[0], found.masks[3])
     np.testing.assert_array_equal(both.trigger(2)[0], found.masks[2] / 2)
+
+
+def judged(found, sharp, smooth, index, limit=4.0, **changes):
+    """`found` with other log-odds in both passes and other joint indices; the rest is usual."""
+
+    def outliers(values):
+        usual = np.linspace(-0.2, 0.2, CLASSES)
+        usual[list(values)] = list(values.values())
+        return wide_outliers(np.exp(usual + 9), 1e12)
+
+    indices = np.linspace(1, -1, CLASSES)
+    indices[list(index)] = list(index.values())
+    flagged = tuple(int(one) for one in np.argsort(-indices) if indices[one] > limit)
+    joint = replace(found.joint, index=indices, limit=limit, flagged=flagged)
+    near = replace(found.near, outliers=outliers(sharp))
+    return replace(found, near=near, outliers=outliers(smooth), joint=joint, **changes)
+
+
+@pytest.mark.parametrize(
+    ("sharp", "smooth", "index", "flagged"),
+    [
+        # Both passes' index, and smaller than the next by more than 0.25 in one of them.
+        ({7: -0.5}, {7: -0.1}, {7: 4.1}, {7: "index"}),
+        ({7: -0.3}, {7: -0.5}, {7: 4.1}, {7: "index"}),
+        # Each is compared with those that are no outliers.
+        ({7: -0.55, 2: -0.5}, {}, {7: 5, 2: 6}, {2: "index", 7: "index"}),
+        # One pass alone, though the index is below the limit.
+        ({7: -1.2}, {}, {7: 2}, {7: "sharp pass"}),
+        ({7: -1.2, 2: -1.1}, {}, {7: 2}, {7: "sharp pass", 2: "sharp pass"}),
+        ({}, {7: -1.2}, {7: 2}, {7: "smooth pass"}),
+        ({7: -1}, {}, {7: 2}, {7: "sharp pass"}),
+        ({}, {7: -1}, {7: 2}, {}),  # smooth triggers of clean nets differ as much
+    ],
+)
+def test_three_ways_to_be_flagged(found, sharp, smooth, index, flagged):
+    scan = judged(found, sharp, smooth, index)
+    assert scan.verdict() == Verdict(BACKDOORED, None, tuple(flagged)) or not flagged
+    assert scan.flagged() == list(flagged)
+    assert [scan.flagged_by(label) for label in flagged] == list(flagged.values())
+    assert scan.flagged_by(4) is None
+    stopped = np.isin(np.arange(CLASSES), list(flagged))
+    assert judged(found, sharp, smooth, index, stopped=stopped).flagged() == []
+
+
+@pytest.mark.parametrize(
+    ("index", "message"),
+    [
+        ({7: 3.5, 2: 2.0}, "label 7 is first by far, just below the limit (index 3.50, limit 4.00; "
+                           "next is label 2 with 2.00, 1.50 below)"),
+        ({7: 3.5, 2: 2.2}, None),  # not by far
+        ({7: 3.3, 2: 1.0}, None),  # not just below
+        ({7: 4.5, 2: 1.0}, "label 7 stands out, though its trigger is hardly smaller than the next "
+                           "(index 4.50, limit 4.00;"),
+    ],
+)  # fmt: skip
+def test_suspicious(found, index, message):
+    verdict = judged(found, {}, {}, index).verdict()
+    assert verdict.verdict == (SUSPICIOUS if message else CLEAN)
+    assert message is None or (verdict.labels == (7,) and message in verdict.reason)
 
 
 def test_the_nearer_look_comes_before_the_last_rung(found):
     assert found.near.near is None and found.near.shift == found.shift == 0.1
     sums = found.near.outliers.index + found.outliers.index
     middle = np.median(sums)
-    expected = (sums - middle) / (1.4826 * np.median(np.abs(sums - middle)))
+    expected = (sums - middle) / max(1.4826 * np.median(np.abs(sums - middle)), 1)
     np.testing.assert_allclose(found.joint.index, expected)
     assert (found.near.masks != found.masks).any()
 

@@ -19,6 +19,7 @@ def entry(label, l1, index=0.5, **more):
 def drawn_up(flagged, norms, **changes):
     """A scan's result, with labels 0, 1, .. of these norms."""
     own = {"attack_success": 0.995, "shift": 0.125, "weight_index": None}
+    own["flagged_by"] = "index" if flagged else None
     far = look_of(norms, flagged, 0.125)
     smallest = [] if flagged else np.argsort(norms)[:3].tolist()
     return {
@@ -56,17 +57,18 @@ def trigger(shape=SHAPE):
 def test_text_by_hand():
     result = drawn_up([3, 1], [40.0, 2.25, 44.5, 1.5, 39.0])
     result["all"][3]["mad_anomaly_index"] = 12.125
-    result["flagged"][1]["weight_index"] = 4.25
+    result["flagged"][1] |= {"weight_index": 4.25, "flagged_by": "sharp pass"}
     lines = scan_text(result, style="github").splitlines()
-    assert lines[0] == "backdoored: 2 of 5 labels flagged (index above 2.50)"
+    rule = "index above 2.50, or far smaller than the next in one pass"
+    assert lines[0] == f"backdoored: 2 of 5 labels flagged ({rule})"
     table = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[1:5]]
     assert table[0] == [
         *("label", "L1 (pixels)", "attack success (%)", "anomaly index", "of the weights"),
-        *("MAD's index", "shift (%)"),
+        *("MAD's index", "shift (%)", "flagged by"),
     ]
     assert table[2:] == [
-        ["3", "1.5", "99.5", "7.50", "", "3.75", "12.5"],
-        ["1", "2.2", "99.5", "7.50", "4.25", "3.75", "12.5"],
+        ["3", "1.5", "99.5", "7.50", "", "3.75", "12.5", "index"],
+        ["1", "2.2", "99.5", "7.50", "4.25", "3.75", "12.5", "sharp pass"],
     ]
     assert lines[5:] == [
         "Neural Cleanse's statistic, smooth triggers shifted by up to 12.5 % of the sides:",
@@ -78,6 +80,11 @@ def test_text_by_hand():
         "anomaly index: 0.250000",
         "flagged label list: ",
     ]
+
+
+def test_text_where_the_index_flags():
+    line = scan_text(drawn_up([1], [40.0, 2.25, 44.5])).splitlines()[0]
+    assert line == "backdoored: 1 of 3 labels flagged (index above 2.50)"
 
 
 def test_text_of_a_scan_that_flags_nothing():

@@ -152,12 +152,13 @@ def scan_text(result, *, style="simple"):
             "" if entry["weight_index"] is None else f"{entry['weight_index']:.2f}",
             f"{entry['mad_anomaly_index']:.2f}",
             f"{100 * entry['shift']:.1f}",
+            entry["flagged_by"] or "",
         ]
         for entry in result["flagged"] or result["smallest"]
     ]
     headers = [
         *("label", "L1 (pixels)", "attack success (%)", "anomaly index", "of the weights"),
-        *("MAD's index", "shift (%)"),
+        *("MAD's index", "shift (%)", "flagged by"),
     ]
     lines = [scan_sentence(result)]
     if result["references"]:
@@ -178,7 +179,9 @@ def scan_sentence(result):
         return f"{result['verdict']}: {result['reason']}"
     counted = f"{flagged} of {result['labels']} labels flagged"
     if flagged:
-        return f"{result['verdict']}: {counted} (index above {limit:.2f})"
+        by_index = all(entry["flagged_by"] == "index" for entry in result["flagged"])
+        rule = "" if by_index else ", or far smaller than the next in one pass"
+        return f"{result['verdict']}: {counted} (index above {limit:.2f}{rule})"
     largest = max(result["anomaly_indices"])
     told = f"nothing found, {counted} (largest index {largest:.2f} of {limit:.2f})"
     return f"{result['verdict']}: {told}"

@@ -214,6 +214,7 @@ def _shown(found, label):
         **next(_entries(look, [label])),
         "anomaly_index": float(found.joint.index[place]),
         "weight_index": None if found.weights is None else float(found.weights[place]),
+        "flagged_by": found.flagged_by(label),
         "attack_success": found.trigger(label)[2],
         "shift": look.shift,
     }

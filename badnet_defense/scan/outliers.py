@@ -1,7 +1,8 @@
 """Which labels' triggers are suspiciously small: robust outliers on the small side."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
+from statistics import NormalDist
 
 import numpy as np
 
@@ -12,6 +13,21 @@ MAD_LIMIT = 2.0
 FALSE_ALARMS = 0.05
 """Share of nets without a backdoor, their norms log-normal, of which a label is flagged."""
 _SIMULATED = 2000
+FLOOR, SUM_FLOOR = 0.3, 1.0
+"""Deviations of log-odds, and of sums of two indices, that are taken at least. Triggers of a clean
+net may all have nearly one size; without a floor what is a seventh smaller stands out by far."""
+GAP, SMOOTH_GAP = 0.42, 0.85
+"""How much smaller, in log-odds, than the next label's a trigger must be to be flagged by the
+sharp or the smooth pass alone: 0.42 is a third fewer pixels. Smooth triggers of clean nets differ
+more."""
+LEAST_INDEX = 0.6
+"""Share of `known_limit` that such a trigger's index has at least. From there to the whole limit
+the distance to the next label makes up for it: the product of both counts."""
+INDEX_GAP = 0.25
+"""The same, in either pass, for what the index flags."""
+MOST_TARGETS = 1 / 3
+"""Share of the labels that may stand out from the others together."""
+_LEAST_DEVIATION = 0.01  # of the median: what is left of a degenerate deviation elsewhere
 _LEAST_SHARE, _MOST_SHARE = 1e-30, 0.99  # log-odds of nothing and of the whole are infinite
 NEVER = 1e12
 """A limit that no index passes; JSON knows no infinity."""
@@ -27,6 +43,7 @@ class Outliers:
         index: (L,) anomaly indices: deviations below the median (above: negative).
         limit: an index above this is an outlier.
         flagged: positions of the outliers, smallest norm first.
+        values: (L,) what the indices were made of, small where a label stands out.
     """
 
     median: float
@@ -34,6 +51,7 @@ class Outliers:
     index: np.ndarray
     limit: float
     flagged: tuple[int, ...]
+    values: np.ndarray = field(repr=False)
 
 
 def mad_outliers(norms, sample=slice(None)):
@@ -56,7 +74,8 @@ def odds_outliers(norms, area, sample=slice(None)):
     picture they can grow no further and crowd together, which makes logarithms alone see outliers
     in what is merely not as large. And of 1283 clean labels about thirty lie two deviations below
     the median: the limit is the index that the smallest of L normal numbers passes once in twenty
-    nets, found by simulation, since with few labels the deviation itself is uncertain.
+    nets, found by simulation, since with few labels the deviation itself is uncertain. It is
+    `FLOOR` at least.
 
     Args:
         norms, sample: as for `mad_outliers`.
@@ -64,7 +83,7 @@ def odds_outliers(norms, area, sample=slice(None)):
     """
     share = np.clip(np.asarray(norms, np.float64) / area, _LEAST_SHARE, _MOST_SHARE)
     values = np.log(share / (1 - share))
-    return _outliers(values, sample, simulated_limit(len(values), len(values[sample])))
+    return _outliers(values, sample, simulated_limit(len(values), len(values[sample])), FLOOR)
 
 
 def weight_outliers(sums):
@@ -92,10 +111,10 @@ def joint_outliers(looks, weights=None, sample=slice(None)):
     values = -np.sum(looks, axis=0)
     sizes = len(values), len(values[sample])
     if weights is None:
-        return _outliers(values, sample, simulated_limit(*sizes))
+        return _outliers(values, sample, simulated_limit(*sizes), SUM_FLOOR)
     limit = simulated_limit(*sizes, FALSE_ALARMS / 2)
-    masks = _outliers(values, sample, limit)
-    both = _outliers(-masks.index - weights, sample, limit)
+    masks = _outliers(values, sample, limit, SUM_FLOOR)
+    both = _outliers(-masks.index - weights, sample, limit, SUM_FLOOR)
     index = np.maximum(masks.index, both.index)
     return replace(masks, index=index, flagged=_above(index, limit))
 
@@ -123,11 +142,54 @@ def _median_and_mad(values):
     return median, CONSISTENCY * np.median(np.abs(values - median))
 
 
-def _outliers(values, sample, limit):
+def known_limit(labels, false_alarms=FALSE_ALARMS):
+    """The index that the smallest of so many numbers passes so often, of a known deviation."""
+    return NormalDist().inv_cdf((1 - false_alarms) ** (1 / labels))
+
+
+def far_smaller(look, gap, going=slice(None)):
+    """Positions of the labels that one pass flags alone, the smallest first.
+
+    They are the smallest together: smaller than every other label by `gap` or more, with an index
+    above `known_limit`, or by so much more as the index lacks.
+
+    Args:
+        look: `Outliers` of log-odds.
+        gap: in log-odds.
+        going: positions, or a mask, of the labels that went all the way; the others' bounds, what
+            they could at best have fallen to, are no triggers to be compared with. Default: all.
+    """
+    places = np.arange(len(look.values))[going]
+    order = places[np.argsort(look.values[places], kind="stable")]
+    limit, group = known_limit(len(look.values)), ()
+    for count in range(1, min(max(1, int(MOST_TARGETS * len(order))), len(order) - 1) + 1):
+        index = look.index[order[count - 1]]
+        if look.limit == NEVER or index < LEAST_INDEX * limit:
+            break
+        distance = look.values[order[count]] - look.values[order[count - 1]]
+        if distance >= gap and distance * index >= gap * limit:
+            group = tuple(order[:count].tolist())
+    return group
+
+
+def smaller_by(look, outliers, going=slice(None)):
+    """{position: how much smaller its trigger is than every one that is no outlier, in log-odds}.
+
+    Args:
+        look: `Outliers` of log-odds.
+        outliers: positions.
+        going: as for `far_smaller`.
+    """
+    others = np.setdiff1d(np.arange(len(look.values))[going], outliers)
+    next_one = look.values[others].min(initial=np.inf)
+    return {one: float(next_one - look.values[one]) for one in outliers}
+
+
+def _outliers(values, sample, limit, floor=0.0):
     median, mad = _median_and_mad(values[sample])
     # Where more than half are equal the deviation is 0, and whatever lies below is an outlier.
-    index = (median - values) / max(mad, 1e-9 * (1 + abs(median)))
-    return Outliers(float(median), float(mad), index, float(limit), _above(index, limit))
+    index = (median - values) / max(mad, floor, _LEAST_DEVIATION * abs(median), 1e-9)
+    return Outliers(float(median), float(mad), index, float(limit), _above(index, limit), values)
 
 
 def _above(index, limit):

@@ -22,7 +22,7 @@ from badnet_defense.scan.progress import Progress
 from badnet_defense.scan.suitability import check_answers, check_count
 from badnet_defense.scan.trigger_inversion import Inversion, opened
 from badnet_defense.scan.units import Job
-from badnet_defense.scan.verdict import BACKDOORED, verdict_of
+from badnet_defense.scan.verdict import BACKDOORED, flagged_by, verdict_of
 from badnet_defense.scan.weight_signature import weight_sums
 
 
@@ -75,6 +75,10 @@ class Scan:
         """Labels that are targets, the surest first; none where the scan cannot judge."""
         verdict = self.verdict()
         return list(verdict.labels) if verdict.verdict == BACKDOORED else []
+
+    def flagged_by(self, label):
+        """What flags a label: "index", "sharp pass" or "smooth pass"; None for one that is not."""
+        return flagged_by(self)[label] if label in self.flagged() else None
 
     def smallest(self, count):
         """So many labels that went all the way, those that stand out most first."""

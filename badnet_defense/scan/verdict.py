@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from badnet_defense.scan.judging import WORKS
+from badnet_defense.scan.outliers import GAP, INDEX_GAP, SMOOTH_GAP, far_smaller, smaller_by
 
 CLEAN, SUSPICIOUS, BACKDOORED = "clean", "suspicious", "backdoored"
 UNJUDGED = "cannot be judged"
@@ -16,6 +17,11 @@ LEAST_LABELS = 3
 ENOUGH = 0.5
 """Of the labels that went all the way, how many must have a trigger that works."""
 NO_NUMBERS = "its answers are no numbers on the clean images, so that nothing is measured"
+
+
+NEARLY, APART = 0.85, 0.6
+"""A label is suspicious whose index is above the first share of the limit, while the next label's
+index is below the second share of its own."""
 
 
 @dataclass(frozen=True)
@@ -40,20 +46,56 @@ def verdict_of(scan):
     reason = _undecided(scan)
     if reason:
         return Verdict(UNJUDGED, reason)
-    outliers = [int(scan.labels[one]) for one in scan.joint.flagged if not scan.stopped[one]]
+    outliers = list(flagged_by(scan))
     asked = set(scan.asked.tolist())
     flagged = tuple(label for label in outliers if label in asked)
     if flagged:
         return Verdict(BACKDOORED, None, flagged)
-    for label in outliers:
-        index = scan.joint.index[np.flatnonzero(scan.labels == label)[0]]
+    if outliers:
         reason = (
-            f"none of the labels that were asked for stands out, but label {label}, which was "
-            f"scanned as a reference, does (index {index:.2f} of {scan.joint.limit:.2f}); scan all "
-            "labels"
+            f"none of the labels that were asked for stands out, but label {outliers[0]}, which "
+            "was scanned as a reference, does; scan all labels"
         )
-        return Verdict(SUSPICIOUS, reason, (label,))
-    return Verdict(CLEAN)
+        return Verdict(SUSPICIOUS, reason, tuple(outliers))
+    return _suspicious(scan) or Verdict(CLEAN)
+
+
+def flagged_by(scan):
+    """{label: what flags it}, the surest first; labels that stopped early are none of them.
+
+    Three ways, since triggers differ: the index of both passes and the weights, where the trigger
+    is also smaller than the next one; and either pass alone, where it is far smaller.
+    """
+    going, joint = ~scan.stopped, scan.joint
+    outliers = [one for one in joint.flagged if going[one]]
+    gaps = [smaller_by(look, outliers, going) for look in (scan.near.outliers, scan.outliers)]
+    found = {one: "index" for one in outliers if max(gap[one] for gap in gaps) >= INDEX_GAP}
+    passes = ("sharp", scan.near.outliers, GAP), ("smooth", scan.outliers, SMOOTH_GAP)
+    for name, look, gap in passes:
+        for place in far_smaller(look, gap, going):
+            found.setdefault(place, f"{name} pass")
+    surest = sorted(found, key=lambda place: -joint.index[place])
+    return {int(scan.labels[place]): found[place] for place in surest}
+
+
+def _suspicious(scan):
+    """The `Verdict` where a label is first by far and yet not flagged, or None."""
+    going = np.flatnonzero(~scan.stopped)
+    order = going[np.argsort(-scan.joint.index[going], kind="stable")]
+    first, second = (float(scan.joint.index[one]) for one in order[:2])
+    label, limit = int(scan.labels[order[0]]), scan.joint.limit
+    told = (
+        f"(index {first:.2f}, limit {limit:.2f}; next is label {scan.labels[order[1]]} with "
+        f"{second:.2f}, {first - second:.2f} below): look at its trigger, and scan again with "
+        "--budget full or more images"
+    )
+    if first > limit:
+        reason = f"label {label} stands out, though its trigger is hardly smaller than the next"
+    elif first > NEARLY * limit and second < APART * first:
+        reason = f"label {label} is first by far, just below the limit"
+    else:
+        return None
+    return Verdict(SUSPICIOUS, f"{reason} {told}", (label,))
 
 
 def _undecided(scan):
