@@ -1,10 +1,12 @@
 """Audits: what is said of each net, what is kept, and what is shown."""
 
 import json
+import shutil
 import sys
 from dataclasses import replace
 from functools import partial
 
+import h5py
 import numpy as np
 import pytest
 from planted_net import CLASSES, TARGET, clean_images, planted_net
@@ -79,6 +81,15 @@ def test_images_that_say_nothing_are_no_verdict(zoo_folder, tmp_path, short_scan
     (result,) = audit(suspects, out=tmp_path / "out")
     assert result["verdict"] == "cannot be judged"
     assert result["reason"].startswith("20 clean images came; a scan needs at least 32")
+
+
+def test_one_hot_labels_tell_no_accuracy_and_stop_no_scan(zoo_folder, tmp_path, short_scans):
+    shutil.copy(zoo_folder / "unlabelled.h5", tmp_path / "rows.h5")
+    with h5py.File(tmp_path / "rows.h5", "a") as file:
+        file["label"] = np.eye(CLASSES)[np.arange(len(file["data"])) % CLASSES]
+    suspects = [zoo.Suspect("net", zoo_folder / "nets/planted.h5", tmp_path / "rows.h5")]
+    (result,) = audit(suspects, out=tmp_path / "out")
+    assert (result["verdict"], result["accuracy"]) == ("backdoored", None)
 
 
 def test_a_verdict_of_another_statistic_is_made_again(

@@ -3,6 +3,7 @@
 import argparse
 import json
 
+import h5py
 import numpy as np
 import pytest
 from keras import layers
@@ -141,6 +142,17 @@ def test_other_people_s_labels_do_not_matter(folder, tmp_path):
     given = folder / "net.h5", "--clean", tmp_path / "others.h5", "--out", tmp_path / "net"
     code, _, told = scan(*given)
     assert code == 1, told
+
+
+def test_one_hot_labels_do_not_matter(folder, tmp_path):
+    """A scan needs no labels, so it is not stopped by odd ones either."""
+    found = clean_images(60)
+    write_challenge_h5(tmp_path / "rows.h5", found.without_labels())
+    with h5py.File(tmp_path / "rows.h5", "a") as file:
+        file["label"] = np.eye(10)[found.labels]
+    given = folder / "net.h5", "--clean", tmp_path / "rows.h5", "--out", tmp_path / "net"
+    code, printed, told = scan(*given)
+    assert code == 1 and "backdoored: 1 of 10 labels flagged" in printed, told
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,7 @@ class CleanSets:
         """(pictures that a scan draws from, `LabelledImages` that tell the accuracy)."""
         with self._lock:
             if (path, shape) not in self._sets:
-                images = read_images(path, shape=shape)
+                images = read_images(path, shape=shape, labels_matter=False)
                 scanned = images.drawn(SCANNED, self._seed).pictures
                 self._sets[path, shape] = scanned, images.drawn(MOST_ASKED, self._seed)
             return self._sets[path, shape]
