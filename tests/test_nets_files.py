@@ -73,7 +73,7 @@ def test_missing_weight_names(h5):
 
 def test_group_and_empty_array_in_place_of_a_weight(h5):
     replace_weight(h5, lambda file, name, old: file.create_group(name))
-    refused(h5, "'conv/kernel' is no array")
+    refused(h5, "group", "kernel' is read by none of the net's layers")
     path = h5.with_name("empty.h5")
     save_net(plain_net(), path)
     replace_weight(path, lambda file, name, old: file.create_dataset(name, data=h5py.Empty("f4")))
@@ -129,7 +129,7 @@ def test_weights_of_another_net_without_configuration(tmp_path):
 def test_data_file_in_place_of_a_net(tmp_path):
     with h5py.File(tmp_path / "data.h5", "w") as file:
         file["data"], file["label"] = np.zeros((2, 3, 4, 4)), np.zeros(2)
-    refused(tmp_path / "data.h5", "no net's configuration", error=InputError)
+    refused(tmp_path / "data.h5", "it is a data set and no net", "swapped", error=InputError)
 
 
 @pytest.mark.parametrize("ending", ["h5", "keras"])

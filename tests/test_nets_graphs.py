@@ -6,10 +6,10 @@ import keras
 import pytest
 from hostile_nets import change_config, plain_net, refused
 from keras import layers
-from small_nets import CLASSES, SHAPE, net, randomised
+from small_nets import CLASSES, SHAPE, inputs, net, randomised
 
 from badnet_defense.errors import TooLargeError, UnsafeNetError
-from badnet_defense.nets import build, parse, save_net, shapes
+from badnet_defense.nets import build, parse, predict_probabilities, save_net, shapes
 
 
 def graph_refused(outputs, inputs, *words):
@@ -58,7 +58,7 @@ def test_nested_model_that_is_called_twice():
 
 def test_arithmetic_outside_of_layers():
     a = keras.Input(SHAPE)
-    graph_refused(layers.Flatten()(a * 2.0), a, "takes", "2.0")
+    graph_refused(layers.Flatten()(a * 2.0), a, "Multiply", "keras.src.ops.numpy")
 
 
 def test_too_many_layers_and_calls(monkeypatch):
@@ -153,3 +153,30 @@ def test_slashes_in_names_do_not_stop_the_building():
     document["config"]["layers"][1]["config"]["name"] = "scope/conv"
     spec, _ = parse.parse_model(document)
     assert build(spec).output_shape == (None, CLASSES)
+
+
+@pytest.mark.parametrize("name", ["_conv", "-conv", "conv:0", "a/b", "Ångström", ".", "con v"])
+def test_names_that_tensorflow_takes_for_none(name):
+    document = json.loads(plain_net().to_json())
+    document["config"]["name"] = document["config"]["layers"][1]["config"]["name"] = name
+    if name in ("con v",):
+        with pytest.raises(UnsafeNetError, match="layer's name is 'con v'"):
+            parse.parse_model(document)
+        return
+    spec, _ = parse.parse_model(document)
+    pictures = inputs()
+    built = build(spec)
+    assert predict_probabilities(built, 255 * pictures).shape == (len(pictures), CLASSES)
+
+
+def test_a_net_deeper_than_python_calls_itself():
+    layer = '{"class_name": "ReLU", "config": {"name": "relu_%d"}}'
+    rows = ", ".join(layer % number for number in range(1100))
+    first = '{"class_name": "InputLayer", "config": {"batch_shape": [null, 2, 2, 1], "name": "i"}}'
+    last = '{"class_name": "Flatten", "config": {"name": "rows"}}'
+    text = f'{{"class_name": "Sequential", "config": {{"layers": [{first}, {rows}, {last}]}}}}'
+    spec, _ = parse.parse_model(json.loads(text))
+    pictures = inputs(2, (2, 2, 1))
+    expected = pictures.reshape(2, 4)
+    assert (spec.predict(pictures) == expected).all()
+    assert (build(spec)(pictures, training=False).numpy() == expected).all()

@@ -87,6 +87,8 @@ def write_old_h5(path, document, weights):
         file.attrs["model_config"] = json.dumps(document).encode()
         file.attrs["keras_version"] = b"1.2.2"
         group = file.create_group("model_weights")
+        group.attrs["keras_version"] = b"1.2.2"
+        group.attrs["layer_names"] = [name.encode() for name in weights]
         for layer, arrays in weights.items():
             names = [f"{layer}_{letter}" for letter in "Wb"]
             stored = group.create_group(layer)
@@ -137,6 +139,7 @@ def test_keras_1_sequential_with_padding_and_normalisation(tmp_path):
     path = tmp_path / "old.h5"
     write_old_h5(path, document, {"out": model.get_layer("out").get_weights()})
     with h5py.File(path, "r+") as file:
+        file["model_weights"].attrs["layer_names"] = [b"norm", b"out"]
         group = file["model_weights"].create_group("norm")
         names = ["norm_gamma", "norm_beta", "norm_running_mean", "norm_running_std"]
         group.attrs["weight_names"] = [name.encode() for name in names]

@@ -126,6 +126,8 @@ def attribute(node, name, default=None):
     if name not in node.attrs:
         return default
     found = h5py.h5a.open(node.id, name.encode())
+    if 0 in found.shape:  # an empty list, whose size the library cannot tell
+        return node.attrs[name]
     size, count = found.get_storage_size(), 1
     if found.dtype.kind == "O":  # texts of any length, of which the size counts the references
         count = math.prod(found.shape or (1,))

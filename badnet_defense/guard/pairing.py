@@ -1,20 +1,19 @@
 """Which repaired net belongs to which bad net: by the SHA-256 that the repair has noted."""
 
 import json
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
 from badnet_defense.data.files import file_sha256
+from badnet_defense.data.input_range import UNIT, InputRange
 from badnet_defense.errors import InputError
 from badnet_defense.nets.loader import read_net
 from badnet_defense.nets.spec import NetSpec
 
+log = logging.getLogger(__name__)
+
 FOLDER = "fine_pruned_models"
-MOST_STEPS = 100_000
-"""Epochs or steps of a recipe that a file may note; honest ones stay far below."""
-MOST = {"learning_rate": 10, "clip": 1e6, "shift": 0.5, "sharpness": 1e3}
-MOST |= dict.fromkeys(("erase", "pattern", "light"), 1)
-"""What its other numbers may be at most; none is below 0."""
 
 
 @dataclass(frozen=True)
@@ -64,14 +63,39 @@ def belongs(model, repaired):
     return read_net(repaired).attributes.get("source_sha256") == file_sha256(model)
 
 
-def check_noted_range(repaired, input_range):
-    """Refuses a repaired net (`NetSpec`) that was made for another range than `input_range`."""
-    noted = repaired.attributes.get("input_range")
-    if noted is not None and noted != str(input_range):
+def agreed_range(stored, asked, file):
+    """The range that a guard or a repair is used with: the one it holds, or the one asked for.
+
+    Args:
+        stored: the `InputRange` in its file, or None where it holds none.
+        asked: the `InputRange` that was named, or None where none was.
+        file: its path, for messages.
+
+    Returns:
+        the `InputRange`; [0, 1], which is said, where neither is known.
+
+    Raises:
+        InputError: both are known and differ.
+    """
+    if stored is not None and asked not in (None, stored):
         raise InputError(
-            f"{repaired.attributes['file']}: it was made for pixels in {noted}, but {input_range} "
-            f"was asked for; give --input-range {noted}."
+            f"{file}: it was made for pixels in {stored}, but {asked} was asked for; give "
+            f"--input-range {stored}, or none."
         )
+    if stored is None and asked is None:
+        log.warning(
+            "%s does not say its input range: %s is assumed; name another with --input-range",
+            file,
+            UNIT,
+        )
+    return stored or asked or UNIT
+
+
+def repaired_range(repaired, asked):
+    """The range of a repaired net (`NetSpec`); see `agreed_range`."""
+    noted = repaired.attributes.get("input_range")
+    stored = None if noted is None else InputRange.parse(noted)
+    return agreed_range(stored, asked, repaired.attributes["file"])
 
 
 @dataclass(frozen=True)
@@ -94,93 +118,37 @@ class Steps:
 
 def noted_seed(repaired):
     """The seed of the split that a repaired net (`NetSpec`) was tuned with."""
-    seed = repaired.attributes.get("tuned_on_seed")
-    if not isinstance(seed, int) or not 0 <= seed < 2**32:
+    if "tuned_on_seed" not in repaired.attributes:
         raise InputError(
-            f"{repaired.attributes['file']}: its note on the seed is {str(seed)[:40]!r}; make the "
-            "repair again."
+            f"{repaired.attributes['file']}: it does not note the seed that it was tuned with; "
+            "make the repair again."
         )
-    return seed
+    return repaired.attributes["tuned_on_seed"]
 
 
 def noted_steps(repaired):
-    """The `Steps` that a repaired net (`NetSpec`) notes; None where it was not fine-pruned.
-
-    Raises:
-        InputError: the notes are damaged.
-    """
+    """The `Steps` that a repaired net (`NetSpec`) notes; None where it was not fine-pruned."""
     notes = {} if repaired is None else repaired.attributes
     if "pruning" not in notes or "recipe" not in notes:
         return None
-    recipe, (layer, zeroed) = noted_recipe(repaired), noted_channels(repaired)
-    return Steps(layer, zeroed, recipe, bool(notes.get("keep_pruned")), noted_seed(repaired))
+    recipe, (layer, zeroed) = noted_json(repaired, "recipe"), noted_channels(repaired)
+    return Steps(layer, zeroed, recipe, notes.get("keep_pruned", False), noted_seed(repaired))
 
 
 def noted_channels(repaired):
-    """(layer, numbers of its zeroed channels) that a repaired net (`NetSpec`) notes, or None.
-
-    Raises:
-        InputError: the note is damaged.
-    """
+    """(layer, numbers of its zeroed channels) that a repaired net (`NetSpec`) notes, or None."""
     pruning = noted_json(repaired, "pruning")
     if pruning is None:
         return None
-    try:
-        layer, zeroed = pruning["layer"], pruning["order"][: pruning["removed"]]
-        whole = all(isinstance(channel, int) and channel >= 0 for channel in zeroed)
-        if not (isinstance(layer, str) and isinstance(zeroed, list) and whole):
-            raise TypeError
-    except (TypeError, KeyError):
-        raise _damaged(repaired.attributes) from None
-    return layer, zeroed
-
-
-def noted_recipe(repaired):
-    """{setting: value} of the recipe that a repaired net (`NetSpec`) notes, or None.
-
-    Raises:
-        InputError: the note is damaged.
-    """
-    notes = repaired.attributes
-    recipe = noted_json(repaired, "recipe")
-    if recipe is None:
-        return None
-    try:
-        lengths = [recipe[name] for name in ("epochs", "least_steps", "batch_size")]
-        if not all(isinstance(one, int) and 0 <= one <= MOST_STEPS for one in lengths):
-            raise TypeError
-        if lengths[-1] < 1 or not isinstance(recipe["decays"], bool):
-            raise TypeError
-        for name, most in MOST.items():
-            if not 0 <= float(recipe.get(name, 0)) <= most or isinstance(recipe.get(name), str):
-                raise TypeError
-    except (ValueError, TypeError, KeyError, OverflowError):
-        raise _damaged(notes) from None
-    return recipe
+    return pruning["layer"], pruning["order"][: pruning["removed"]]
 
 
 def noted_json(repaired, name):
-    """The object that a repaired net (`NetSpec`) notes as JSON under a name, or None.
+    """The object that a repaired net (`NetSpec`) notes under a name, or None.
 
-    Raises:
-        InputError: the note is damaged.
+    `nets.notes` has checked it when the file was read.
     """
-    notes = repaired.attributes
-    if name not in notes:
-        return None
-    try:
-        value = json.loads(notes[name])
-    except (ValueError, TypeError, RecursionError):
-        value = None
-    if not isinstance(value, dict):
-        raise _damaged(notes)
-    return value
-
-
-def _damaged(notes):
-    return InputError(
-        f"{notes['file']}: its notes on how it was made are damaged; make the repair again."
-    )
+    return json.loads(repaired.attributes[name]) if name in repaired.attributes else None
 
 
 def _check_source(net, path, bad, model):

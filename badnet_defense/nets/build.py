@@ -3,6 +3,7 @@
 import json
 
 from badnet_defense.errors import UnsafeNetError
+from badnet_defense.nets.deep import deep_graphs
 from badnet_defense.nets.parse import parse_model
 from badnet_defense.nets.spec import NetSpec
 from badnet_defense.nets.weights import with_weights
@@ -18,7 +19,8 @@ def build(spec: NetSpec):
     first = spec.layers[spec.calls[0].layer]
     tensors = {0: keras.Input(first.config["shape"], name=first.name)}
     connect(spec, tensors, [spec.output])
-    return keras.Model(tensors[0], tensors[spec.output], name=spec.name)
+    with deep_graphs(len(spec.calls)):
+        return keras.Model(tensors[0], tensors[spec.output], name=spec.name)
 
 
 def connect(spec, tensors, outputs):

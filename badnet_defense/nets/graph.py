@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from badnet_defense.errors import InputError
+from badnet_defense.nets.deep import deep_graphs
 from badnet_defense.nets.spec import call_shapes
 
 CONVOLUTIONS = ("Conv2D", "DepthwiseConv2D", "SeparableConv2D")
@@ -173,7 +174,10 @@ def part(spec, inputs, outputs, *, sums=()):
         tensors[position] = activation(tensors[position])
     connect(spec, tensors, outputs)
     ends = [tensors[position] for position in outputs]
-    return keras.Model(starts if len(starts) > 1 else starts[0], ends if len(ends) > 1 else ends[0])
+    with deep_graphs(len(spec.calls)):
+        return keras.Model(
+            starts if len(starts) > 1 else starts[0], ends if len(ends) > 1 else ends[0]
+        )
 
 
 def without_softmax(spec):

@@ -24,13 +24,15 @@ def translate_layer(kind, config):
     if kind == "Merge":
         return _translate_merge(config)
     kind = _CLASSES.get(kind, kind)
-    if config.get("dim_ordering") == "th":
+    if config.get("dim_ordering") not in (None, "default", "tf"):
         raise UnsafeNetError(f"layer {config.get('name')!r} keeps channels first; expected last.")
-    plain = {
-        _SETTINGS.get(name, name): value
-        for name, value in config.items()
-        if name not in _TRAINING and name != "dim_ordering"
-    }
+    plain = {}
+    for given, value in config.items():
+        name = _SETTINGS.get(given, given)
+        if name in plain:
+            raise UnsafeNetError(f"layer {config.get('name')!r} has the setting {name!r} twice.")
+        if name not in _TRAINING and name != "dim_ordering":
+            plain[name] = value
     if kind == "Conv2D" and "nb_row" in plain:
         plain["kernel_size"] = [plain.pop("nb_row"), plain.pop("nb_col")]
     if kind == "ZeroPadding2D" and isinstance(plain.get("padding"), dict):

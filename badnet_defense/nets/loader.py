@@ -5,6 +5,7 @@ JSON and checked against an allow-list of plain layers, the weights are copied a
 checks of shape, dtype and finiteness, and the net is built anew from that.
 """
 
+import hashlib
 import io
 import json
 import os
@@ -13,11 +14,9 @@ import zlib
 from contextlib import contextmanager
 from dataclasses import replace
 
-import h5py
-
 from badnet_defense.data.files import file_sha256, require_file
 from badnet_defense.data.hdf5_heaps import open_hdf5
-from badnet_defense.data.hdf5_rules import FREE, RATIO, attribute
+from badnet_defense.data.hdf5_rules import FREE, RATIO, attribute, is_there
 from badnet_defense.data.isolation import isolated
 from badnet_defense.data.limits import current
 from badnet_defense.errors import (
@@ -30,13 +29,21 @@ from badnet_defense.errors import (
 )
 from badnet_defense.nets.build import build
 from badnet_defense.nets.deepid import deep_id_spec
-from badnet_defense.nets.hdf5_weights import entries_of, find_arrays, first_dataset
+from badnet_defense.nets.hdf5_weights import (
+    arrays_by_class,
+    entries_of,
+    find_arrays,
+    first_dataset,
+)
+from badnet_defense.nets.notes import NOTES, read_notes
 from badnet_defense.nets.parse import parse_model
-from badnet_defense.nets.weights import with_weights
+from badnet_defense.nets.weights import expected_weights, with_weights
 from badnet_defense.nets.wire import spec_from_wire
 
 LARGEST_CONFIG = 16 * 2**20
 """Bytes; the configuration of a net of a thousand layers takes one megabyte."""
+LARGEST_METADATA = 2**16
+"""Bytes; Keras writes its version and the date."""
 LONGEST_LIST = 4096
 """Bytes of a zip file's list of members; that of three takes two hundred."""
 _ZIP_END = 56 + 20 + 22
@@ -64,45 +71,80 @@ def read_net(path):
     """
     path = require_file(path, "a Keras net (.h5 or .keras)")
     check_size(path)
+    digest = file_sha256(path)
     if current().isolate:
         found, arrays = isolated("net", path, memory=memory_for(path))
         with named_errors(path):
             spec = spec_from_wire(found.get("net"), arrays)
     else:
         spec = read_net_here(path)
-    notes = {**spec.attributes, "file": str(path), "file_sha256": file_sha256(path)}
-    return replace(spec, attributes=notes)
+    check_unchanged(path, digest, spec.attributes.get("file_sha256"))
+    return replace(spec, attributes={**spec.attributes, "file": str(path)})
 
 
 def read_net_here(path):
     """As `read_net`, in this process whatever the limits say, and without the file's own name."""
     with named_errors(path):
-        with open(path, "rb") as file:
-            head = file.read(len(_HDF5))
-        as_zip, as_hdf5 = zipfile.is_zipfile(path), h5py.is_hdf5(path)
+        content, digest = file_content(path)
+        as_zip, as_hdf5 = zipfile.is_zipfile(io.BytesIO(content)), _is_hdf5(content)
         if as_zip and as_hdf5:  # another program would take it for the other one
             raise UnsafeNetError("it is an HDF5 file and a .keras file at once; expected one net.")
-        if as_zip and head.startswith(_ZIP):
-            return _read_keras_zip(path)
-        if as_hdf5 and head == _HDF5:
-            return _read_hdf5(path)
-        raise InputError("it is neither an HDF5 file nor a .keras file; expected a Keras net.")
+        if as_zip and content.startswith(_ZIP):
+            spec = _read_keras_zip(content)
+        elif as_hdf5 and content.startswith(_HDF5):
+            spec = _read_hdf5(content)
+        else:
+            raise InputError("it is neither an HDF5 file nor a .keras file; expected a Keras net.")
+        return replace(spec, attributes={**spec.attributes, "file_sha256": digest})
+
+
+def file_content(path):
+    """(bytes, their SHA-256) of a net's file: what is parsed is what was hashed."""
+    most = current().max_net_size
+    with open(path, "rb") as file:
+        size = os.fstat(file.fileno()).st_size  # a read sets aside as much as it is asked for
+        content = file.read(min(size, most) + 1)
+    if len(content) > most:
+        raise TooLargeError(f"it takes more than {most:,} bytes; expected at most as many.")
+    return content, hashlib.sha256(content).hexdigest()
+
+
+def check_unchanged(path, before, read):
+    """Refuses a file whose SHA-256 `before` it was read is not that of what was read."""
+    if before != read:
+        raise InputError(f"{path}: it was changed while it was read; expected one net, try again.")
 
 
 def check_size(path):
-    """Refuses a file that is larger than a net's may be."""
-    size, most = path.stat().st_size, current().max_net_size
-    if size > most:
+    """Refuses a file that is larger than a net's may be, or that claims more than it stores."""
+    about, most = path.stat(), current().max_net_size
+    if about.st_size > most:
         raise TooLargeError(
-            f"{path}: it takes {size:,} bytes, expected at most {most:,}; a larger net needs "
-            "--max-net-size."
+            f"{path}: it takes {about.st_size:,} bytes, expected at most {most:,}; a larger net "
+            "needs --max-net-size."
+        )
+    stored = getattr(about, "st_blocks", about.st_size) * 512
+    if about.st_size > FREE and about.st_size > RATIO * stored:
+        raise TooLargeError(
+            f"{path}: it claims {about.st_size:,} bytes and stores {stored:,}; expected a net that "
+            "is all there."
         )
 
 
 def memory_for(path):
     """Bytes that a reader of a net or a guard may take, by what its file may unpack to."""
     stored, most = path.stat().st_size, current().max_net_size
-    return 2**30 + min(4 * most, 2 * RATIO * stored)
+    return 2**30 + stored + min(4 * most, 2 * RATIO * stored)
+
+
+def _is_hdf5(content):
+    """True where an HDF5 library finds a file in these bytes: at 0, 512, 1024, 2048 and so on."""
+    place = 0
+    while place < len(content):
+        if content.startswith(_HDF5, place):
+            return True
+        place = max(2 * place, 512)
+    return False
 
 
 # What h5py and zipfile raise on files that were cut off, changed, or made to trip them up.
@@ -126,18 +168,23 @@ def named_errors(path):
         ) from None
 
 
-def _read_hdf5(path):
-    with open_hdf5(path) as file:
+def _read_hdf5(content):
+    with open_hdf5(io.BytesIO(content)) as file:
         document = attribute(file, "model_config")
         if document is None:
             return _read_weights_only(file)
         spec, root = parse_model(_parsed(document))
-        spec = with_weights(spec, find_arrays(spec, root, file))
-        return replace(spec, attributes=_notes(file))
+        spec = with_weights(spec, find_arrays(spec, root, file, NOTES))
+        return replace(spec, attributes=read_notes(file))
 
 
 def _read_weights_only(file):
     """Weights without a configuration: the challenge's `*_bd_weights.h5`, made for DeepID."""
+    if is_there(file, "data"):
+        raise InputError(
+            "it holds `data`, so it is a data set and no net; expected a net here: are data and "
+            "model swapped?"
+        )
     try:
         bias = _output_bias(file)
     except WeightError as error:
@@ -145,8 +192,8 @@ def _read_weights_only(file):
             f"it holds no net's configuration, and its weights are not DeepID's ({error})"
         ) from None
     spec = deep_id_spec(classes=bias.shape[0])
-    arrays = find_arrays(spec, entries_of(spec), file)
-    return replace(with_weights(spec, arrays), attributes=_notes(file))
+    arrays = find_arrays(spec, entries_of(spec), file, NOTES)
+    return replace(with_weights(spec, arrays), attributes=read_notes(file))
 
 
 def _output_bias(file):
@@ -158,34 +205,40 @@ def _output_bias(file):
     return bias
 
 
-def _read_keras_zip(path):
-    with opened_keras_zip(path) as (document, file):
+def _read_keras_zip(content):
+    with opened_keras_zip(content) as (document, file, _):
         spec, root = parse_model(document)
-        spec = with_weights(spec, find_arrays(spec, root, file))
-        return replace(spec, attributes=_notes(file))
+        counts = {name: len(weights) for name, weights in expected_weights(spec).items()}
+        spec = with_weights(spec, arrays_by_class(root, counts, file, NOTES))
+        return replace(spec, attributes=read_notes(file))
 
 
 @contextmanager
-def opened_keras_zip(path):
-    """(configuration as parsed JSON, open weights `h5py.File`) of a `.keras` file, in memory.
+def opened_keras_zip(content):
+    """(configuration as parsed JSON, open weights `h5py.File`, metadata) of a `.keras` file.
+
+    Args:
+        content: the file's bytes.
 
     Raises:
         MemberError, TooLargeError: see `_check_members` and `_member`.
     """
-    _check_directory(path)
-    with zipfile.ZipFile(path) as archive:
+    _check_directory(content)
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
         _check_members(archive.infolist())
         document = _parsed(_member(archive, "config.json", LARGEST_CONFIG))
         weights = _member(archive, "model.weights.h5", current().max_net_size)
+        metadata = {}
+        if "metadata.json" in archive.namelist():
+            metadata = _parsed(_member(archive, "metadata.json", LARGEST_METADATA))
     with open_hdf5(io.BytesIO(weights)) as file:
-        yield document, file
+        yield document, file, metadata
 
 
-def _check_directory(path):
+def _check_directory(content):
     """Refuses a list of members that is longer than Keras' before `zipfile` reads all of it."""
-    with open(path, "rb") as file:
-        file.seek(max(os.path.getsize(path) - _ZIP_END, 0))
-        start, end = file.tell(), file.read()
+    start = max(len(content) - _ZIP_END, 0)
+    end = content[start:]
     # The end record: its signature, the size of the list, and no comment behind it.
     listed = int.from_bytes(end[-10:-6], "little")
     if end[-22:-18] != b"PK\x05\x06" or end[-2:] != b"\0\0" or listed > LONGEST_LIST:
@@ -240,25 +293,3 @@ def _parsed(document):
         return json.loads(document)
     except (ValueError, RecursionError, TypeError):
         raise UnsafeNetError("its configuration is not JSON; expected a Keras model.") from None
-
-
-NOTES = (
-    *("source_sha256", "synthetic", "made_by", "pruning", "recipe", "input_range", "keep_pruned"),
-    *(
-        "tuned_on",
-        "tuned_on_parts",
-        "tuned_on_seed",
-        "tuned_on_pseudo_labels",
-        "method",
-        "max_accuracy_drop",
-    ),
-)
-
-
-def _notes(file):
-    """The notes that this project writes into a net's file, as plain strings and numbers."""
-    found = {name: attribute(file, name) for name in NOTES if name in file.attrs}
-    plain = {
-        name: value.item() if hasattr(value, "item") else value for name, value in found.items()
-    }
-    return {name: value for name, value in plain.items() if isinstance(value, str | int | float)}

@@ -5,14 +5,26 @@ from dataclasses import dataclass
 
 from badnet_defense.errors import CodeInNetError, UnsafeFileError, UnsafeNetError
 from badnet_defense.nets.keras1 import translate_layer
+from badnet_defense.nets.keras_order import keras_order
 from badnet_defense.nets.kinds import KINDS
 from badnet_defense.nets.shapes import check_shapes
-from badnet_defense.nets.spec import Call, LayerSpec, NetSpec
+from badnet_defense.nets.spec import Call, LayerSpec, NetSpec, call_shapes
 
 MODELS = ("Functional", "Sequential", "Model")
 MOST_LAYERS = 2000
-_STRANGE = (KeyError, TypeError, IndexError, AttributeError, RecursionError, OverflowError)
-_FLOATS = ("float32", "float16", "float64", "bfloat16", "mixed_float16", "mixed_bfloat16")
+STRANGE = (KeyError, TypeError, IndexError, AttributeError, RecursionError, OverflowError)
+_POLICIES = ("DTypePolicy", "FloatDTypePolicy", "Policy", "PolicyV1")
+_MODULES = re.compile(
+    r"(keras|tf_keras|tensorflow\.keras|tensorflow\.python\.keras)(\.src)?(\.(layers|engine|models)[\w.]*)?"
+)
+"""Where Keras' own layers and models live, by the names that its generations have written."""
+LAYER_KEYS = frozenset(
+    "class_name config name inbound_nodes module registered_name build_config compile_config"
+    "".split()
+)
+MODEL_KEYS = frozenset(
+    "name trainable dtype layers input_layers output_layers build_input_shape".split()
+)
 
 
 @dataclass
@@ -24,7 +36,8 @@ class Entry:
         name: its name in the file.
         flat: its name in the flattened net.
         trainable: False where it was frozen (older files store frozen weights last).
-        children: the layers of a nested model, in the file's order; None for a plain layer.
+        children: the layers of a nested model, in the order in which Keras numbers them; None for
+            a plain layer.
     """
 
     kind: str
@@ -34,7 +47,7 @@ class Entry:
     children: list | None = None
 
     def leaves(self):
-        """The plain layers in it, in the file's order."""
+        """The plain layers in it, in Keras' order."""
         if self.children is None:
             return [self]
         return [leaf for child in self.children for leaf in child.leaves()]
@@ -51,10 +64,12 @@ def parse_model(document):
     """
     graph = _Graph()
     try:
+        check_shared(document)
         root = graph.model(document, prefix="", inputs=None)
-        spec = NetSpec(root[0].name.replace("/", "."), graph.layers, tuple(graph.calls), root[1])
+        spec = NetSpec(_tensorflow_name(root[0].name), graph.layers, tuple(graph.calls), root[1])
         check_shapes(spec)
-    except _STRANGE as error:
+        _check_declared(graph.declared, call_shapes(spec))
+    except STRANGE as error:
         raise UnsafeNetError(
             f"its configuration is not one that Keras writes ({type(error).__name__}: "
             f"{str(error)[:60]}); expected a Functional or Sequential model."
@@ -71,6 +86,7 @@ class _Graph:
 
     def __init__(self):
         self.layers, self.calls = {}, []
+        self.declared = []  # (position of a nested model's input, the shape that it says)
 
     def model(self, document, prefix, inputs):
         """Adds a model called with the positions `inputs`; returns (its Entry, output position)."""
@@ -80,20 +96,33 @@ class _Graph:
                 f"its class is {str(kind)[:60]!r}; expected {' or '.join(MODELS[:2])}."
             )
         config = {"layers": config} if isinstance(config, list) else config
-        entry = Entry(
-            kind, plain_name(config.get("name", kind)), "", config.get("trainable", True), []
-        )
+        name = plain_name(config.get("name", kind))
+        check_keys(document, LAYER_KEYS, f"the model {name!r}")
+        check_keys(config, MODEL_KEYS, f"the model {name!r}")
+        check_origin(document, kind, name)
+        check_dtype(config, f"the model {name!r}")
+        kind = "Sequential" if kind == "Sequential" else "Functional"
+        # A Sequential that is read again has forgotten that it was frozen as a whole.
+        frozen = kind == "Functional" and not _trainable(config, f"the model {name!r}")
+        entry = Entry(kind, name, "", not frozen, [])
         add = self._sequential if kind == "Sequential" else self._functional
         return entry, add(config, entry, prefix, inputs)
 
     def _sequential(self, config, entry, prefix, inputs):
         position = None if inputs is None else inputs[0]
-        for document in config["layers"]:
+        if position is not None and config.get("build_input_shape") is not None:
+            self.declared.append((position, config["build_input_shape"]))
+        names = set()
+        for place, document in enumerate(config["layers"]):
             kind, settings = document["class_name"], _settings(document)
+            check_once(settings.get("name"), names)
             shape = _declared_shape(kind, settings)
             if position is None and shape is not None:
                 position = self._input(f"{prefix}input", {"batch_input_shape": shape})
+            elif place == 0 and shape is not None:
+                self.declared.append((position, shape))
             if kind == "InputLayer":
+                self._check_input(document, place == 0)
                 entry.children.append(Entry(kind, plain_name(settings.get("name")), "", True, []))
                 continue
             if position is None and kind in MODELS:
@@ -109,8 +138,8 @@ class _Graph:
         return position
 
     def _functional(self, config, entry, prefix, inputs):
-        first, last = (_only_end(config[end], end) for end in ("input_layers", "output_layers"))
-        pending, called, made = [], {}, {}
+        first, last = (only_end(config[end], end) for end in ("input_layers", "output_layers"))
+        pending, called, made, names = [], {}, {}, set()
         models = {
             _settings(one).get("name") for one in config["layers"] if one["class_name"] in MODELS
         }
@@ -119,19 +148,25 @@ class _Graph:
             return (key[0], 0) if key[0] in models else key
 
         for document in config["layers"]:
-            kind, settings = document["class_name"], _settings(document)
-            name = document.get("name", settings.get("name"))
-            if kind == "InputLayer":
+            name = _name_in_graph(document, names)
+            if document["class_name"] == "InputLayer":
                 if name != first[0]:
                     raise UnsafeNetError(f"it has a second input {name!r}; expected one.")
-                position = inputs[0] if inputs else self._input(prefix + name, document["config"])
-                called[(name, 0)] = position
-                entry.children.append(Entry(kind, name, "", True, []))
+                called[(name, 0)] = self._graph_input(document, prefix, inputs)
+                entry.children.append(Entry("InputLayer", name, "", True, []))
                 continue
             child, made[name] = self._layer(document, prefix)
             entry.children.append(child)
-            nodes = [_inbound(node, name) for node in document["inbound_nodes"]]
+            nodes = [inbound(node, name) for node in document["inbound_nodes"]]
             pending += [(name, index, [*map(once, node)]) for index, node in enumerate(nodes)]
+        links = {(name, index): (name, node) for name, index, node in pending}
+        links[(first[0], 0)] = (first[0], [])
+        self._call_all(pending, called, made)
+        _sort_as_keras(entry, links, once(last))
+        return called[once(last)]
+
+    def _call_all(self, pending, called, made):
+        """Calls all layers; adds the results' positions to `called`."""
         if len(pending) > MOST_LAYERS:
             raise UnsafeNetError(f"its layers are called more than {MOST_LAYERS} times.")
         if sum(len(node) for *_, node in pending) > 10 * MOST_LAYERS:  # each round looks at them
@@ -144,7 +179,6 @@ class _Graph:
                 called[(name, index)] = made[name](tuple(called[key] for key in node))
             done = {item[:2] for item in ready}
             pending = [item for item in pending if item[:2] not in done]
-        return called[once(last)]
 
     def _layer(self, document, prefix):
         """Registers a layer; returns its Entry and a function that adds a call of it."""
@@ -152,12 +186,13 @@ class _Graph:
             return self._nested(document, prefix)
         kind, config = translate_layer(document["class_name"], document["config"])
         name = plain_name(config.get("name"))
+        check_keys(document, LAYER_KEYS, f"layer {name!r}")
         _check_class(document, kind, name)
         try:
             checked = KINDS[kind].checked(config)
         except ValueError as error:
             raise UnsafeNetError(f"layer {name!r} ({kind}), {error}.") from None
-        flat = self._free(prefix + name.replace("/", "."))
+        flat = self._free(_tensorflow_name(prefix + name))
         self.layers[flat] = LayerSpec(kind, flat, checked)
         if len(self.layers) > MOST_LAYERS:
             raise UnsafeNetError(f"it has more than {MOST_LAYERS} layers.")
@@ -171,7 +206,7 @@ class _Graph:
                 raise UnsafeNetError(f"its layers are called more than {MOST_LAYERS} times.")
             return len(self.calls) - 1
 
-        return Entry(kind, name, flat, bool(config.get("trainable", True))), call
+        return Entry(kind, name, flat, _trainable(config, f"layer {name!r}")), call
 
     def _nested(self, document, prefix):
         name = plain_name(document["config"].get("name", "model"))
@@ -188,10 +223,26 @@ class _Graph:
 
         return entry, call
 
+    def _graph_input(self, document, prefix, inputs):
+        """Position of a Functional model's input: a new one, or what a nested model is given."""
+        settings = _settings(document)
+        self._check_input(document, not document["inbound_nodes"])
+        if not inputs:
+            return self._input(f"{prefix}{settings.get('name', document.get('name'))}", settings)
+        self.declared.append((inputs[0], _declared_shape("InputLayer", settings)))
+        return inputs[0]
+
+    def _check_input(self, document, is_first):
+        """Checks of an input that `KINDS` does not see: where it stands and what it holds."""
+        if not is_first:
+            raise UnsafeNetError("it has an input behind other layers; expected it in front.")
+        check_keys(document, LAYER_KEYS, "its input")
+        _check_class(document, "InputLayer", document["config"].get("name"))
+
     def _input(self, name, config):
         if self.calls:
             raise UnsafeNetError("it has more than one input; expected one.")
-        name = self._free(plain_name(name).replace("/", "."))
+        name = self._free(_tensorflow_name(plain_name(name)))
         checked = KINDS["InputLayer"].checked(config)
         self.layers[name] = LayerSpec("InputLayer", name, checked)
         self.calls.append(Call(name, ()))
@@ -212,21 +263,116 @@ def _check_class(document, kind, name):
             f"layer {name!r} is a {str(kind)[:60]!r} layer{hint}; only plain layers are accepted: "
             f"{', '.join(KINDS)}."
         )
+    check_origin(document, kind, name)
+    check_dtype(document["config"], f"layer {name!r}")
+
+
+def check_origin(document, kind, name):
+    """Refuses a layer or a model that says it is somebody else's of the same name."""
     module = document.get("module") or "keras.layers"
     registered = document.get("registered_name")
-    if module.split(".")[0] not in ("keras", "tf_keras", "tensorflow") or registered not in (
-        None,
-        kind,
-    ):
+    if not _MODULES.fullmatch(module) or registered not in (None, kind):
         raise CodeInNetError(
             f"layer {name!r} says it is {str(registered or kind)[:60]!r} of {module[:60]!r}; "
             "only Keras' own layers are accepted."
         )
-    dtype = document["config"].get("dtype")
+
+
+def check_dtype(config, what):
+    """Refuses every precision but `float32`: others overflow and round where this does not."""
+    dtype = config.get("dtype")
     if isinstance(dtype, dict):
-        dtype = dtype["config"]["name"]
-    if dtype is not None and dtype not in _FLOATS:
-        raise CodeInNetError(f"layer {name!r} has the dtype {str(dtype)[:40]!r}; expected a float.")
+        about = dtype["config"]
+        plain = dtype["class_name"] in _POLICIES and not set(about) - {"name", "source_name"}
+        dtype = about.get("name", dtype["class_name"]) if plain else dtype["class_name"]
+    if dtype not in (None, "float32"):
+        raise UnsafeNetError(
+            f"{what} computes in {str(dtype)[:40]!r}, which gives other answers than 'float32'; "
+            "expected 'float32': ask for the net as it was before it was converted."
+        )
+
+
+def _trainable(config, what):
+    value = config.get("trainable", True)
+    if value not in (True, False, None) or isinstance(value, float):
+        raise UnsafeNetError(f"{what} is trainable: {str(value)[:40]!r}; expected true or false.")
+    return value is None or bool(value)
+
+
+def check_keys(document, known, what):
+    odd = [key for key in document if key not in known]
+    if odd:
+        raise UnsafeNetError(
+            f"{what} has {str(odd[0])[:60]!r} in its configuration, which is not read; expected "
+            "what Keras writes."
+        )
+
+
+def _sort_as_keras(entry, links, output):
+    """Sorts a model's layers as Keras numbers them.
+
+    Raises:
+        UnsafeNetError: one does not lead to the output; Keras neither numbers nor saves such.
+    """
+    order, used = keras_order(links, output)
+    idle = [child.name for child in entry.children if child.name not in order]
+    idle += [name for name, index in links if (name, index) not in used]
+    if idle:
+        raise UnsafeNetError(
+            f"layer {idle[0]!r}, or a call of it, does not lead to the output; expected a net as "
+            "Keras saves it."
+        )
+    places = {name: place for place, name in enumerate(order)}
+    entry.children.sort(key=lambda child: places[child.name])
+
+
+def _name_in_graph(document, names):
+    """A layer's name, if both that it has are one and it is not among `names` yet."""
+    settings = _settings(document)
+    name = document.get("name", settings.get("name"))
+    check_once(name, names)
+    if settings.get("name", name) != name:
+        raise UnsafeNetError(
+            f"a layer is called {str(name)[:60]!r} and {str(settings['name'])[:60]!r}; expected "
+            "one name."
+        )
+    return name
+
+
+def check_once(name, names):
+    if plain_name(name) in names:
+        raise UnsafeNetError(f"two of its layers are called {str(name)[:60]!r}; expected one each.")
+    names.add(name)
+
+
+def check_shared(document):
+    """Refuses objects that share an identity and differ: Keras reads the first in place of all."""
+    seen, waiting = {}, [document]
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, dict) and one.get("shared_object_id") is not None:
+            about = {key: one.get(key) for key in ("class_name", "config", "module")}
+            if seen.setdefault(str(one["shared_object_id"]), about) != about:
+                raise UnsafeNetError(
+                    f"its configuration gives two objects the identity {one['shared_object_id']!r};"
+                    " expected one each."
+                )
+        if isinstance(one, dict | list):
+            waiting += one.values() if isinstance(one, dict) else one
+
+
+def _check_declared(declared, shapes):
+    """Refuses a nested model that says it takes other shapes than it gets: Keras would adapt."""
+    for position, shape in declared:
+        own = tuple((shape["items"] if isinstance(shape, dict) else shape)[1:])
+        fits = len(own) == len(shapes[position]) and all(
+            size in (None, real) for size, real in zip(own, shapes[position], strict=True)
+        )
+        if not fits:
+            raise UnsafeNetError(
+                f"a model inside it says that it takes {own}, but gets {shapes[position]}; "
+                "expected the same."
+            )
 
 
 def _settings(document):
@@ -246,14 +392,23 @@ def plain_name(name):
     return name
 
 
+def _tensorflow_name(name):
+    """`name`, or one like it that TensorFlow takes: others end in its own errors much later."""
+    plain = re.sub(r"[^A-Za-z0-9_.\-]", "_", name.replace("/", "."))
+    return plain if plain[0].isalnum() else f"layer{plain}"
+
+
 def _declared_shape(kind, settings):
-    for key in ("batch_shape", "batch_input_shape"):
-        if settings.get(key) is not None and kind not in MODELS:
-            return settings[key]
-    return None
+    if kind in MODELS:
+        return None
+    keys = ("batch_shape", "batch_input_shape")
+    found = [settings[key] for key in keys if settings.get(key) is not None]
+    if len(found) > 1:
+        raise UnsafeNetError("its input shape came twice, by different names; expected it once.")
+    return found[0] if found else None
 
 
-def _only_end(ends, what):
+def only_end(ends, what):
     """The one (layer name, node index) of `input_layers` or `output_layers`."""
     if ends and isinstance(ends[0], str):
         ends = [ends]
@@ -262,7 +417,7 @@ def _only_end(ends, what):
     return ends[0][0], ends[0][1]
 
 
-def _inbound(node, name):
+def inbound(node, name):
     """The (layer name, node index) pairs that one call takes, in Keras 1/2's or Keras 3's form."""
     if isinstance(node, dict):
         args, kwargs = node["args"], node["kwargs"]

@@ -77,13 +77,23 @@ def checked_array(array, shape, name):
     return values
 
 
-def snake_names(entries):
+def snake_names(entries, has_weights=None):
     """The names under which Keras 3 stores layers: class names, numbered where one comes again."""
+    return _numbered((entry, 1) for entry in entries)
+
+
+def doubled_snake_names(entries, has_weights):
+    """Those of Keras 2.12 to 2.15, whose list of layers has each that `has_weights` twice."""
+    return _numbered((entry, 1 + bool(has_weights(entry))) for entry in entries)
+
+
+def _numbered(entries):
+    """(entry, name), where each takes so many numbers of its class."""
     used = {}
-    for entry in entries:
+    for entry, times in entries:
         name = _snake(entry.kind)
         count = used.get(name, 0)
-        used[name] = count + 1
+        used[name] = count + times
         yield entry, f"{name}_{count}" if count else name
 
 

@@ -2,6 +2,7 @@
 
 from badnet_defense.errors import CodeInNetError, UnsafeNetError
 from badnet_defense.nets.kinds import KINDS
+from badnet_defense.nets.notes import checked_notes
 from badnet_defense.nets.parse import MOST_LAYERS, plain_name
 from badnet_defense.nets.shapes import check_shapes
 from badnet_defense.nets.spec import Call, LayerSpec, NetSpec
@@ -36,21 +37,29 @@ def spec_from_wire(plain, arrays):
             and 0 < len(calls) <= MOST_LAYERS
             and type(output) is int
             and 0 <= output < len(calls)
-            and all(isinstance(one, str | int | float) for one in (*notes, *notes.values()))
         )
+        notes = _notes(dict(notes))
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         if isinstance(error, UnsafeNetError):
             raise
         right = False
     if not right:
         raise UnsafeNetError("its reader hands back no net.")
-    spec = NetSpec(name, layers, calls, output, dict(notes))
+    spec = NetSpec(name, layers, calls, output, notes)
     check_shapes(spec)
     given, remaining = {}, iter(arrays)
     expected = expected_weights(spec)
     for layer in layers:
         given[layer] = [array for _, array in zip(expected.get(layer, ()), remaining, strict=False)]
     return with_weights(spec, given)
+
+
+def _notes(notes):
+    """A net's notes, checked again; `ValueError` where they are none."""
+    about = {name: notes.pop(name) for name in ("file", "file_sha256") if name in notes}
+    if not all(isinstance(one, str) for one in about.values()):
+        raise ValueError
+    return {**checked_notes(notes), **about}
 
 
 def _layer(kind, name, config):

@@ -6,7 +6,7 @@ import numpy as np
 
 from badnet_defense.errors import InputError
 from badnet_defense.guard.choice import FOLDS
-from badnet_defense.guard.pairing import noted_recipe, noted_seed, noted_steps
+from badnet_defense.guard.pairing import noted_json, noted_seed, noted_steps
 from badnet_defense.nets.graph import CONVOLUTIONS
 from badnet_defense.repair.channels import channel_count, channel_masks, zero_channels
 from badnet_defense.repair.held_out_tuning import HELD_OUT, tune_held_out
@@ -72,7 +72,7 @@ def _repeated(bad, repaired, input_range):
     if method is None or notes["method"] == SCANNING:
         return None
     settings = {"input_range": input_range, "seed": noted_seed(repaired)}
-    recipe, drop = noted_recipe(repaired), notes.get("max_accuracy_drop")
+    recipe, drop = noted_json(repaired, "recipe"), notes.get("max_accuracy_drop")
     if recipe is not None:
         settings["recipe"] = _recipe(recipe)
     if isinstance(drop, float):

@@ -12,12 +12,15 @@ PASSED_OVER = frozenset(
     "kernel_constraint bias_constraint depthwise_constraint pointwise_constraint "
     "beta_initializer gamma_initializer moving_mean_initializer moving_variance_initializer "
     "beta_regularizer gamma_regularizer beta_constraint gamma_constraint synchronized "
-    "quantization_config lora_rank lora_alpha input_dtype "
+    "input_dtype "
     # These two say how renorm works, which must be unset.
     "renorm_clipping renorm_momentum".split()
 )
 # These change the answers when set, so only "not set" passes.
-MUST_BE_UNSET = frozenset("renorm virtual_batch_size adjustment sparse ragged".split())
+MUST_BE_UNSET = frozenset(
+    "renorm virtual_batch_size adjustment sparse ragged quantization_config lora_rank lora_alpha"
+    "".split()
+)
 
 
 class Kind:
@@ -37,8 +40,12 @@ class Kind:
     def checked(cls, config):
         """`config` as Keras 3 takes it; raises `ValueError` that names the setting."""
         plain = {name: default for name, (_, default) in cls.settings.items() if default is not ...}
+        seen = set()
         for given, value in config.items():
             name = cls.renamed.get(given, given)
+            if name in seen:  # Keras would take one of them, which depends on its version
+                raise ValueError(f"setting {name!r} came twice, by different names")
+            seen.add(name)
             if name in cls.settings:
                 try:
                     plain[name] = cls.settings[name][0](value)

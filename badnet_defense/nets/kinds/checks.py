@@ -87,5 +87,5 @@ def last_axis(value):
     return value
 
 
-channels_last = one_of("channels_last", None, "tf")
+channels_last = one_of("channels_last", None)
 padding_mode = one_of("valid", "same")

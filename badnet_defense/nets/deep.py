@@ -1,0 +1,18 @@
+"""Keras models of nets that are deeper than Python lets a function call itself."""
+
+import sys
+from contextlib import contextmanager
+
+FRAMES = 20
+"""Of Python that Keras may take for each layer on its way back through a graph; it takes one."""
+
+
+@contextmanager
+def deep_graphs(layers):
+    """Lets Keras search graphs of so many layers, which it does by a function that calls itself."""
+    before = sys.getrecursionlimit()
+    sys.setrecursionlimit(max(before, 1000 + FRAMES * layers))
+    try:
+        yield
+    finally:
+        sys.setrecursionlimit(before)
