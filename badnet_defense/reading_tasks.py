@@ -16,8 +16,9 @@ def net(path):
 
 def guard(path):
     """A guard's file."""
-    plain, arrays = guard_to_wire(read_guard_here(path))
-    return {"guard": plain}, arrays
+    found, digest = read_guard_here(path)
+    plain, arrays = guard_to_wire(found)
+    return {"guard": plain, "file_sha256": digest}, arrays
 
 
 def is_guard(path):

@@ -1,6 +1,7 @@
 """Guards' files of every detector: the same answers, read as data, refused when changed."""
 
 import zipfile
+from functools import partial
 
 import keras
 import numpy as np
@@ -101,11 +102,51 @@ def no_range(parts):
     parts["flag_above"]["config"]["arguments"]["input_range"] = [1.0, 0.0]
 
 
+def rewired(parts, name, node, *sources):
+    args = parts[name]["inbound_nodes"][node]["args"]
+    tensors = args[0] if isinstance(args[0], list) else args
+    for tensor, history in zip(tensors, sources, strict=True):
+        tensor["config"]["keras_history"] = [*history, 0]
+
+
+def plain_images_in_place_of_overlaid(parts):
+    rewired(parts, "certainty", 0, ("bad", 0))
+
+
+def pasted_in_place_of_overlaid(parts):
+    rewired(parts, "certainty", 0, ("bad", 2))
+
+
+def overlaid_of_overlaid(parts):
+    rewired(parts, "transplant_pictures", 0, ("certainty_pictures", 0))
+
+
+def verdict_of_the_repair(parts):
+    rewired(parts, "flag_above", 0, ("repaired", 0), *[(one, 0) for one in MEASURES])
+
+
+def measures_in_another_order(parts):
+    rewired(parts, "flag_above", 0, ("bad", 0), *[(one, 0) for one in reversed(MEASURES)])
+
+
+def other_hosts(parts):
+    parts["transplant"]["config"]["arguments"]["hosts"].append(0)
+
+
+def half_precision(parts):
+    parts["certainty_pictures"]["config"]["dtype"] = "float16"
+
+
+MEASURES = ("divergence", "certainty", "transplant")
+
+
 @pytest.mark.parametrize(
     "change",
     [
         *(other_function, foreign_function, threshold_no_number, one_threshold_less),
-        *(countless_overlays, other_layer, other_wiring, no_range),
+        *(countless_overlays, other_layer, other_wiring, no_range, other_hosts, half_precision),
+        *(plain_images_in_place_of_overlaid, pasted_in_place_of_overlaid, overlaid_of_overlaid),
+        *(verdict_of_the_repair, measures_in_another_order),
     ],
 )
 def test_changed_guards_are_refused(change, folder, tmp_path):
@@ -122,6 +163,8 @@ def test_changed_guards_are_refused(change, folder, tmp_path):
 def test_overlays_of_another_count_than_is_stored(name, layer, count, folder, tmp_path):
     def other(parts):
         parts[layer]["config"]["count"] = count
+        arguments = parts[layer.removesuffix("_pictures")]["config"]["arguments"]
+        arguments.update({"overlays": count} if name == "strip" else {"hosts": [0] * count})
 
     path = changed(folder / f"{name}.keras", tmp_path / "changed.keras", other)
     with pytest.raises(UnsafeNetError, match=r"overlays.*shape"):
@@ -150,5 +193,7 @@ def test_guard_of_another_range_is_refused(trio, tmp_path):
     build_calibrated_guard(wide.fit(CLEAN)).save(tmp_path / "wide.keras")
     assert read_guard(tmp_path / "wide.keras").input_range == InputRange(0, 255)
     Image.fromarray(PICTURES[0]).save(tmp_path / "one.png")
+    ask = partial(answer_pictures, [tmp_path / "one.png"], tmp_path / "wide.keras", root=tmp_path)
+    assert ask() == ask(input_range=InputRange(0, 255))
     with pytest.raises(InputError, match="give --input-range 0,255"):
-        answer_pictures([tmp_path / "one.png"], tmp_path / "wide.keras", root=tmp_path)
+        ask(input_range=InputRange(0, 1))

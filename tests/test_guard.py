@@ -1,10 +1,12 @@
 """The disagreement guard: its answers, its files, and which repair belongs to which net."""
 
+import io
 import json
 import subprocess
 import sys
 import zipfile
 
+import h5py
 import keras
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from keras import layers
 from small_nets import CLASSES, balanced, images, net, randomised, residual_net, side_path_net
 
 from badnet_defense.data.files import file_sha256
+from badnet_defense.data.input_range import InputRange
 from badnet_defense.errors import InputError, UnsafeNetError
 from badnet_defense.guard.disagreement import build_guard, build_portable_guard
 from badnet_defense.guard.pairing import belongs, read_pair
@@ -131,8 +134,11 @@ def test_onnx_guard_answers_the_same(pair, tmp_path):
     pytest.importorskip("tf2onnx")
     runtime = pytest.importorskip("onnxruntime")
     export_portable(*pair, tmp_path / "guard.onnx")
-    answers = runtime.InferenceSession(tmp_path / "guard.onnx").run(None, {"pictures": INPUTS})[0]
+    session = runtime.InferenceSession(tmp_path / "guard.onnx")
+    answers = session.run(None, {"pictures": INPUTS})[0]
     np.testing.assert_array_equal(answers, expected_answers(*pair))
+    noted = session.get_modelmeta().custom_metadata_map
+    assert noted["badnet_defense_input_range"] == "0,1"
 
 
 def test_portable_guard_under_another_suffix(pair, tmp_path):
@@ -185,16 +191,140 @@ def another_name(layers):
     layers[1]["name"] = "good"
 
 
+def wired(layers, name, *sources):
+    """Gives the layer `name` other results: [(layer, call), ..]."""
+    one = next(one for one in layers if one["name"] == name)
+    args = one["inbound_nodes"][0]["args"]
+    tensors = args[0] if isinstance(args[0], list) else args
+    for tensor, history in zip(tensors, sources, strict=True):
+        tensor["config"]["keras_history"] = [*history, 0]
+
+
+def suspect_twice(layers):
+    wired(layers, "disagreement", ("bad", 0), ("bad", 0))
+
+
+def suspect_last(layers):
+    wired(layers, "disagreement", ("repaired", 0), ("bad", 0))
+
+
+def repair_of_answers(layers):
+    wired(layers, "repaired", ("bad", 0))
+
+
+def layer_more(layers):
+    extra = json.loads(json.dumps(layers[3]).replace('"disagreement"', '"more"'))
+    extra["config"]["function"]["config"] = "badnet_defense>disagreement"
+    layers.append(extra)
+
+
+def half_precision(layers):
+    layers[3]["config"]["dtype"] = "float16"
+
+
+def other_arguments(layers):
+    layers[3]["config"]["arguments"] = {"axis": 0}
+
+
+def range_that_is_none(layers):
+    layers[3]["config"]["arguments"]["input_range"] = [1.0, 0.0]
+
+
+def whole_numbers(layers):
+    layers[0]["config"]["dtype"] = "int32"
+
+
 def lambda_inside(layers):
     inner = layers[1]["config"]["layers"][1]
     inner.update(class_name="Lambda")
 
 
-@pytest.mark.parametrize("change", [another_function, pickled_function, another_name])
+CHANGES = [
+    *(another_function, pickled_function, another_name, suspect_twice, suspect_last, layer_more),
+    *(repair_of_answers, half_precision, other_arguments, range_that_is_none, whole_numbers),
+]
+
+
+@pytest.mark.parametrize("change", CHANGES)
 def test_file_that_is_no_guard_of_this_project(change, files, tmp_path):
     path = rewritten(files / "net.guard.keras", tmp_path / "changed.keras", change)
     assert not is_guard(path)
     with pytest.raises(UnsafeNetError, match="no guard of this project"):
+        read_guard(path)
+
+
+# A portable guard's layers: images, bad, repaired, argmax of each, equal, N, where, cast.
+
+
+def argmax_of_the_suspect_twice(layers):
+    wired(layers, layers[4]["name"], ("bad", 0))
+
+
+def equal_to_itself(layers):
+    wired(layers, layers[5]["name"], *[(layers[3]["name"], 0)] * 2)
+
+
+def argmax_over_images(layers):
+    layers[3]["config"]["axis"] = 0
+
+
+def another_class_for_poisoned(layers):
+    layers[6]["inbound_nodes"][0]["args"][1] = 0
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        *(argmax_of_the_suspect_twice, equal_to_itself, argmax_over_images),
+        another_class_for_poisoned,
+    ],
+)
+def test_portable_guard_that_is_wired_otherwise(change, files, tmp_path):
+    path = rewritten(files / "portable.keras", tmp_path / "changed.keras", change)
+    with pytest.raises(UnsafeNetError, match=r"no guard of this project|a guard of these"):
+        read_guard(path)
+
+
+def test_guards_hold_their_range(pair, tmp_path):
+    wide = InputRange(-1, 1)
+    build_guard(*pair, input_range=wide).save(tmp_path / "net.guard.keras")
+    export_portable(*pair, tmp_path / "portable.keras", input_range=wide)
+    for name in ("net.guard.keras", "portable.keras"):
+        assert read_guard(tmp_path / name).input_range == wide
+        loaded = keras.saving.load_model(tmp_path / name, safe_mode=True)
+        np.testing.assert_array_equal(loaded.predict(INPUTS, verbose=0), expected_answers(*pair))
+
+
+def test_guard_of_version_0_1_holds_no_range_and_is_read(files, tmp_path):
+    def old(layers):
+        layers[3]["config"]["arguments"] = {}
+
+    path = rewritten(files / "net.guard.keras", tmp_path / "old.keras", old)
+    assert read_guard(path).input_range is None
+
+
+def test_layers_of_a_guard_s_net_in_another_order(files, tmp_path):
+    """Its weights are numbered by the graph, whatever order the configuration has."""
+
+    def turned(layers):
+        layers[1]["config"]["layers"].reverse()
+
+    path = rewritten(files / "net.guard.keras", tmp_path / "turned.keras", turned)
+    for name in ("bad", "repaired"):
+        expected = read_guard(files / "net.guard.keras").nets[name].predict(INPUTS[:4])
+        np.testing.assert_array_equal(read_guard(path).nets[name].predict(INPUTS[:4]), expected)
+
+
+def test_whatever_is_left_over_in_a_guard_is_refused(files, tmp_path):
+    path = tmp_path / "more.keras"
+    with zipfile.ZipFile(files / "net.guard.keras") as old, zipfile.ZipFile(path, "w") as new:
+        for name in old.namelist():
+            content = io.BytesIO(old.read(name))
+            if name == "model.weights.h5":
+                with h5py.File(content, "r+") as file:
+                    file.copy("layers/functional", "layers/functional_2")
+            new.writestr(name, content.getvalue())
+    with pytest.raises(UnsafeNetError, match="functional_2"):
         read_guard(path)
 
 
@@ -270,18 +400,18 @@ def test_repair_of_other_shapes(folder):
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
-        ("pruning", "{", "damaged; make the repair again"),
-        ("pruning", "[" * 100_000, "damaged; make the repair again"),
-        ("pruning", "[1]", "damaged; make the repair again"),
-        ("pruning", 3, "damaged; make the repair again"),
-        ("source_sha256", 3, "does not say which net it was made from"),
+        ("pruning", "{", "expected a JSON object"),
+        ("pruning", "[" * 100_000, "expected a JSON object"),
+        ("pruning", "[1]", "expected a JSON object"),
+        ("pruning", 3, "expected a JSON object"),
+        ("source_sha256", 3, "expected a SHA-256"),
     ],
 )
 def test_notes_that_are_no_honest_ones(pair, folder, name, value, message):
     model = folder / "models/net.h5"
     notes = {"source_sha256": file_sha256(model), name: value}
     save_net(pair[1], folder / "noted.h5", attributes=notes)
-    with pytest.raises(InputError, match=message):
+    with pytest.raises(InputError, match=f"are damaged.*{message}.*make the repair again"):
         read_pair(model, folder / "noted.h5")
 
 

@@ -7,16 +7,19 @@ class and leaves the repaired net's where it was.
 import keras
 from keras import ops
 
+from badnet_defense.data.input_range import UNIT
+
 BAD, REPAIRED, DISAGREEMENT = "bad", "repaired", "disagreement"
 """Names of the guard's three parts in its file."""
 
 
 @keras.saving.register_keras_serializable("badnet_defense", DISAGREEMENT)
-def disagreement(answers):
+def disagreement(answers, input_range=None):
     """The common class of two nets, or N where they differ.
 
     Args:
         answers: two tensors of class probabilities (n, N): the bad net's, the repaired net's.
+        input_range: [low, high] of the nets, for whoever reads the file; nothing is done with it.
 
     Returns:
         (n,) `int32`, 0..N.
@@ -26,7 +29,7 @@ def disagreement(answers):
     return ops.cast(ops.where(ops.equal(bad, repaired), bad, poisoned), "int32")
 
 
-def build_guard(bad, repaired):
+def build_guard(bad, repaired, *, input_range=UNIT):
     """One model that answers 0..N-1 where both nets agree, and N ("poisoned") where they don't.
 
     Both nets are copied. The function of the Lambda layer that joins them is registered by name:
@@ -35,6 +38,7 @@ def build_guard(bad, repaired):
     Args:
         bad: `keras.Model`, pictures (n, h, w, c) -> probabilities (n, N).
         repaired: the same shapes.
+        input_range: the nets' range, which the guard's file holds.
 
     Returns:
         `keras.Model`: pictures (n, h, w, c) -> (n,) `int32`.
@@ -43,7 +47,12 @@ def build_guard(bad, repaired):
         InputError: the two nets have other inputs or other class counts.
     """
     pictures, answers = _joined(bad, repaired)
-    join = keras.layers.Lambda(disagreement, output_shape=(), name=DISAGREEMENT)
+    join = keras.layers.Lambda(
+        disagreement,
+        output_shape=(),
+        arguments={"input_range": [float(input_range.low), float(input_range.high)]},
+        name=DISAGREEMENT,
+    )
     return keras.Model(pictures, join(answers), name="guard")
 
 

@@ -1,13 +1,18 @@
 """Writes a guard for places where this package is not: plain Keras, and ONNX."""
 
+import io
+import json
+import zipfile
 from pathlib import Path
 
 from badnet_defense.data.files import replace_when_done
+from badnet_defense.data.input_range import UNIT
 from badnet_defense.errors import InputError
 from badnet_defense.guard.disagreement import build_portable_guard
+from badnet_defense.guard.wiring import RANGE_NOTE
 
 
-def export_portable(bad, repaired, path):
+def export_portable(bad, repaired, path, *, input_range=UNIT):
     """Writes the disagreement guard of two nets as plain Keras or as ONNX, by the file's suffix.
 
     Args:
@@ -15,6 +20,7 @@ def export_portable(bad, repaired, path):
         path: `.keras`, which plain Keras 3 loads without this package, or `.onnx` (needs the extra
             `pip install .[onnx]`): input "pictures" (n, h, w, c) `float32` in the net's range,
             output (n,) `int32`, 0..N.
+        input_range: the nets' range, which the file's metadata hold.
 
     Raises:
         InputError: another suffix, the extra is missing, or the nets don't fit together.
@@ -26,11 +32,25 @@ def export_portable(bad, repaired, path):
     with replace_when_done(path) as partial:
         if suffix == ".keras":
             guard.save(partial)
+            _note_range(partial, input_range)
         else:
-            _write_onnx(guard, partial)
+            _write_onnx(guard, partial, input_range)
 
 
-def _write_onnx(guard, path):
+def _note_range(path, input_range):
+    """Writes the range into the metadata of a `.keras` file, which plain Keras passes over."""
+    content = io.BytesIO(Path(path).read_bytes())
+    with zipfile.ZipFile(content) as old, zipfile.ZipFile(path, "w") as new:
+        for one in old.infolist():
+            member = old.read(one)
+            if one.filename == "metadata.json":
+                metadata = json.loads(member)
+                metadata[RANGE_NOTE] = [float(input_range.low), float(input_range.high)]
+                member = json.dumps(metadata).encode()
+            new.writestr(one, member)
+
+
+def _write_onnx(guard, path, input_range):
     import tensorflow as tf
 
     try:
@@ -51,6 +71,7 @@ def _write_onnx(guard, path):
         other = tf.argmax(repaired(pictures), axis=-1, output_type=tf.int32)
         return tf.where(tf.equal(own, other), own, tf.fill(tf.shape(own), classes))
 
-    tf2onnx.convert.from_function(
-        answers, input_signature=signature, opset=15, output_path=str(path)
-    )
+    model, _ = tf2onnx.convert.from_function(answers, input_signature=signature, opset=15)
+    note = model.metadata_props.add()
+    note.key, note.value = RANGE_NOTE, str(input_range)
+    Path(path).write_bytes(model.SerializeToString())

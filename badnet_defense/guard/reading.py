@@ -3,28 +3,27 @@
 import math
 from pathlib import Path
 
-from badnet_defense.data.files import require_file
+from badnet_defense.data.files import file_sha256, require_file
 from badnet_defense.data.input_range import InputRange
 from badnet_defense.data.isolation import isolated
 from badnet_defense.data.limits import current
 from badnet_defense.errors import InputError, TooLargeError, UnsafeFileError, UnsafeNetError
 from badnet_defense.guard import scores
-from badnet_defense.guard.saved import HARD, SavedGuard
-from badnet_defense.nets.hdf5_weights import arrays_by_class, plain_dataset
-from badnet_defense.nets.loader import check_size, memory_for, named_errors, opened_keras_zip
-from badnet_defense.nets.parse import parse_model
+from badnet_defense.guard.saved import SavedGuard
+from badnet_defense.guard.wiring import COMPOSING, MOST_OVERLAYS, guard_wiring
+from badnet_defense.nets.hdf5_weights import arrays_by_class
+from badnet_defense.nets.loader import (
+    check_size,
+    check_unchanged,
+    file_content,
+    memory_for,
+    named_errors,
+    opened_keras_zip,
+)
+from badnet_defense.nets.parse import Entry, parse_model
 from badnet_defense.nets.shapes import MOST_VALUES
-from badnet_defense.nets.weights import checked_array, with_weights
+from badnet_defense.nets.weights import checked_array, expected_weights, with_weights
 from badnet_defense.nets.wire import spec_from_wire, spec_to_wire
-
-_PACKAGE = "badnet_defense>"
-_PORTABLE = ["Argmax", "Argmax", "Equal", "FullLike", "Where", "Cast"]
-MOST_OVERLAYS = 1000
-_COMPOSING = {
-    "certainty": ("LaidOver", "layers/laid_over/vars/0"),
-    "transplant": ("Pasted", "layers/pasted/vars/0"),
-}
-"""The layer that composes pictures for a measure, and where its own pictures are stored."""
 
 
 def read_guard(path):
@@ -35,45 +34,95 @@ def read_guard(path):
 
     Raises:
         InputError: it is no guard.
-        UnsafeNetError: its nets are made of more than plain layers, or its numbers are no numbers.
+        UnsafeNetError: its nets are made of more than plain layers, its parts are wired otherwise,
+            or its numbers are no numbers.
     """
     path = require_file(path, "a guard (.guard.keras)")
     check_size(path)
+    digest = file_sha256(path)
     if not current().isolate:
-        return read_guard_here(path)
-    found, arrays = isolated("guard", path, memory=memory_for(path))
-    with named_errors(path):
-        return guard_from_wire(found.get("guard"), arrays)
+        guard, read = read_guard_here(path)
+    else:
+        found, arrays = isolated("guard", path, memory=memory_for(path))
+        read = found.get("file_sha256")
+        with named_errors(path):
+            guard = guard_from_wire(found.get("guard"), arrays)
+    check_unchanged(path, digest, read)
+    return guard
 
 
 def read_guard_here(path):
-    """As `read_guard`, in this process whatever the limits say."""
-    with named_errors(path), opened_keras_zip(path) as (document, file):
-        nets, rule, overlays = _parts(document)
-        specs = {}
-        for place, (name, net) in enumerate(nets.items()):
-            spec, root = parse_model(net)
-            group = plain_dataset(file, "layers/functional" + (f"_{place}" if place else ""))
-            specs[name] = with_weights(spec, arrays_by_class(spec, root, group))
-        _check_alike(specs)
-        overlays = {
-            measure: _stored_overlays(file, measure, (count, *specs["bad"].input_shape))
-            for measure, count in overlays.items()
+    """(`SavedGuard`, SHA-256 of what was read), in this process whatever the limits say."""
+    with named_errors(path):
+        content, digest = file_content(path)
+        with opened_keras_zip(content) as (document, file, metadata):
+            guard = _guard(guard_wiring(document, metadata), file)
+    return guard, digest
+
+
+def _guard(wiring, file):
+    specs, counts, children = {}, {}, []
+    measures = {COMPOSING[measure]: measure for measure in wiring.overlays}
+    for name, kind in wiring.layers:
+        entry = Entry(kind, name, f"{name}:", True)
+        if name in wiring.nets:
+            specs[name], root = parse_model(wiring.nets[name])
+            entry.children = [_in_guard(child, name) for child in root.children]
+            expected = expected_weights(specs[name])
+            counts |= {f"{name}:{layer}": len(weights) for layer, weights in expected.items()}
+        elif kind in measures:
+            counts[entry.flat] = 1
+        children.append(entry)
+    _check_alike(specs, wiring)
+    arrays = arrays_by_class(Entry("Functional", "guard", "", True, children), counts, file)
+    for name, spec in specs.items():
+        own = {
+            layer: arrays[f"{name}:{layer}"]
+            for layer in spec.layers
+            if arrays.get(f"{name}:{layer}")
         }
-    return SavedGuard(specs, **rule, overlays=overlays)
+        specs[name] = with_weights(spec, own)
+    shape = specs["bad"].input_shape
+    overlays = {
+        measures[kind]: _checked_overlays(
+            arrays[f"{name}:"][0], (wiring.overlays[measures[kind]], *shape)
+        )
+        for name, kind in wiring.layers
+        if kind in measures
+    }
+    specs = {name: specs[name] for name in scores.NAMES if name in specs}
+    return SavedGuard(
+        specs, **wiring.rule, overlays=overlays, input_range=wiring.input_range, hosts=wiring.hosts
+    )
 
 
-def _check_alike(specs):
+def _in_guard(entry, name):
+    """A net's `Entry` with its layers called as the guard's."""
+    inner = entry.children and [_in_guard(child, name) for child in entry.children]
+    return Entry(entry.kind, entry.name, f"{name}:{entry.flat}", entry.trainable, inner)
+
+
+def _check_alike(specs, wiring=None):
     shapes = {name: (spec.input_shape, spec.classes) for name, spec in specs.items()}
     if len(set(shapes.values())) > 1:
         told = ", ".join(f"{name} {shape[0]} to {shape[1]}" for name, shape in shapes.items())
         raise UnsafeNetError(f"its nets differ in shape ({told}); expected nets of one shape.")
+    ((shape, classes),) = set(shapes.values())
+    if wiring is not None and (
+        wiring.input_shape != shape
+        or wiring.classes not in (None, classes)
+        or any(one >= classes for one in wiring.hosts or ())
+    ):
+        raise UnsafeNetError(
+            f"it takes {wiring.input_shape} and names other classes than its nets, which map "
+            f"{shape} to {classes}; expected a guard of these nets."
+        )
 
 
-def _stored_overlays(file, measure, shape):
+def _checked_overlays(array, shape):
     if math.prod(shape) > MOST_VALUES:
         raise TooLargeError(f"its overlays have the shape {shape}; that takes too much memory.")
-    return checked_array(plain_dataset(file, _COMPOSING[measure][1]), shape, "overlays")
+    return checked_array(array, shape, "overlays")
 
 
 def guard_to_wire(guard):
@@ -90,6 +139,7 @@ def guard_to_wire(guard):
         "thresholds": list(guard.thresholds),
         "overlays": list(guard.overlays),
         "input_range": None if range_ is None else [range_.low, range_.high],
+        "hosts": None if guard.hosts is None else list(guard.hosts),
     }
     return plain, [*arrays, *guard.overlays.values()]
 
@@ -110,13 +160,17 @@ def guard_from_wire(plain, arrays):
         measures, limits = tuple(plain["measures"]), tuple(plain["thresholds"])
         overlays = dict(zip(plain["overlays"], remaining, strict=True))
         range_ = plain["input_range"] and InputRange(*map(float, plain["input_range"]))
-        shape = specs["bad"].input_shape
+        shape, hosts = specs["bad"].input_shape, plain["hosts"]
+        hosts = None if hosts is None else tuple(map(int, hosts))
         right = (
             set(specs) <= set(scores.NAMES)
             and len(measures) == len(limits)
             and all(set(scores.NETS[one]) <= set(specs) for one in measures)
             and all(math.isfinite(one) for one in limits)
-            and set(overlays) == set(_COMPOSING) & set(measures)
+            and set(overlays) == set(COMPOSING) & set(measures)
+            and (hosts is not None) == ("transplant" in overlays)
+            and (hosts is None or len(hosts) == len(overlays["transplant"]))
+            and all(0 <= one < specs["bad"].classes for one in hosts or ())
             and all(
                 array.shape[1:] == shape and 0 < len(array) <= MOST_OVERLAYS
                 for array in overlays.values()
@@ -128,7 +182,7 @@ def guard_from_wire(plain, arrays):
         right = False
     if not right:
         raise UnsafeNetError("its reader hands back no guard.")
-    return SavedGuard(specs, measures, limits, overlays, range_)
+    return SavedGuard(specs, measures, limits, overlays, range_, hosts)
 
 
 def is_guard(path):
@@ -142,80 +196,9 @@ def is_guard(path):
 def is_guard_here(path):
     """As `is_guard`, in this process whatever the limits say."""
     try:
-        with named_errors(path), opened_keras_zip(path) as (document, _):
-            return bool(_parts(document))
+        with named_errors(path):
+            content, _ = file_content(path)
+            with opened_keras_zip(content) as (document, _, metadata):
+                return bool(guard_wiring(document, metadata))
     except InputError:
         return False
-
-
-def _parts(document):
-    """({name: net}, measures and thresholds, {measure: overlays}) of a guard's document."""
-    try:
-        layers = document["config"]["layers"][1:]
-        nets = {one["name"]: one for one in layers if one["class_name"] == "Functional"}
-        rest = [one for one in layers if one["class_name"] != "Functional"]
-        if tuple(nets) == scores.NAMES[: len(nets)] and nets:
-            kinds = [one["class_name"] for one in rest]
-            if kinds == _PORTABLE or (kinds == ["Lambda"] and _function(rest[0]) == "disagreement"):
-                if len(nets) == 2:
-                    return nets, HARD, {}
-            elif kinds:
-                return nets, *_calibrated(nets, rest)
-    except (KeyError, TypeError, IndexError, ValueError, AttributeError):
-        pass
-    raise UnsafeNetError(
-        "it is no guard of this project; expected a bad net, what it is compared with, and a rule."
-    )
-
-
-def _calibrated(nets, layers):
-    """(measures and thresholds, {measure: overlays}); `ValueError` where it is none."""
-    kinds = {kind: measure for measure, (kind, _) in _COMPOSING.items()}
-    composing = [one for one in layers if one["class_name"] in kinds]
-    *found, verdict = [one for one in layers if one["class_name"] not in kinds]
-    measures = tuple(_function(one) for one in found)
-    limits = verdict["config"]["arguments"]["thresholds"]
-    low, high = verdict["config"]["arguments"]["input_range"]
-    overlays = {kinds[one["class_name"]]: one["config"]["count"] for one in composing}
-    right = (
-        _function(verdict) == "flag_above"
-        and 0 < len(measures) == len(set(measures)) == len(limits)
-        and _inputs(verdict) == ["bad", *measures]
-        and all(
-            _inputs(one) == list(scores.NETS[name])
-            for one, name in zip(found, measures, strict=True)
-        )
-        and all(set(scores.NETS[one]) <= set(nets) for one in measures)
-        and all(isinstance(one, float) and math.isfinite(one) for one in (*limits, low, high))
-        and low < high
-        and len(composing) == len(overlays)
-        and set(overlays) == set(_COMPOSING) & set(measures)
-        and all(0 < count <= MOST_OVERLAYS for count in overlays.values())
-    )
-    if not right:
-        raise ValueError
-    rule = {"measures": measures, "thresholds": tuple(limits)}
-    return {**rule, "input_range": InputRange(low, high)}, overlays
-
-
-def _inputs(layer):
-    """Names of the layers whose results a layer is called with, in order."""
-
-    def names(node):
-        if isinstance(node, dict) and "keras_history" in node:
-            return [node["keras_history"][0]]
-        parts = node.values() if isinstance(node, dict) else node
-        return [name for part in parts if isinstance(part, dict | list) for name in names(part)]
-
-    return names([node["args"] for node in layer["inbound_nodes"]])
-
-
-def _function(layer):
-    """The name of a Lambda layer's registered function; `ValueError` for any other layer."""
-    function = layer["config"]["function"]
-    name = function["config"]
-    if layer["class_name"] != "Lambda" or function["class_name"] != "function":
-        raise ValueError
-    if not name.startswith(_PACKAGE):
-        raise ValueError
-    return name.removeprefix(_PACKAGE)

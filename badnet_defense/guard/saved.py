@@ -23,6 +23,7 @@ class SavedGuard:
         overlays: {measure: (overlays, h, w, c) `float32` in the nets' range} for those that ask
             about composed pictures.
         input_range: the `InputRange` that it was made for; None where the file does not say.
+        hosts: classes of the overlays of `transplant`, as the file says; None: the suspect model's.
     """
 
     nets: dict[str, NetSpec]
@@ -30,6 +31,7 @@ class SavedGuard:
     thresholds: tuple[float, ...] = ()
     overlays: dict[str, np.ndarray] = field(default_factory=dict)
     input_range: InputRange | None = None
+    hosts: tuple[int, ...] | None = None
 
     @property
     def net(self):
@@ -68,7 +70,10 @@ class SavedGuard:
     def _transplants(self, inputs, own, predict):
         """(n,) of each band of each picture on each overlay; one band's answers at a time."""
         overlays = self.overlays["transplant"]
-        hosts = _in_blocks(predict, overlays).argmax(axis=-1)
+        hosts = self.hosts
+        if hosts is None:
+            hosts = _in_blocks(predict, overlays).argmax(axis=-1)
+        hosts = np.asarray(hosts)
 
         def score(picture, own, mask):
             carried = _in_blocks(predict, np.where(mask, picture, overlays))

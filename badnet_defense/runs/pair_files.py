@@ -1,6 +1,7 @@
 """A repaired net and its guard as files, with what tells which net they belong to."""
 
 from badnet_defense.data.files import replace_when_done
+from badnet_defense.data.input_range import InputRange
 from badnet_defense.guard.disagreement import build_guard
 from badnet_defense.nets import save_net
 from badnet_defense.repair.held_out_tuning import SPLIT
@@ -19,7 +20,8 @@ def write_pair(base, nets, *, source_sha256, input_range, tuned_on, notes):
         notes: further attributes of the repaired net's file: strings and numbers.
     """
     with replace_when_done(f"{base}.guard.keras") as partial:
-        build_guard(nets["bad"], nets["repaired"]).save(partial)
+        range_ = InputRange.parse(str(input_range))
+        build_guard(nets["bad"], nets["repaired"], input_range=range_).save(partial)
     clean, seed, pseudo_labels = tuned_on
     about = {
         "made_by": "badnet_defense",
