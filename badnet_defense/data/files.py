@@ -86,6 +86,30 @@ def data_sha256(path):
     return hashlib.sha256("".join(lines).encode(errors="surrogateescape")).hexdigest()
 
 
+@contextlib.contextmanager
+def unchanged(path):
+    """Refuses a file, or a folder's images, that were changed while the body read them.
+
+    Raises:
+        InputError: one was written, replaced, added or removed meanwhile.
+    """
+    before = _state(path)
+    yield
+    if _state(path) != before:
+        raise InputError(f"{path}: it was changed while it was read; wait until it is whole.")
+
+
+def _state(path):
+    """What the system says of a file, or of a folder's images, that every change changes."""
+    path = Path(path)
+    state = []
+    for found in read_files(path) if path.is_dir() else [path]:
+        with contextlib.suppress(OSError):  # what is not there is refused by its reader
+            about = found.stat()
+            state.append((found, about.st_ino, about.st_size, about.st_mtime_ns, about.st_ctime_ns))
+    return state
+
+
 def check_links(folder):
     """Refuses a folder that holds a link to something outside of it: it would be read, too.
 

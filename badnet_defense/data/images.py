@@ -17,6 +17,7 @@ class LabelledImages:
         synthetic: True where the file says that its pictures were drawn by the demo.
         folders: names of the class folders they came from, sorted as text; None where they came
             from no class folders.
+        sha256: `data_sha256` of the file or folder when it was read; None where it was none.
         label_order: how the labels were found to be numbered (`label_order`); None where nobody
             asked yet.
     """
@@ -27,6 +28,7 @@ class LabelledImages:
     synthetic: bool = False
     folders: tuple[str, ...] | None = None
     label_order: str | None = None
+    sha256: str | None = None
 
     def __len__(self):
         return len(self.pictures)

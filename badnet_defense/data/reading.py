@@ -1,11 +1,12 @@
 """One way to read pictures, whatever they come in."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from badnet_defense.data.files import require_file
+from badnet_defense.data.files import data_sha256, require_file, unchanged
 from badnet_defense.data.folder import read_picture_folder
 from badnet_defense.data.hdf5 import read_challenge_h5
 from badnet_defense.data.images import LabelledImages
@@ -38,8 +39,14 @@ def read_images(path, *, shape, classes=None, need_labels=False, labels_matter=T
         InputError: the pictures cannot be read, or do not fit the net.
     """
     asked = {"classes": classes, "need_labels": need_labels, "labels_matter": labels_matter}
-    if not current().isolate:
-        return read_images_here(path, shape=shape, **asked)
+    with unchanged(path):
+        read = _read_isolated if current().isolate else read_images_here
+        return replace(read(path, shape=shape, **asked), sha256=data_sha256(path))
+
+
+def _read_isolated(path, *, shape, **asked):
+    """As `read_images_here`, in a process of its own; what comes back is checked."""
+    classes, need_labels = asked["classes"], asked["need_labels"]
     found, (pictures, *labels) = isolated("images", path, count=(1, 2), shape=list(shape), **asked)
     whole = not labels or (labels[0].shape == (len(pictures),) and labels[0].dtype == np.int64)
     labels = check_labels(labels[0], classes, path) if labels and whole and len(pictures) else None

@@ -92,7 +92,7 @@ def provenance(*, net_path, data_paths, classes, seed, seconds, digest=data_sha2
     data = {name: path for name, path in data_paths.items() if path is not None}
     return {
         "schema": SCHEMA,
-        "net": {"file": os.fspath(net_path), "sha256": digest(require_file(net_path, "a net"))},
+        "net": {"file": os.fspath(net_path), "sha256": digest(net_path)},
         "data": {
             name: {"file": os.fspath(path), "sha256": digest(path)} for name, path in data.items()
         },
@@ -102,6 +102,25 @@ def provenance(*, net_path, data_paths, classes, seed, seconds, digest=data_sha2
         "versions": {"python": platform.python_version(), **versions()},
         "code": code_sha256(),
     }
+
+
+def digests_read(*read):
+    """A `digest` for `provenance`: the SHA-256 that a net's or a data set's bytes had when read.
+
+    What lies at a path at the end of a run may be another file. Paths that are not among `read`
+    are hashed as they are now.
+
+    Args:
+        read: `NetSpec`s and `LabelledImages`; None is passed over.
+    """
+    known = {}
+    for one in read:
+        notes = getattr(one, "attributes", None)
+        if notes is not None:
+            known[notes.get("file")] = notes.get("file_sha256")
+        elif one is not None:
+            known[one.source] = one.sha256
+    return lambda path: known.get(os.fspath(path)) or data_sha256(path)
 
 
 def versions():

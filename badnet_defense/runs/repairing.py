@@ -17,8 +17,9 @@ from badnet_defense.data.input_range import UNIT
 from badnet_defense.errors import InputError
 from badnet_defense.measure.belonging import check_belonging, check_range
 from badnet_defense.measure.evaluation import evaluate_defense
-from badnet_defense.measure.results import provenance, write_json
+from badnet_defense.measure.results import digests_read, provenance, write_json
 from badnet_defense.nets import build, read_net
+from badnet_defense.nets.notes import check_recipe
 from badnet_defense.repair.channels import zero_channels
 from badnet_defense.repair.pseudo_labels import pseudo_labelled
 from badnet_defense.report.plots import plot_pruning_curve
@@ -77,6 +78,9 @@ def _repair_file(
     base = Path(out) / Path(model).stem
     check_writable(*(f"{base}{end}" for end in _ENDINGS), inputs=(model, clean))
     check_settings(method, settings)
+    recipe = settings.get("recipe", own_recipe(method))
+    if recipe is not None:
+        check_recipe(asdict(recipe))
     spec = read_net(model)
     bad = build(spec)
     images = _pictures(model, spec, bad, clean, pseudo_labels, input_range)
@@ -96,7 +100,6 @@ def _repair_file(
     stages = evaluate_defense(
         nets, {"clean_validation": images}, classes=spec.classes, input_range=input_range
     )
-    recipe = settings.get("recipe", own_recipe(method))
     result = {
         **stages,
         "method": method,
@@ -116,6 +119,7 @@ def _repair_file(
         classes=spec.classes,
         seed=seed,
         seconds=time.perf_counter() - start,
+        digest=digests_read(spec, images),
     )
     result = {**about, **result}
     _write(Path(out), Path(model).stem, nets, images, result)

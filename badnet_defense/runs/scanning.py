@@ -15,7 +15,7 @@ from badnet_defense.data.input_range import UNIT
 from badnet_defense.errors import CannotJudgeError, InputError
 from badnet_defense.measure.belonging import check_belonging, check_range
 from badnet_defense.measure.evaluation import evaluate_defense
-from badnet_defense.measure.results import provenance, write_json
+from badnet_defense.measure.results import digests_read, provenance, write_json
 from badnet_defense.nets import build, read_net
 from badnet_defense.nets.graph import layer_to_prune
 from badnet_defense.repair.held_out_tuning import parts_of
@@ -94,6 +94,7 @@ def _scan_file(
         classes=spec.classes,
         seed=seed,
         seconds=0,
+        digest=digests_read(spec, images),
     )
     asked = {"labels": labels, "budget": budget, "input_range": input_range, "seed": seed}
     found, result, progress = scan_pictures(spec, pictures, about, out, engine=engine, **asked)
