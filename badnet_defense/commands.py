@@ -112,7 +112,7 @@ def add_defence_options(parser, root):
     add("--json", help="write the result here")
     add_detector_options(parser, default=None)
     parser.set_defaults(data=root / "data", plots=None)
-    add_reading(parser)
+    add_reading(parser, stored=True)
 
 
 def judge(arguments, *, poisoned=None, trigger_labels=None):
@@ -160,21 +160,28 @@ def _clean_sets(arguments):
     return sets
 
 
-def answer(arguments, *, root):
-    """Prints the class of each picture, or the accuracy of a net on a data set."""
-    from badnet_defense.runs.answering import answer_pictures, data_accuracy
+def add_answering(parser):
+    """Adds what scripts that answer images share."""
+    parser.add_argument(
+        "--alone",
+        action="store_true",
+        help="let a net answer by itself, without a guard, whatever images carry",
+    )
+    add_reading(parser, stored=True)
 
-    inputs = arguments.inputs
-    if inputs[0].endswith((".h5", ".hdf5")):
-        if len(inputs) != 2:
-            raise InputError(f"{len(inputs)} files came; expected DATA.h5 and MODEL.")
+
+def answer(arguments, *, root):
+    """Prints the class of each image, or the accuracy of a net on a data set."""
+    from badnet_defense.runs.answering import answer_pictures, asks_for_accuracy, data_accuracy
+
+    inputs, how = arguments.inputs, {"input_range": arguments.input_range}
+    if asks_for_accuracy(inputs, arguments.net):
         load_tensorflow()
-        accuracy = data_accuracy(*inputs, input_range=arguments.input_range)
+        accuracy = data_accuracy(*inputs, **how)
         print(f"Classification accuracy: {100 * accuracy:.2f}")
         return
-    answers = answer_pictures(
-        inputs, arguments.net or "sunglasses", root=root, input_range=arguments.input_range
-    )
+    net = arguments.net or "sunglasses"
+    answers = answer_pictures(inputs, net, root=root, alone=arguments.alone, **how)
     for path, label in zip(inputs, answers, strict=True):
         print(label if len(inputs) == 1 else f"{path}\t{label}")
 
@@ -185,7 +192,7 @@ def submission(name, *, root):
 
     arguments = parser(f"The guarded net {name}: the class of a picture, or N for poisoned.")
     arguments.add_argument("inputs", nargs="+", metavar="PICTURE", help="an image file")
-    add_reading(arguments)
+    add_answering(arguments)
     parsed = arguments.parse_args()
     parsed.net = name
     answer(parsed, root=root)

@@ -93,8 +93,13 @@ def size(text):
     return int(found[1]) << {"MB": 20, "GB": 30}[found[2]]
 
 
-def add_reading(parser):
-    """Adds what every script that reads a net takes: `--input-range` and the limits on reading."""
+def add_reading(parser, *, stored=False):
+    """Adds what every script that reads a net takes: `--input-range` and the limits on reading.
+
+    Args:
+        parser: an `ArgumentParser`.
+        stored: True where a guard or a repair may hold the range: not naming one takes theirs.
+    """
     quiet = {"default": argparse.SUPPRESS}
     parser.add_argument(
         "--max-net-size",
@@ -115,9 +120,10 @@ def add_reading(parser):
     parser.add_argument(
         "--input-range",
         type=input_range,
-        default=UNIT,
+        default=None if stored else UNIT,
         metavar="LOW,HIGH",
-        help="what the net takes for black and for white (default 0,1)",
+        help="what the net takes for black and for white (default "
+        + ("what the guard or the repair holds, else 0,1)" if stored else "0,1)"),
     )
 
 

@@ -42,7 +42,7 @@ def add_guard(chosen):
     add("--out", required=True, metavar="GUARD.keras", help="the guard to write")
     add("--seed", type=seed, default=0, help="of what is drawn at random")
     add_detector_options(own, default="soft")
-    add_reading(own)
+    add_reading(own, stored=True)
     own.set_defaults(run=_guard)
 
 

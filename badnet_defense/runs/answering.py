@@ -1,41 +1,97 @@
-"""Answers for single pictures, without TensorFlow, and accuracy over a data set, with it."""
+"""Answers for single images, without TensorFlow, and accuracy over a data set, with it."""
 
+import logging
 from pathlib import Path
 
 import numpy as np
 
-from badnet_defense.data.input_range import UNIT, InputRange
+from badnet_defense.data.input_range import InputRange
 from badnet_defense.errors import InputError
-from badnet_defense.guard.pairing import check_noted_range, read_pair
+from badnet_defense.guard.pairing import FOLDER, agreed_range, read_pair, repaired_range
 from badnet_defense.guard.reading import is_guard, read_guard
 from badnet_defense.guard.saved import HARD, SavedGuard
 from badnet_defense.nets.loader import read_net
 
-_SCALED = InputRange(0, 255)  # leaves pictures that are in a net's range as they are
-_AT_ONCE = 32  # NumPy's convolutions copy each window: more pictures at once cost memory
+log = logging.getLogger(__name__)
+
+_SCALED = InputRange(0, 255)  # leaves images that are in a net's range as they are
+_AT_ONCE = 32  # NumPy's convolutions copy each window: more images at once cost memory
+_ARTICLES = {"folder": "a folder", "HDF5 file": "an HDF5 file", ".keras file": "a .keras file"}
+_HDF5, _ZIP = b"\x89HDF\r\n\x1a\n", b"PK\x03\x04"
 
 
-def answer_pictures(pictures, net, *, root, input_range=UNIT):
-    """The class of each picture, N for "poisoned".
+def asks_for_accuracy(inputs, net):
+    """True where `eval.py` was given data and a model, False where it was given images.
+
+    Args:
+        inputs: the paths on its command line.
+        net: what `--net` named, or None.
+
+    Raises:
+        InputError: it was given neither.
+    """
+    kinds = [_kind(path) for path in inputs]
+    if set(kinds) == {"image"}:
+        return False
+    data = len(inputs) == 2 and kinds[0] in ("folder", "HDF5 file") and kinds[1] != "folder"
+    if data and net is None and kinds[1] != "image":
+        return True
+    place = next(place for place, kind in enumerate(kinds) if kind != "image")
+    told = f"{inputs[place]} is {_ARTICLES[kinds[place]]}"
+    if data and net is None:
+        told = f"{inputs[1]} is no model (.h5 or .keras)"
+    elif kinds[0] == "folder" and len(inputs) == 1:
+        told = f"{inputs[0]} is a folder, and no model came behind it"
+    elif kinds[-1] == "folder":
+        told = f"{inputs[-1]} is a folder of images and stands last"
+    raise InputError(
+        f"{told}; expected DATA and MODEL, in this order and without --net (eval.py images/ "
+        "net.h5), or images alone (eval.py image.png --net net.h5)."
+    )
+
+
+def _kind(path):
+    """What a path is at first sight: an image where it is nothing else."""
+    path = Path(path)
+    if path.is_dir():
+        return "folder"
+    begins = b""
+    if path.is_file():
+        try:
+            with open(path, "rb") as file:
+                begins = file.read(len(_HDF5))
+        except OSError:
+            return "image"  # its reader says why it cannot be read
+    elif path.suffix in (".h5", ".hdf5"):
+        begins = _HDF5
+    elif path.suffix == ".keras":
+        begins = _ZIP
+    return {_HDF5: "HDF5 file", _ZIP: ".keras file"}.get(
+        begins if begins == _HDF5 else begins[: len(_ZIP)], "image"
+    )
+
+
+def answer_pictures(pictures, net, *, root, alone=False, input_range=None):
+    """The class of each image, N for "poisoned".
 
     Args:
         pictures: paths of image files.
-        net: a name (`<name>_bd_net.h5` in `root/models`), or the path of a net or a guard. A bad
-            net answers together with its repair in `root/fine_pruned_models`; a repaired net
-            answers alone.
+        net: a name (`<name>_bd_net.h5` in `root/models`), or the path of a net or a guard. A net
+            answers together with its repair in `root/fine_pruned_models`.
         root: the project's folder.
-        input_range: the net's range.
+        alone: True lets a net answer by itself, without a guard. Nothing that a file says of itself
+            does that.
+        input_range: the net's range; None: what the guard or the repair holds, else [0, 1].
 
     Returns:
         A list of whole numbers 0..N.
 
     Raises:
-        InputError: a picture or a net cannot be used, or the repair was made from another net.
+        InputError: an image or a net cannot be used, or the repair was made from another net.
     """
     from badnet_defense.data.picture import read_picture
 
-    guard = find_guard(net, root=root)
-    _check_range(guard, net, input_range)
+    guard, input_range = find_guard(net, root=root, alone=alone, input_range=input_range)
     read = [read_picture(path, guard.net.input_shape) for path in pictures]
     answers = []
     for start in range(0, len(read), _AT_ONCE):
@@ -44,37 +100,62 @@ def answer_pictures(pictures, net, *, root, input_range=UNIT):
     return np.concatenate(answers).tolist()
 
 
-def find_guard(net, *, root):
-    """What answers under a name or path, as a `SavedGuard`."""
+def find_guard(net, *, root, alone=False, input_range=None):
+    """(what answers under a name or path, as a `SavedGuard`; the `InputRange` it is used with)."""
     root, path = Path(root), Path(net)
     if not path.exists() and path.suffix == "":
         path = root / "models" / f"{net}_bd_net.h5"
-    if path.suffix == ".keras" and path.is_file() and is_guard(path):
-        return read_guard(path)
-    if path.is_file() and "source_sha256" in (single := read_net(path)).attributes:
-        return SavedGuard({"bad": single})
-    pair = read_pair(path, folder=root / "fine_pruned_models")
-    return SavedGuard({"bad": pair.bad, "repaired": pair.repaired}, **HARD)
-
-
-def _check_range(guard, path, input_range):
-    """Refuses a guard, or a repaired net in it, that was made for another range."""
-    if guard.input_range not in (None, input_range):
-        raise InputError(
-            f"{path}: it was made for pixels in {guard.input_range}, but {input_range} was asked "
-            f"for; give --input-range {guard.input_range}."
+    named = path.name.endswith(".guard.keras")  # then it is one, or its reader says why not
+    if path.suffix == ".keras" and path.is_file() and (named or is_guard(path)):
+        if alone:
+            raise InputError(
+                f"{path}: this is a guard, which --alone has no use for; leave it out."
+            )
+        guard = read_guard(path)
+        return guard, agreed_range(guard.input_range, input_range, path)
+    if alone:
+        log.warning(
+            "%s answers alone, without a guard: an image with a trigger gets the attacker's class",
+            path,
         )
-    for one in guard.nets.values():
-        check_noted_range(one, input_range)
+        spec = read_net(path)
+        return SavedGuard({"bad": spec}), _range_of_net(spec, input_range)
+    pair = _pair(path, root / FOLDER)
+    guard = SavedGuard({"bad": pair.bad, "repaired": pair.repaired}, **HARD)
+    return guard, repaired_range(pair.repaired, input_range)
 
 
-def data_accuracy(data, model, *, input_range=UNIT):
+def _pair(path, folder):
+    """A net and its repair; the refusal says how else the net may be asked."""
+    own = folder / f"{path.stem}.h5"
+    if path.is_file() and own.is_file() and path.samefile(own):
+        raise InputError(
+            f"{path}: a repaired net answers together with the net that it was made from; give "
+            f"that net or its guard ({path.stem}.guard.keras), or ask this one by itself with "
+            "--alone."
+        )
+    try:
+        return read_pair(path, folder=folder)
+    except InputError as error:
+        if not path.is_file():
+            raise
+        raise type(error)(f"{error} Or ask the net by itself, without a guard: --alone.") from None
+
+
+def _range_of_net(spec, asked):
+    """A net's own range, where a repair of this project notes it, else the one asked for."""
+    if "input_range" in spec.attributes:
+        return repaired_range(spec, asked)
+    return asked or InputRange()
+
+
+def data_accuracy(data, model, *, input_range=None):
     """Share of a data set that a net or a guard answers with its label, in [0, 1].
 
     Args:
-        data: path of labelled pictures.
+        data: path of labelled images: a `.h5` file, or a folder with a sub-folder for each class.
         model: path of a net, which answers alone, or of a guard.
-        input_range: the net's range.
+        input_range: the net's range; None: what the guard or the repair holds, else [0, 1].
     """
     from badnet_defense.data import read_images
     from badnet_defense.measure.belonging import measured_labels
@@ -82,12 +163,15 @@ def data_accuracy(data, model, *, input_range=UNIT):
     from badnet_defense.nets import build, predict_probabilities
     from badnet_defense.nets.predict import BATCH
 
-    saved = Path(model).suffix == ".keras" and Path(model).is_file() and is_guard(model)
-    guard = read_guard(model) if saved else SavedGuard({"bad": read_net(model)})
+    if Path(model).suffix == ".keras" and Path(model).is_file() and is_guard(model):
+        guard = read_guard(model)
+        input_range = agreed_range(guard.input_range, input_range, model)
+    else:
+        guard = SavedGuard({"bad": read_net(model)})
+        input_range = _range_of_net(guard.net, input_range)
     shape, classes = guard.net.input_shape, guard.net.classes
     images = read_images(data, shape=shape, need_labels=True)
     built = {name: build(one) for name, one in guard.nets.items()}
-    _check_range(guard, model, input_range)
     images = measured_labels(
         built["bad"], images, classes=classes, input_range=input_range, net_name=model
     )

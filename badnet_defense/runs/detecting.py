@@ -12,10 +12,10 @@ from badnet_defense.data.input_range import UNIT
 from badnet_defense.errors import InputError
 from badnet_defense.guard.calibrated import build_calibrated_guard
 from badnet_defense.guard.choice import check_enough, needs_repair
-from badnet_defense.guard.pairing import check_noted_range, read_pair
+from badnet_defense.guard.pairing import read_pair, repaired_range
 from badnet_defense.measure.belonging import fitting_labels
 from badnet_defense.measure.metrics import auroc, detection_at, roc_curve
-from badnet_defense.measure.results import provenance, write_json
+from badnet_defense.measure.results import digests_read, provenance, write_json
 from badnet_defense.nets import build, predict_labels, read_net
 from badnet_defense.report.detector_plots import plot_roc, plot_scores
 from badnet_defense.runs.fitting import fit_detector, split_clean
@@ -127,7 +127,7 @@ def _about(name, fitted):
 
 
 def guard_file(
-    model, clean, *, out, name, repaired=None, false_alarm_rate=RATE, input_range=UNIT, seed=0
+    model, clean, *, out, name, repaired=None, false_alarm_rate=RATE, input_range=None, seed=0
 ):
     """Fits a detector and writes it as one Keras model, with its figures beside it as JSON.
 
@@ -155,10 +155,11 @@ def guard_file(
     pair, repair = (spec, None), None
     if needs_repair(name):
         found = read_pair(model, repaired)
-        check_noted_range(found.repaired, input_range)
+        input_range = repaired_range(found.repaired, input_range)
         pair = (found.bad, found.repaired)
         notes = found.repaired.attributes
         repair = {"file": notes["file"], "sha256": notes["file_sha256"]}
+    input_range = input_range or UNIT
     fitted = _fitted(model, pair, images, name, false_alarm_rate, input_range, seed)
     result = {
         **provenance(
@@ -167,6 +168,7 @@ def guard_file(
             classes=fitted.detector.classes,
             seed=seed,
             seconds=time.perf_counter() - start,
+            digest=digests_read(spec, images),
         ),
         "repair": repair,
         "detector": _about(name, fitted),

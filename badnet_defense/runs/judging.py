@@ -13,14 +13,14 @@ from badnet_defense.guard.choice import needs_repair
 from badnet_defense.guard.pairing import (
     Pair,
     belongs,
-    check_noted_range,
     noted_channels,
     noted_json,
     read_pair,
+    repaired_range,
 )
 from badnet_defense.measure.belonging import settled_sets
 from badnet_defense.measure.evaluation import evaluate_defense
-from badnet_defense.measure.results import provenance
+from badnet_defense.measure.results import digests_read, provenance
 from badnet_defense.nets import build, read_net
 from badnet_defense.repair.channels import zero_channels
 from badnet_defense.runs.detecting import check_detector, judge_detector
@@ -40,7 +40,7 @@ def judge_defense(
     detector=None,
     false_alarm_rate=0.01,
     plots=None,
-    input_range=UNIT,
+    input_range=None,
     seed=0,
 ):
     """Every stage of a net's defence on clean and poisoned pictures.
@@ -56,7 +56,8 @@ def judge_defense(
             suspect model alone makes no repair; only a `repaired` that was named is shown beside.
         false_alarm_rate: share of honest pictures that it may flag, in (0, 1).
         plots: path, without its endings, of the detector's ROC curve and histograms; None: none.
-        input_range, seed: as for `repair_file`.
+        input_range: the nets' range; None: what the repair holds, else [0, 1].
+        seed: as for `repair_file`.
 
     Returns:
         The result as a dict: provenance, stages, `pruning`, and `detector` where one was named.
@@ -74,6 +75,7 @@ def judge_defense(
         check_writable(f"{plots}.roc.png", f"{plots}.scores.png")
     alone = detector is not None and not needs_repair(detector) and repaired is None
     spec = read_net(model)
+    input_range = _known_range(model, None if alone else repaired, folder, alone, input_range)
     sets = {
         part: read_images(path, shape=spec.input_shape)
         for part, path in data.items()
@@ -122,6 +124,7 @@ def judge_defense(
         classes=classes,
         seed=seed,
         seconds=time.perf_counter() - start,
+        digest=digests_read(spec, *sets.values()),
     )
     return {
         **about,
@@ -146,8 +149,16 @@ def _pair(model, repaired, clean, folder, how):
             )
         repair_file(model, clean, out=folder, **how)
     pair = read_pair(model, repaired, folder=folder)
-    check_noted_range(pair.repaired, how["input_range"])
+    repaired_range(pair.repaired, how["input_range"])
     return pair
+
+
+def _known_range(model, repaired, folder, alone, asked):
+    """The range that was asked for, else that of the repair, if there is one already."""
+    path = repaired or Path(folder) / f"{Path(model).stem}.h5"
+    if alone or (repaired is None and not belongs(model, path)):
+        return asked or UNIT
+    return repaired_range(read_net(path), asked)
 
 
 def _about(repaired):
