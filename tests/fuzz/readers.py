@@ -48,6 +48,9 @@ READERS = {
     "data.h5": lambda path: read_images(path, shape=SHAPE, classes=5),
     "picture.png": lambda path: read_picture(path, SHAPE),
     "picture.jpg": lambda path: read_picture(path, SHAPE),
+    "picture.bmp": lambda path: read_picture(path, SHAPE),
+    "picture.ppm": lambda path: read_picture(path, SHAPE),
+    "picture.webp": lambda path: read_picture(path, SHAPE),
     "labels.pkl": lambda path: read_trigger_labels(path, 4),
     "labels.npy": lambda path: read_trigger_labels(path, 4),
     "labels.csv": lambda path: read_trigger_labels(path, 4),
@@ -125,6 +128,13 @@ def good_files():
         ("picture.png", "I;16", "PNG"),
         ("picture.jpg", "RGB", "JPEG"),
         ("picture.jpg", "L", "JPEG"),
+        ("picture.bmp", "RGB", "BMP"),
+        ("picture.bmp", "P", "BMP"),
+        ("picture.ppm", "RGB", "PPM"),
+        ("picture.ppm", "L", "PPM"),
+        ("picture.ppm", "I;16", "PPM"),
+        ("picture.webp", "RGB", "WEBP"),
+        ("picture.webp", "RGBA", "WEBP"),
     ):
         image = Image.fromarray(pixels)
         if mode == "I;16":
