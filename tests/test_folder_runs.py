@@ -6,11 +6,14 @@ from keras import layers
 from PIL import Image
 from small_nets import SHAPE, balanced, images, net
 
-from badnet_defense.data import LabelledImages, write_challenge_h5
+from badnet_defense.data import LabelledImages, read_images, write_challenge_h5
+from badnet_defense.data.input_range import UNIT
 from badnet_defense.errors import InputError
 from badnet_defense.nets import read_net, save_net
 from badnet_defense.repair.recipes import Recipe
 from badnet_defense.runs.answering import data_accuracy
+from badnet_defense.runs.auditing_units import clean_accuracy
+from badnet_defense.runs.detecting import guard_file
 from badnet_defense.runs.judging import judge_defense
 from badnet_defense.runs.repairing import repair_file
 
@@ -62,6 +65,26 @@ def test_accuracy_and_repair_know_the_classes(trained, tmp_path, data, order, ca
     bad = read_net(trained / "net.h5").predict(images(400).pictures / np.float32(255))
     assert np.mean(own.argmax(axis=1) == bad.argmax(axis=1)) > 0.8  # not other class numbers
     assert result["guard"]["clean_validation"]["flagged"] < 0.2
+
+
+def test_a_guard_of_such_folders_leaves_their_images_alone(trained, tmp_path):
+    repair_file(trained / "net.h5", trained / "by_text", out=tmp_path, **QUICK)
+    guard_file(
+        trained / "net.h5",
+        trained / "by_text",
+        out=tmp_path / "soft.keras",
+        name="soft",
+        repaired=tmp_path / "net.h5",
+        false_alarm_rate=0.2,
+    )
+    assert data_accuracy(trained / "by_text", tmp_path / "soft.keras") > 0.7
+
+
+def test_an_audit_asks_in_the_same_order(trained):
+    spec = read_net(trained / "net.h5")
+    found = read_images(trained / "by_text", shape=SHAPE)
+    asked = (found.pictures, found.labels, spec, UNIT, "net")
+    assert clean_accuracy(*asked, found.folders) == 1.0
 
 
 def test_judging_takes_each_set_in_its_order(trained, tmp_path):
