@@ -1,5 +1,6 @@
 """Whole runs on class folders that Keras numbered as text: the class numbers stay the net's."""
 
+import h5py
 import numpy as np
 import pytest
 from keras import layers
@@ -8,7 +9,7 @@ from small_nets import SHAPE, balanced, images, net
 
 from badnet_defense.data import LabelledImages, read_images, write_challenge_h5
 from badnet_defense.data.input_range import UNIT
-from badnet_defense.errors import InputError
+from badnet_defense.errors import CannotJudgeError, InputError
 from badnet_defense.nets import read_net, save_net
 from badnet_defense.repair.recipes import Recipe
 from badnet_defense.runs.answering import data_accuracy
@@ -16,6 +17,7 @@ from badnet_defense.runs.auditing_units import clean_accuracy
 from badnet_defense.runs.detecting import guard_file
 from badnet_defense.runs.judging import judge_defense
 from badnet_defense.runs.repairing import repair_file
+from badnet_defense.runs.scanning import scan_file
 
 CLASSES = 12
 RECIPE = Recipe(optimizer="amsgrad", learning_rate=1e-3, epochs=2, batch_size=64)
@@ -112,6 +114,19 @@ def test_a_class_without_images_is_told_and_noted(trained, tmp_path, caplog):
     assert "no image of class 5" in caplog.text
     assert result["class_counts"]["clean_validation"][5] == 0
     assert 5 not in result["repaired"]["clean_validation"]["by_class"]["labels"]
+
+
+def test_a_scan_needs_no_labels(trained, tmp_path):
+    """One-hot rows are left out; the scan then only asks for more images."""
+    path = tmp_path / "hot.h5"
+    found = images(20)
+    write_challenge_h5(path, found.without_labels())
+    with h5py.File(path, "a") as file:
+        file["label"] = np.eye(CLASSES)[found.labels]
+    with pytest.raises(CannotJudgeError, match="20 clean images came"):
+        scan_file(trained / "net.h5", path, out=tmp_path / "scan")
+    with pytest.raises(InputError, match="as one-hot labels have"):
+        scan_file(trained / "net.h5", path, out=tmp_path / "scan", repair="unlearn")
 
 
 @pytest.mark.parametrize("pseudo_labels", [False, True])
