@@ -126,7 +126,8 @@ def test_a_net_that_changes_while_it_is_audited(tmp_path, short_scans, zoo_folde
     monkeypatch.setattr(
         auditing, "found_triggers", lambda _: save_net(planted_net(target=2), model)
     )
-    (again,) = audit([suspect], out=tmp_path / "out", asked=Asked(repair="scan-unlearning"))
+    asked = Asked(repair="scan-unlearning", guard="hard")
+    (again,) = audit([suspect], out=tmp_path / "out", asked=asked)
     assert "changed since it was judged" in again["repair"]["failed"]
 
 

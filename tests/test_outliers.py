@@ -129,8 +129,13 @@ def test_the_distance_to_the_next_makes_up_for_an_index():
 
 
 def test_several_are_far_smaller_together():
-    """They need not lie apart from each other; at most a third of the labels do so."""
+    """They need not lie apart from each other; at most a third of the labels do so.
+
+    The distance to the others is 1 and has to be 1.25 times what is asked.
+    """
     usual = (4, 4.05, 4.1, 4.15, 4.2, 4.25)
+    assert far_smaller(exponents(*usual, 3, 2.9), 0.79) == (7, 6)
+    assert far_smaller(exponents(*usual, 3, 2.9), 0.81) == ()
     assert far_smaller(exponents(*usual, 3, 2.9, 2.95), 0.5) == (7, 8, 6)
     assert far_smaller(exponents(*usual, 3, 2.9, 2.95, 3.1), 0.5) == ()
     # The second lies close to the usual ones, the first apart from it.

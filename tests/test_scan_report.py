@@ -183,6 +183,18 @@ def test_every_norm_is_counted_and_flagged_labels_are_named(tmp_path, monkeypatc
     assert [text.xy[0] for text in axes.texts] == [0.7, 2.0]
 
 
+def test_where_none_is_flagged_the_smallest_are_named(tmp_path, monkeypatch):
+    from matplotlib.figure import Figure
+
+    drawn, save = [], Figure.savefig
+    monkeypatch.setattr(
+        Figure, "savefig", lambda self, *a, **k: (drawn.append(self), save(self, *a, **k))
+    )
+    plot_norms(tmp_path / "a.png", drawn_up([], [30.0, 41.0, 20.0, 52.0, 33.0]))
+    assert [text.get_text() for text in drawn[0].axes[1].texts] == ["label 2", "label 0", "label 4"]
+    assert drawn[0].get_suptitle() == "clean, 0 of 5 labels flagged"
+
+
 def test_plots_cannot_take_the_place_of_a_folder(tmp_path):
     result = drawn_up([], [30.0, 40.0])
     with pytest.raises(InputError, match="this is a folder"):

@@ -28,7 +28,8 @@ def plot_triggers(path, triggers, picture, result, *, net=None):
     """
     shown = (result["flagged"] or result["smallest"])[:MOST_SHOWN]
     figure = new_figure((8, 1.1 + 1.8 * len(shown)))
-    figure.suptitle(_title(net, result), x=0.02, ha="left", **TITLE)
+    most = "" if result["flagged"] else "; the triggers that stand out most"
+    figure.suptitle(_title(net, result) + most, x=0.02, ha="left", **TITLE)
     grid = figure.subplots(len(shown), 4, squeeze=False)
     for axes, entry in zip(grid, shown, strict=True):
         mask, pattern, _ = triggers[entry["label"]]
@@ -65,7 +66,9 @@ def _row(axes, entry, mask, pattern, picture):
 
 @plain_style()
 def plot_norms(path, result, *, net=None):
-    """Draws the histogram of all labels' norms in both looks, the flagged labels named, as a PNG.
+    """Draws the histogram of all labels' norms in both looks, as a PNG.
+
+    The labels that are flagged, or else those that stand out most, are named.
 
     Args:
         path: the `.png` file to write.
@@ -83,7 +86,9 @@ def plot_norms(path, result, *, net=None):
     edges = np.geomspace(low * 0.8, high * 1.1, 50)
     for axes, look, here in zip(panels, looks, norms, strict=True):
         _histogram(axes, look, here, edges)
-        _name(axes, [one for one in result["flagged"] if one["shift"] == look["shift"]])
+        named = result["flagged"] or result["smallest"]
+        colour = _FLAG if result["flagged"] else _QUIET
+        _name(axes, [one for one in named if one["shift"] == look["shift"]], colour)
     panels[0].set_xscale("log")
     panels[0].xaxis.set_major_formatter("{x:g}")
     figure.suptitle(_title(net, result), x=0.02, ha="left", **TITLE)
@@ -115,18 +120,18 @@ def _histogram(axes, look, norms, edges):
     axes.yaxis.get_major_locator().set_params(integer=True)
 
 
-def _name(axes, flagged):
-    """Names the flagged labels that stand out most in this look."""
+def _name(axes, entries, colour):
+    """Names the labels that stand out most in this look."""
     top = axes.get_ylim()[1]
-    for place, entry in enumerate(flagged[:MOST_SHOWN]):
+    for place, entry in enumerate(entries[:MOST_SHOWN]):
         axes.annotate(
             f"label {entry['label']}",
             (entry["l1"], 0),
             (entry["l1"], top * (0.9 - 0.12 * (place % 7))),
-            color=_FLAG,
+            color=colour,
             fontweight="bold",
             ha="center",
-            arrowprops={"arrowstyle": "-", "color": _FLAG, "lw": 0.8},
+            arrowprops={"arrowstyle": "-", "color": colour, "lw": 0.8},
         )
 
 
@@ -134,5 +139,4 @@ def _title(net, result):
     labels = ", ".join(str(entry["label"]) for entry in result["flagged"][:MOST_SHOWN])
     subject = f"{one_line(net)}: " if net else ""
     told = f"{result['verdict']}, {len(result['flagged'])} of {result['labels']} labels flagged"
-    most = "" if result["flagged"] else "; the triggers that stand out most"
-    return f"{subject}{told}" + (f" ({labels})" if labels else most)
+    return f"{subject}{told}" + (f" ({labels})" if labels else "")

@@ -16,10 +16,12 @@ _SIMULATED = 2000
 FLOOR, SUM_FLOOR = 0.3, 1.0
 """Deviations of log-odds, and of sums of two indices, that are taken at least. Triggers of a clean
 net may all have nearly one size; without a floor what is a seventh smaller stands out by far."""
-GAP, SMOOTH_GAP = 0.42, 0.85
+GAP, SMOOTH_GAP = 0.6, 0.85
 """How much smaller, in log-odds, than the next label's a trigger must be to be flagged by the
-sharp or the smooth pass alone: 0.42 is a third fewer pixels. Smooth triggers of clean nets differ
-more."""
+sharp or the smooth pass alone: 0.6 is not much more than half its pixels. Smooth triggers of clean
+nets differ more."""
+GROUP = 1.25
+"""Times that, where several are smaller together: classes of a clean net come in groups, too."""
 LEAST_INDEX = 0.6
 """Share of `known_limit` that such a trigger's index has at least. From there to the whole limit
 the distance to the next label makes up for it: the product of both counts."""
@@ -150,8 +152,8 @@ def known_limit(labels, false_alarms=FALSE_ALARMS):
 def far_smaller(look, gap, going=slice(None)):
     """Positions of the labels that one pass flags alone, the smallest first.
 
-    They are the smallest together: smaller than every other label by `gap` or more, with an index
-    above `known_limit`, or by so much more as the index lacks.
+    They are the smallest together: smaller than every other label by `gap` or more (several by
+    `GROUP` times that), with an index above `known_limit`, or by so much more as the index lacks.
 
     Args:
         look: `Outliers` of log-odds.
@@ -167,7 +169,8 @@ def far_smaller(look, gap, going=slice(None)):
         if look.limit == NEVER or index < LEAST_INDEX * limit:
             break
         distance = look.values[order[count]] - look.values[order[count - 1]]
-        if distance >= gap and distance * index >= gap * limit:
+        needed = gap if count == 1 else GROUP * gap
+        if distance >= needed and distance * index >= needed * limit:
             group = tuple(order[:count].tolist())
     return group
 

@@ -87,7 +87,7 @@ class Scan:
 
     def clearest(self, label):
         """The look at a label that finds it more suspicious."""
-        return max((self, self.near), key=lambda look: look.index(label))
+        return max((self.near, self), key=lambda look: look.index(label))
 
     def index(self, label):
         """A label's anomaly index in this look."""
