@@ -27,5 +27,10 @@ def main():
     return arguments.run(arguments)
 
 
-if __name__ == "__main__":
+def start():
+    """Runs the command and ends the process; `badnet-defense` of an installed package."""
     console.run(main)
+
+
+if __name__ == "__main__":
+    start()

@@ -2,12 +2,11 @@
 
 import shlex
 import sys
-from pathlib import Path
 
 from badnet_defense.commands import METHODS, VERDICT_CODES, verdict_code
 from badnet_defense.console import add_engine, add_reading, engine_of, load_tensorflow, seed
 from badnet_defense.data.files import check_writable
-from badnet_defense.errors import InputError
+from badnet_defense.errors import InputError, printable
 from badnet_defense.guard.choice import NAMES
 
 
@@ -53,6 +52,7 @@ def _audit(arguments):
     )
     from badnet_defense.report.comparison import write_csv
     from badnet_defense.runs.auditing import Asked, audit
+    from badnet_defense.runs.scanned import triggers_shown
 
     asked = Asked(
         budget=arguments.budget,
@@ -64,10 +64,15 @@ def _audit(arguments):
     with engine_of(arguments) as engine:
         results = audit(suspects, out=out, asked=asked, engine=engine)
     rows = audit_rows(results)
-    write_csv(out / "audit.csv", rows)
-    command = shlex.join(["python3", "-m", "badnet_defense", *sys.argv[1:]])
-    write_audit_page(out / "audit.html", results, rows, command, out / "scans")
     print(audit_text(rows))
     print(audit_sentence(rows))
-    print(f"written: {out / 'audit.html'}, {out / 'audit.csv'}")
+    command = shlex.join(["python3", "-m", "badnet_defense", *sys.argv[1:]])
+    pictures = {
+        result["name"]: triggers_shown(out / "scans" / result["name"], result["net"]["sha256"])
+        for result in results
+        if result["verdict"] != "clean" and "flagged" in result
+    }
+    write_csv(out / "audit.csv", rows)
+    write_audit_page(out / "audit.html", results, rows, command, out / "scans", pictures)
+    print(printable(f"written: {out / 'audit.html'}, {out / 'audit.csv'}"))
     return verdict_code([row["verdict"] for row in rows])

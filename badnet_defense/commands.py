@@ -18,7 +18,7 @@ from badnet_defense.console import (
     seed,
 )
 from badnet_defense.data.files import check_writable
-from badnet_defense.errors import InputError
+from badnet_defense.errors import InputError, printable
 from badnet_defense.guard_commands import RATE, add_detector_options, expected_text
 
 log = logging.getLogger(__name__)
@@ -63,11 +63,15 @@ def repair(arguments):
     from badnet_defense.report.tables import defense_table, repair_text
     from badnet_defense.runs.repairing import repair_file
 
-    result = repair_file(**_repair_settings(arguments))
+    def tell(result):
+        print(f"{printable(arguments.model)}: {repair_text(result)}")
+        print(defense_table(result))
+
+    settings = _repair_settings(arguments)
+    result = repair_file(**settings, tell=tell)
     if arguments.json:
         write_json(arguments.json, result)
-    print(f"{arguments.model}: {repair_text(result)}; written to {arguments.out}")
-    print(defense_table(result))
+    print(f"written to {printable(arguments.out)}")
 
 
 def _repair_settings(arguments):
@@ -129,6 +133,11 @@ def judge(arguments, *, poisoned=None, trigger_labels=None):
     from badnet_defense.report.tables import defense_table
     from badnet_defense.runs.judging import judge_defense
 
+    def tell(result):
+        if arguments.detector:
+            print(expected_text(result["detector"]))
+        print(defense_table(result))
+
     result = judge_defense(
         arguments.model,
         {**_clean_sets(arguments), "poisoned": poisoned},
@@ -138,14 +147,12 @@ def judge(arguments, *, poisoned=None, trigger_labels=None):
         detector=arguments.detector,
         false_alarm_rate=arguments.false_alarms or RATE,
         plots=arguments.plots,
+        tell=tell,
         input_range=arguments.input_range,
         seed=arguments.seed,
     )
     if arguments.json:
         write_json(arguments.json, result)
-    if arguments.detector:
-        print(expected_text(result["detector"]))
-    print(defense_table(result))
 
 
 def _clean_sets(arguments):
@@ -183,7 +190,7 @@ def answer(arguments, *, root):
     net = arguments.net or "sunglasses"
     answers = answer_pictures(inputs, net, root=root, alone=arguments.alone, **how)
     for path, label in zip(inputs, answers, strict=True):
-        print(label if len(inputs) == 1 else f"{path}\t{label}")
+        print(label if len(inputs) == 1 else f"{printable(path)}\t{label}")
 
 
 def submission(name, *, root):
@@ -259,6 +266,12 @@ def _scan(arguments):
     if arguments.pseudo_labels and not arguments.repair:
         raise InputError("--pseudo-labels came without --repair; a scan itself needs no labels.")
     check_writable(arguments.json, inputs=(arguments.model, arguments.clean))
+
+    def tell(result):
+        print(scan_text(result))
+        if "repair" in result:
+            print(defense_table(result["repair"]))
+
     names = ("labels", "budget", "repair", "pseudo_labels", "input_range", "seed")
     with engine_of(arguments) as engine:
         result = scan_file(
@@ -266,14 +279,12 @@ def _scan(arguments):
             arguments.clean,
             out=arguments.out or f"results/scan/{Path(arguments.model).stem}",
             engine=engine,
+            tell=tell,
             **{name: getattr(arguments, name) for name in names},
         )
     if arguments.json:
         write_json(arguments.json, result)
-    print(scan_text(result))
-    if "repair" in result:
-        print(defense_table(result["repair"]))
-    elif arguments.repair:
+    if arguments.repair and "repair" not in result:
         log.warning("no label was flagged: there is nothing to repair, and no net was written")
     return verdict_code([result["verdict"]])
 
@@ -297,11 +308,11 @@ def add_summary(chosen):
 
 
 def _summary(arguments):
-    from badnet_defense.measure.results import read_json, write_json
+    from badnet_defense.measure.results import read_figures, write_json
     from badnet_defense.report.tables import summary_table
 
     check_writable(arguments.json)
-    results = [read_json(path) for path in arguments.results]
+    results = [read_figures(path) for path in arguments.results]
+    print(summary_table(results))
     if arguments.json:
         write_json(arguments.json, {"schema": 1, "results": results})
-    print(summary_table(results))

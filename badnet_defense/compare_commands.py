@@ -7,7 +7,7 @@ from pathlib import Path
 from badnet_defense.commands import METHODS
 from badnet_defense.console import add_engine, add_reading, engine_of, load_tensorflow, seed
 from badnet_defense.data.files import check_writable
-from badnet_defense.errors import InputError
+from badnet_defense.errors import InputError, printable
 from badnet_defense.guard.choice import NAMES
 from badnet_defense.guard_commands import RATE, rate
 
@@ -92,14 +92,14 @@ def _compare(arguments):
         for run in runs
         if (picture := triggers_shown(Path(arguments.scans) / run["name"], run["net"]["sha256"]))
     }
+    print(leaderboard_text(rows))
+    for net, notes in comparison_notes(runs).items():
+        for note in notes:
+            print(f"{printable(net)}: {note}")
     write_csv(out / "leaderboard.csv", rows)
     command = shlex.join(["python3", "-m", "badnet_defense", *sys.argv[1:]])
     sentences = verdicts(rows, "fine-pruning", "soft")
     write_page(out / "report.html", runs, rows, sentences, failed, command, pictures)
-    print(leaderboard_text(rows))
-    for net, notes in comparison_notes(runs).items():
-        for note in notes:
-            print(f"{net}: {note}")
-    print(f"written: {out / 'report.html'}, {out / 'leaderboard.csv'}")
+    print(printable(f"written: {out / 'report.html'}, {out / 'leaderboard.csv'}"))
     if failed:
         raise InputError(f"{len(failed)} runs failed; call again to try only these.")

@@ -1,19 +1,102 @@
 """What every script shares: quiet TensorFlow, messages on stderr, exit codes, common options."""
 
 import argparse
+import contextlib
 import logging
 import os
 import re
 import sys
+import traceback
 
 from badnet_defense import engine
 from badnet_defense.data import isolation
+from badnet_defense.data.files import own_temporary_files
 from badnet_defense.data.input_range import UNIT, InputRange
 from badnet_defense.data.limits import current, set_limits
-from badnet_defense.errors import CannotJudgeError, InputError
+from badnet_defense.errors import CannotJudgeError, InputError, one_line, printable
 
 FOUND, BAD_INPUT, CANNOT_JUDGE, STOPPED = 1, 2, 3, 130
 """Exit codes beside 0, "done, and nothing found"."""
+
+
+class _Output:
+    """Standard output for text that may come from files: it can move no cursor and fool nobody.
+
+    Where its reader has gone, as `head` does, the rest is dropped, and the work goes on.
+
+    Attributes:
+        error: why nothing more can be written, other than that; None if it can.
+    """
+
+    def __init__(self, stream):
+        self._stream, self.error = stream, None
+
+    def __getattr__(self, name):
+        return getattr(self._stream, name)
+
+    def write(self, text):
+        self._try(lambda: self._stream.write(printable(text, besides="\n\t")))
+        return len(text)
+
+    def flush(self):
+        self._try(self._stream.flush)
+
+    def _try(self, do):
+        try:
+            do()
+        except OSError as error:
+            if not isinstance(error, BrokenPipeError):
+                self.error = error
+            with contextlib.suppress(OSError, ValueError):  # or what is left would fail at the end
+                nowhere = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(nowhere, self._stream.fileno())
+                os.close(nowhere)
+
+
+class _OneLine(logging.Formatter):
+    """Each message as one line of printable characters."""
+
+    def format(self, record):
+        return one_line(super().format(record))
+
+
+def _show_crash(kind, error, trace):
+    """A traceback, of printable characters: what a file says may stand in it."""
+    text = "".join(traceback.format_exception(kind, error, trace))
+    sys.stderr.write(printable(text, besides="\n\t"))
+
+
+@contextlib.contextmanager
+def _speaking():
+    """Messages on stderr, answers on stdout, neither able to fail for a character."""
+    sys.excepthook = _show_crash
+    before = sys.stdout
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_OneLine("%(message)s"))
+    logging.basicConfig(handlers=[handler])
+    logging.getLogger("badnet_defense").setLevel(logging.INFO)
+    sys.stdout = _Output(before)
+    try:
+        yield sys.stdout
+    finally:
+        sys.stdout.flush()
+        sys.stdout = before
+
+
+@contextlib.contextmanager
+def _safe_children():
+    """Python processes that are started look for no modules in the working folder."""
+    before = os.environ.get("PYTHONSAFEPATH")
+    os.environ["PYTHONSAFEPATH"] = "1"
+    try:
+        yield
+    finally:
+        del os.environ["PYTHONSAFEPATH"]
+        if before is not None:
+            os.environ["PYTHONSAFEPATH"] = before
 
 
 def run(main):
@@ -26,28 +109,34 @@ def run(main):
     """
     # TensorFlow's C++ side reads these once, when it is imported.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    logging.basicConfig(format="%(message)s", stream=sys.stderr)
-    logging.getLogger("badnet_defense").setLevel(logging.INFO)
+    with _speaking() as output, _safe_children():
+        code = _code(main)
+        output.flush()
+        if output.error is not None:
+            code = _told(f"standard output: {output.error.strerror}; call again.", BAD_INPUT)
+    if code:
+        sys.exit(code)
+
+
+def _code(main):
+    """The exit code of `main()`."""
     before = current()
     set_limits(isolate=isolation.supported())
     try:
-        code = main()
-        sys.stdout.flush()
+        with own_temporary_files():
+            return main()
     except CannotJudgeError as error:
-        code = _told(str(error), CANNOT_JUDGE)
+        return _told(str(error), CANNOT_JUDGE)
     except InputError as error:
-        code = _told(str(error), BAD_INPUT)
+        return _told(str(error), BAD_INPUT)
     except OSError as error:
-        code = _told(
-            f"{error.filename or 'a file'}: {error.strerror or error}; nothing was lost.", BAD_INPUT
-        )
+        name = "a file" if error.filename is None else error.filename
+        return _told(f"{name}: {error.strerror or error}; mend that and call again.", BAD_INPUT)
     except KeyboardInterrupt:
-        code = _told("stopped; nothing half-written is left.", STOPPED)
+        return _told("stopped; nothing half-written is left.", STOPPED)
     finally:
         isolation.stop()
         set_limits(**vars(before))
-    if code:
-        sys.exit(code)
 
 
 def load_tensorflow():
@@ -66,7 +155,8 @@ def load_tensorflow():
 
 
 def _told(message, code):
-    print(message, file=sys.stderr)
+    with contextlib.suppress(OSError):  # nobody may be reading
+        print(one_line(message), file=sys.stderr)
     return code
 
 
@@ -165,10 +255,17 @@ def workers(text):
     return int(text)
 
 
+class _Parser(argparse.ArgumentParser):
+    """Names of files may stand in what it complains of."""
+
+    def error(self, message):
+        super().error(printable(message))
+
+
 def parser(description, **settings):
     """An `ArgumentParser` that shows defaults."""
     settings.setdefault("formatter_class", argparse.ArgumentDefaultsHelpFormatter)
-    return argparse.ArgumentParser(description=description, **settings)
+    return _Parser(description=description, **settings)
 
 
 def seed(text):

@@ -6,10 +6,23 @@ LONGEST = 1500
 """Characters of a message."""
 
 
+def printable(text, *, besides=""):
+    """A text with the code in place of each character that cannot be printed, line breaks too.
+
+    Such as those that move a terminal's cursor; a file's name may hold them.
+
+    Args:
+        text: or what is one as `str`.
+        besides: characters that may stay.
+    """
+    return "".join(
+        one if one.isprintable() or one in besides else f"\\x{ord(one):02x}" for one in str(text)
+    )
+
+
 def one_line(text):
     """A text as one line of printable characters, at most `LONGEST` and two dots."""
-    words = " ".join(str(text).split())
-    shown = "".join(one if one.isprintable() else f"\\x{ord(one):02x}" for one in words)
+    shown = printable(" ".join(str(text).split()))
     return shown if len(shown) <= LONGEST else shown[:LONGEST] + " .."
 
 

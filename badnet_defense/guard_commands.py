@@ -3,6 +3,7 @@
 import argparse
 
 from badnet_defense.console import add_reading, load_tensorflow, seed
+from badnet_defense.errors import printable
 from badnet_defense.guard.choice import NAMES
 
 RATE = 0.01
@@ -50,17 +51,20 @@ def _guard(arguments):
     load_tensorflow()
     from badnet_defense.runs.detecting import guard_file
 
-    result = guard_file(
+    def tell(result):
+        print(f"{printable(arguments.out)}: {expected_text(result['detector'])}")
+
+    guard_file(
         arguments.model,
         arguments.clean,
         out=arguments.out,
         name=arguments.detector,
         repaired=arguments.repaired,
         false_alarm_rate=arguments.false_alarms,
+        tell=tell,
         input_range=arguments.input_range,
         seed=arguments.seed,
     )
-    print(f"{arguments.out}: {expected_text(result['detector'])}")
 
 
 def expected_text(detector):
@@ -94,18 +98,23 @@ def _strip(arguments):
     load_tensorflow()
     from badnet_defense.runs.detecting import strip_files
 
-    found = strip_files(
+    strip_files(
         arguments.model,
         arguments.clean,
         arguments.inputs,
         out=arguments.out,
         false_alarm_rate=arguments.false_alarms,
+        tell=_tell_entropies,
         input_range=arguments.input_range,
         seed=arguments.seed,
     )
+
+
+def _tell_entropies(found):
     limit = found["threshold"]
     print(f"suspicious below {limit:.3f} bits; false alarms to expect: {found['expected']}")
     for path, bits in found["entropies"].items():
+        path = printable(path)
         if len(bits) == 1:
             print(f"{path}\t{bits[0]:.3f} bits\t{'suspicious' if bits[0] < limit else 'clean'}")
         else:

@@ -22,8 +22,8 @@ MOST_FILES = 64
 def serve(number):
     """Forks a reader for each request on the Unix socket of this file descriptor, until it closes.
 
-    Each request is a JSON text and the pipe that the reader answers into; its exit status goes back
-    by the socket. Nothing of the reader's answer is looked at here.
+    Each request is a JSON text and the pipe that the reader answers into; its process' number and
+    then its exit status go back by the socket. Nothing of the reader's answer is looked at here.
     """
     Image.preinit()  # once here, not in each reader
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
@@ -36,6 +36,7 @@ def serve(number):
             if not reader:
                 _become_reader(parent, json.loads(message), pipes[0])
             os.close(pipes[0])
+            parent.send(json.dumps(reader).encode())
             _, status = os.waitpid(reader, 0)
             parent.send(json.dumps(os.waitstatus_to_exitcode(status)).encode())
 

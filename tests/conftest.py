@@ -1,8 +1,10 @@
 """Fixtures of several test files."""
 
+import os
 import runpy
 import shutil
 import sys
+import tempfile
 
 import pytest
 
@@ -11,6 +13,8 @@ from badnet_defense.nets.backend import load_quietly
 load_quietly()  # before all that imports Keras: pytest would show its chatter after the last line
 
 # ruff: noqa: E402
+_STATE = tempfile.TemporaryDirectory()
+os.environ["XDG_STATE_HOME"] = _STATE.name  # the key that seals results is not the user's own
 from hostile_nets import plain_net
 from keras import layers
 from planted_net import CLASSES, RUNGS, SETTINGS, SHAPE, clean_images, planted_net

@@ -15,6 +15,7 @@ from badnet_defense.commands import verdict_code
 from badnet_defense.data import write_challenge_h5
 from badnet_defense.engine import open_engine
 from badnet_defense.errors import InputError
+from badnet_defense.measure.results import own_result
 from badnet_defense.nets import backend, build, predict_labels, read_net, save_net
 from badnet_defense.repair.recipes import RECIPES
 from badnet_defense.repair.tuning_alone import tune_alone
@@ -54,7 +55,7 @@ def test_each_net_gets_a_verdict_and_keeps_it(zoo_folder, tmp_path, short_scans,
     again = by_name(audit(suspects, out=tmp_path / "out"))
     assert {name: result["verdict"] for name, result in again.items()} == verdicts
     assert again["planted.h5"] == planted
-    written = json.loads((tmp_path / "out/nets/planted.h5.json").read_text())
+    written = own_result(tmp_path / "out/nets/planted.h5.json", auditing.VERDICT)
     assert written == planted
 
 

@@ -1,6 +1,5 @@
 """Audits in which something goes wrong: nets that say nothing, lost engines, changed files."""
 
-import json
 import os
 import shutil
 from pathlib import Path
@@ -11,9 +10,11 @@ from planted_net import TARGET, masked_net, planted_net
 
 from badnet_defense.engine import ClosedError, Serial
 from badnet_defense.errors import EngineError
+from badnet_defense.measure.results import own_result
 from badnet_defense.nets import save_net
 from badnet_defense.runs import auditing, zoo
 from badnet_defense.runs.auditing import Asked, audit
+from badnet_defense.runs.scanned import found_triggers
 
 
 def test_what_could_not_be_judged_is_tried_again(zoo_folder, tmp_path, short_scans, monkeypatch):
@@ -141,7 +142,7 @@ def test_a_verdict_that_stands_is_kept_where_other_settings_come_to_none(
     first = audited(zoo_folder / "clean.h5")
     (tmp_path / "notes.txt").write_text("no pictures")
     assert audited(tmp_path / "notes.txt")["verdict"] == "cannot be judged"
-    kept = json.loads((tmp_path / "out/nets/net.json").read_text())
+    kept = own_result(tmp_path / "out/nets/net.json", auditing.VERDICT)
     assert kept == first and first["verdict"] == "backdoored"
 
 
@@ -152,8 +153,9 @@ def test_a_verdict_without_its_scan_is_made_again(tmp_path, short_scans, zoo_fol
     (result,) = audit([suspect], out=tmp_path)
     assert result["verdict"] == "backdoored" and (tmp_path / "scans/net.json").exists()
     (tmp_path / "scans/net.npz").write_bytes(b"damaged")
-    (result,) = audit([suspect], out=tmp_path, asked=Asked(repair="scan-unlearning"))
-    assert "not what a scan wrote" in result["repair"]["failed"]
+    (result,) = audit([suspect], out=tmp_path)
+    assert result["verdict"] == "backdoored"
+    assert found_triggers(tmp_path / "scans/net")[0][0] == TARGET
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="names of bytes are Linux'")

@@ -1,5 +1,6 @@
 """Which nets an audit takes: folders, lists, names."""
 
+import os
 import re
 
 import pytest
@@ -62,6 +63,13 @@ def test_lists_that_are_none(tmp_path, text, message):
     (tmp_path / "clean.h5").touch()
     with pytest.raises(InputError, match=message):
         zoo.read_zoo(path, tmp_path / "clean.h5")
+
+
+def test_a_list_without_end(tmp_path):
+    (tmp_path / "list.txt").touch()
+    os.truncate(tmp_path / "list.txt", 2**40)
+    with pytest.raises(InputError, match="larger than 16 MB"):
+        zoo.read_zoo(tmp_path / "list.txt", tmp_path)
 
 
 def test_folders_that_are_none(tmp_path):

@@ -12,7 +12,7 @@ from small_grid import ASKED, QUICK
 from small_nets import images
 from small_project import SPACES, small_challenge_net
 
-from badnet_defense.data import write_challenge_h5
+from badnet_defense.data import file_sha256, write_challenge_h5
 from badnet_defense.data.input_range import UNIT
 from badnet_defense.engine import Serial
 from badnet_defense.errors import InputError, LostUnitError
@@ -72,6 +72,7 @@ def test_runs_are_made_once(case, tmp_path, quick):
     again, _ = compare([case], out=out, **ASKED)
     assert files(out) == before
     written = [json.loads((out / "runs" / name).read_text()) for name in sorted(before)[::-1]]
+    assert all(len(bytes.fromhex(one.pop("seal"))) == 32 for one in written)
     assert again == written
     write_challenge_h5(case.poisoned["lipstick"], replace(images(30, seed=9)))
     compare([case], out=out, **ASKED)
@@ -99,10 +100,11 @@ def test_a_repair_of_another_range_and_a_damaged_run_are_made_anew(case, tmp_pat
     path = out / "runs/sunglasses_bd_net.fine-tuning.hard.0.json"
     path.write_text("{")
     net = out / "nets/fine-tuning.0/sunglasses_bd_net.h5"
-    about, whole = net.with_suffix(".json"), net.read_bytes()
+    about, whole = net.with_suffix(".origin.json"), net.read_bytes()
     noted = json.loads(about.read_text())
     other = {**noted["origin"], "input_range": "0,255"}
-    about.write_text(json.dumps({**noted, "origin": other}))
+    about.unlink()
+    write_json(about, {**noted, "origin": other}, sealed=comparing.REPAIR)
     runs, failed = compare([case], out=out, **ASKED)
     assert len(runs) == 2 and not failed
     assert json.loads(about.read_text())["origin"] == noted["origin"]
@@ -193,14 +195,16 @@ def test_one_scan_serves_every_seed(case, tmp_path, monkeypatch):
     area = np.zeros((*spec.input_shape[:2], 1), np.float32)
     area[:9, :9] = 1.0
 
-    def scanned(model, clean, *, out, input_range, engine):
+    def scanned(model, clean, *, out, input_range, engine, strength=1.0):
         found = {"flagged": [{"label": 2, "shift": 0.1}], "near": {"shift": 0.2}, "labels": 3}
         found["statistic"] = STATISTIC
         paths = {"net_path": model, "data_paths": {"clean": clean}}
         about = provenance(**paths, classes=3, seed=0, seconds=1)
-        write_json(f"{out}.json", {**about, **found, "input_range": str(input_range)})
-        pattern = np.ones((1, *spec.input_shape), np.float32)
+        pattern = np.full((1, *spec.input_shape), strength, np.float32)
+        out.parent.mkdir(exist_ok=True)
         np.savez(f"{out}.npz", finished=[2], masks=[area], patterns=pattern)
+        found |= {"files": {"npz": file_sha256(f"{out}.npz")}, "input_range": str(input_range)}
+        write_json(f"{out}.json", {**about, **found}, sealed="scan")
         given.append(out)
 
     def unlearnt(*arguments, triggers, recipe=RECIPES["classic"], **settings):
@@ -219,9 +223,8 @@ def test_one_scan_serves_every_seed(case, tmp_path, monkeypatch):
     (scans / "sunglasses_bd_net.json").unlink()  # where no scan is there, the runs stand
     compare([case], out=tmp_path / "out", **asked)
     assert files(tmp_path / "out") == before and len(given) == 1
-    scanned(case.model, case.validation, out=given[-1], input_range=UNIT, engine=None)
-    with np.load(f"{given[-1]}.npz") as arrays:
-        np.savez(f"{given[-1]}.npz", **{**arrays, "patterns": arrays["patterns"] / 2})
+    again = {"out": given[-1], "input_range": UNIT, "engine": None, "strength": 0.5}
+    scanned(case.model, case.validation, **again)
     compare([case], out=tmp_path / "out", **asked)  # another scan, other runs
     assert all(files(tmp_path / "out")[name] > before[name] for name in before)
     given.clear()

@@ -11,14 +11,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from hostile_nets import plain_net
-from small_project import start
+from small_project import SPACES, start
 
 from badnet_defense.data.files import (
     all_or_none,
-    check_place,
     new_hdf5,
     only_run,
     own_folder,
+    own_temporary_files,
     read_plain,
     replace_when_done,
 )
@@ -85,16 +85,27 @@ def test_a_closed_disk_is_one_sentence(name, small_disk):
 
 
 def test_scripts_on_a_full_and_on_a_closed_disk(project, small_disk):
+    """What was found out is told; of a repair that is not there nothing else is there either."""
     call = ["fine_prune.py", "models/sunglasses_bd_net.h5", "--epochs", "1", "--out"]
     (small_disk / "filled").write_bytes(bytes(40_000))
-    for _ in range(2):
+    for full in (True, False):
         done = start(project, *call, str(small_disk))
-        assert done.returncode == 2
-        told = done.stderr.strip().splitlines()[-1]
-        assert "cannot be written" in told or "Read-only file system" in told
-        assert "Traceback" not in done.stderr
-        assert not list(small_disk.glob(".*partial*"))
+        assert done.returncode == 2 and "Traceback" not in done.stderr
+        assert "cannot be written" in done.stderr.strip().splitlines()[-1]
+        assert ("clean validation" in done.stdout) == full  # else it is refused before the work
+        assert os.listdir(small_disk) == ["filled"]
         closed(small_disk)
+
+
+def test_a_plot_that_cannot_be_written_costs_no_figures(repaired, small_disk):
+    project, _ = repaired
+    (small_disk / "filled").write_bytes(bytes(60_000))
+    net, poisoned = "models/sunglasses_bd_net.h5", f"{SPACES}"
+    plots = ["--detector", "hard", "--plots", str(small_disk / "plot")]
+    done = start(project, "eval_defense.py", poisoned, net, *plots)
+    assert done.returncode == 2 and "attack success" in done.stdout
+    assert "plot.roc.png: cannot be written (No space" in done.stderr.strip().splitlines()[-1]
+    assert os.listdir(small_disk) == ["filled"]
 
 
 def test_other_errors_pass_unchanged(tmp_path):
@@ -272,15 +283,6 @@ def test_all_appear_or_none(tmp_path):
     assert (tmp_path / "c.json").exists()
 
 
-def test_places_are_checked_before_the_work(tmp_path, small_disk):
-    assert check_place(tmp_path / "new/a.json").parent.is_dir()
-    with pytest.raises(InputError, match="this is a folder, expected the name of a file"):
-        check_place(tmp_path)
-    closed(small_disk)
-    with pytest.raises(InputError, match=r"a\.json: cannot be written, since nothing may be"):
-        check_place(small_disk / "a.json")
-
-
 def test_a_name_as_long_as_a_name_may_be(tmp_path):
     path = tmp_path / ("é" * 122 + ".json")  # 249 of 255 bytes
     write_json(path, {})
@@ -309,3 +311,38 @@ def test_only_plain_files_are_read(tmp_path):
     for name, words in refused.items():
         with pytest.raises(InputError, match=words):
             read_plain(tmp_path / name, 2**20)
+
+
+# Temporary files ---------------------------------------------------------------------------------
+
+
+def test_temporary_files_of_a_run_are_gone_with_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.delenv("TMPDIR", raising=False)
+    lock = own_folder()
+    with own_temporary_files() as folder:
+        assert folder.parent == tmp_path and folder.stat().st_mode & 0o777 == 0o700
+        assert tempfile.mkdtemp().startswith(str(folder)) and own_folder() == lock
+        code = "import tempfile; from badnet_defense.data.files import own_folder; "
+        code += "print(tempfile.mkdtemp(), own_folder())"
+        told = subprocess.check_output([sys.executable, "-c", code], cwd=ROOT, text=True).split()
+        assert told[0].startswith(str(folder)) and told[1] == str(lock)
+    assert os.listdir(tmp_path) == [lock.name] and "TMPDIR" not in os.environ
+    assert tempfile.gettempdir() == str(tmp_path)
+    with pytest.raises(KeyboardInterrupt), own_temporary_files() as folder:
+        raise KeyboardInterrupt
+    assert not folder.exists()
+
+
+def test_temporary_files_of_a_killed_run_are_removed_by_the_next(tmp_path):
+    code = (
+        "import os, tempfile; from badnet_defense.data.files import own_temporary_files\n"
+        "with own_temporary_files(): tempfile.mkdtemp(); os.kill(os.getpid(), 9)"
+    )
+    settings = {"cwd": ROOT, "env": {**os.environ, "TMPDIR": str(tmp_path)}, "check": False}
+    subprocess.run([sys.executable, "-c", code], **settings)
+    (left,) = os.listdir(tmp_path)
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / left.replace(left.split(".")[-2], "999999999")).symlink_to(tmp_path / "theirs")
+    subprocess.run([sys.executable, "-c", code.partition("; os.kill")[0]], **settings)
+    assert left not in os.listdir(tmp_path) and (tmp_path / "theirs").is_dir()

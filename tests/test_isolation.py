@@ -158,6 +158,12 @@ def test_a_reader_that_sleeps_is_stopped(reader, monkeypatch):
     assert reader("return {'fine': 1}, []")[0]["fine"] == 1
 
 
+def test_a_reader_that_waits_its_turn_is_not_stopped(reader, monkeypatch):
+    """A clock says nothing on a busy machine: it works for longer than one may sleep."""
+    monkeypatch.setattr(isolation, "WAIT", 0.02)  # 0.7 seconds
+    assert reader("while time.process_time() < 2: pass\n    return {'fine': 1}, []")[0]["fine"] == 1
+
+
 @pytest.mark.parametrize(
     "body",
     ["return 5, []", "return {}, [np.zeros(1, 'u1')]", "return {'log': 3}, [], []"],

@@ -6,7 +6,10 @@ import glob
 import hashlib
 import io
 import os
+import re
 import secrets
+import shutil
+import socket
 import stat
 import tempfile
 import threading
@@ -25,6 +28,7 @@ SPARSE = 100
 _NO_PLACE = {errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM}
 _NO_LINK = getattr(os, "O_NOFOLLOW", 0)
 _LONGEST_STEM = 40
+_RUN, _COMMON = "badnet_defense.run.", "BADNET_DEFENSE_COMMON_TMPDIR"
 _of_this_thread = threading.local()
 
 
@@ -145,7 +149,7 @@ def replace_when_done(path):
     Raises:
         InputError: `path` is a folder, or cannot be written.
     """
-    path = check_place(path)
+    path = _place(path)
     _clear_away(path)
     partial = path.with_name(f"{_beginning(path)}{os.getpid()}.{secrets.token_hex(8)}{_end(path)}")
     together = getattr(_of_this_thread, "together", None)
@@ -197,47 +201,25 @@ def all_or_none():
                 partial.unlink(missing_ok=True)
 
 
-def check_place(path):
-    """`path` as a `Path`, if a file may be written there; its folder is made if need be.
-
-    Long work asks this first: what cannot be written should not be found out at its end.
+def _place(path):
+    """`path` as a `Path`, whose folder is there, made if need be.
 
     Raises:
-        InputError: `path` is a folder, its folder cannot be made or not be written to, or somebody
-            else's link is on the way there.
+        InputError: `path` is a folder, its folder cannot be made, or somebody else's link is on the
+            way there.
     """
     path = Path(path)
     if path.is_dir():
         raise InputError(f"{path}: this is a folder, expected the name of a file to write.")
-    check_folder(path.parent, path)
-    return path
-
-
-def check_folder(folder, path=None):
-    """`folder` as a `Path`, made if need be, if files may be written there.
-
-    Args:
-        folder: of the results.
-        path: what is to be written there, for the message; default: the folder.
-
-    Raises:
-        InputError: it cannot be made or not be written to, or somebody else's link leads there.
-    """
-    folder, path = Path(folder), path or folder
-    _check_way(folder)
+    _check_way(path.parent)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(
-            f"{path}: cannot be written, since {folder} is no folder and cannot be made one "
+            f"{path}: cannot be written, since {path.parent} is no folder and cannot be made one "
             f"({error.strerror})."
         ) from error
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise InputError(
-            f"{path}: cannot be written, since nothing may be written into {folder}; name another "
-            "place."
-        )
-    return folder
+    return path
 
 
 def check_writable(*results, inputs=()):
@@ -370,6 +352,44 @@ def alive(number):
     return True
 
 
+@contextlib.contextmanager
+def own_temporary_files():
+    """Gives all temporary files a folder of this run's, which is removed with what is left in it.
+
+    TensorFlow and Keras leave files behind, in worker processes, too, and when they are stopped.
+    What runs that were killed have left is removed by the next.
+    """
+    common = _common_temporary()
+    host = re.sub(r"[^A-Za-z0-9-]", "-", socket.gethostname())[:20]
+    start = f"{_RUN}{host}."
+    for left in common.glob(f"{start}*"):
+        number = left.name.removeprefix(start).split(".")[0]
+        with contextlib.suppress(OSError, ValueError):
+            if is_own(left.lstat(), stat.S_ISDIR) and not alive(int(number)):
+                shutil.rmtree(left, ignore_errors=True)
+    # Ray finds a cluster by where it keeps its own files, and its sockets need short names.
+    asked = {_COMMON: str(common), "RAY_TMPDIR": os.environ.get("RAY_TMPDIR", str(common))}
+    before = {name: os.environ.get(name) for name in (*asked, "TMPDIR")}
+    cached = tempfile.tempdir
+    folder = tempfile.mkdtemp(prefix=f"{start}{os.getpid()}.", dir=common)
+    os.environ.update(asked, TMPDIR=folder)
+    tempfile.tempdir = folder
+    try:
+        yield Path(folder)
+    finally:
+        tempfile.tempdir = cached
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _common_temporary():
+    """The folder for temporary files that all runs have in common."""
+    return Path(os.environ.get(_COMMON) or tempfile.gettempdir())
+
+
 def own_folder():
     """A folder for temporary files that only this user may enter, the same for all of their runs.
 
@@ -397,7 +417,7 @@ def own_folder():
 
 def _own_places(user):
     """Where `own_folder` may be, the first choice first."""
-    yield Path(tempfile.gettempdir()) / f"badnet_defense.{user}"
+    yield _common_temporary() / f"badnet_defense.{user}"
     for name, default in (("XDG_RUNTIME_DIR", None), ("XDG_CACHE_HOME", "~/.cache")):
         place = os.environ.get(name) or (default and os.path.expanduser(default))
         if place and os.path.isabs(place):

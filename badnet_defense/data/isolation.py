@@ -32,7 +32,9 @@ LEAST_MEMORY = 2**30
 SECONDS = 30
 """Of processor time that reading one file may take, and one more for each 2 MB of it."""
 WAIT = 4
-"""Times that, and a little, is waited for an answer: a reader may also sleep."""
+"""Times that, and a little, a reader may sleep; waiting for a busy machine or disk is no sleep."""
+_LOOK = 0.25
+"""Seconds between two looks at what a reader does."""
 MOST_MESSAGES = 20
 _one_at_a_time = threading.Lock()
 _ROOT = Path(__file__).resolve().parents[2]
@@ -116,15 +118,16 @@ def isolated(task, path, *, memory=None, count=None, **request):
 def _exchange(asked, limits):
     """(answer, failure, exit status) of a reader; whatever goes wrong, the next one starts anew."""
     server = _server()
-    deadline = threading.Timer(WAIT * (limits["seconds"] + 5), _kill)
-    deadline.daemon = True
     read_end, write_end = os.pipe()
     answer = failure = status = None
+    done = threading.Event()
     try:
-        deadline.start()
         socket.send_fds(server, [json.dumps(asked).encode()], [write_end])
         os.close(write_end)
         write_end = None
+        reader = json.loads(server.recv(64) or b"null")
+        patience = WAIT * (limits["seconds"] + 5)
+        threading.Thread(target=_watch, args=(reader, patience, done), daemon=True).start()
         try:
             answer = read_frame(read_end, limits["memory"])
         except ReaderError as error:
@@ -139,11 +142,43 @@ def _exchange(asked, limits):
         stop()
         raise
     finally:
-        deadline.cancel()
+        done.set()
         os.close(read_end)
         if write_end is not None:
             os.close(write_end)
     return answer, failure, status
+
+
+def _watch(reader, patience, done):
+    """Ends all readers where one has slept for too long; one that only waits its turn goes on.
+
+    Its processor time is limited by itself (`isolation_server.limit`), whatever a clock says: on a
+    busy machine a reader may get little of it for long.
+
+    Args:
+        reader: number of its process.
+        patience: seconds that it may be neither running nor ready to.
+        done: an `Event` that ends the watch.
+    """
+    slept, before = 0.0, None
+    while not done.wait(_LOOK):
+        state, used = _state(reader)
+        if state != "R" and state != "D" and used == before:
+            slept += _LOOK
+        before = used
+        if slept > patience:
+            _kill()
+            return
+
+
+def _state(process):
+    """(state, clock ticks of processor time) of a process; (None, None) where nobody tells."""
+    try:
+        # The name in front, in brackets, may hold anything.
+        words = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+        return words[0], int(words[11]) + int(words[12])
+    except (OSError, ValueError, IndexError):
+        return None, None
 
 
 def _why(status, failure, limits):

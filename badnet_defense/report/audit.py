@@ -1,9 +1,8 @@
 """An audit's results as rows, text, one sentence and one page."""
 
-from pathlib import Path
-
 from tabulate import tabulate
 
+from badnet_defense.errors import one_line
 from badnet_defense.report.pages import encoded, sort_key, write_template
 
 COLUMNS = {
@@ -58,7 +57,7 @@ def shown(row, key):
         return f"{100 * value:.1f}"
     if key in ("largest_index", "limit"):
         return f"{value:.2f}"
-    return f"{value:,.0f}" if key == "seconds" else str(value)
+    return f"{value:,.0f}" if key == "seconds" else one_line(value)
 
 
 def audit_text(rows):
@@ -84,7 +83,7 @@ def audit_sentence(rows):
     )
 
 
-def write_audit_page(path, results, rows, command, scans):
+def write_audit_page(path, results, rows, command, scans, pictures=()):
     """Writes the page.
 
     Args:
@@ -93,6 +92,7 @@ def write_audit_page(path, results, rows, command, scans):
         rows: as `audit_rows` gives them.
         command: what was called, as text.
         scans: folder of the scans' files.
+        pictures: {net: bytes of a PNG of its scan's triggers}.
     """
     odd = {one["name"]: one for one in results if one["verdict"] != "clean" and "flagged" in one}
     shown_nets = [row["net"] for row in rows if row["net"] in odd][:MOST_SHOWN]
@@ -109,7 +109,7 @@ def write_audit_page(path, results, rows, command, scans):
         ],
         columns=COLUMNS.values(),
         sentence=audit_sentence(rows),
-        nets=[_net(odd[name], Path(scans)) for name in shown_nets],
+        nets=[_net(odd[name], dict(pictures).get(name)) for name in shown_nets],
         unshown=len(odd) - len(shown_nets),
         scans=scans,
         command=command,
@@ -117,8 +117,7 @@ def write_audit_page(path, results, rows, command, scans):
     )
 
 
-def _net(result, scans):
-    picture = scans / f"{result['name']}.triggers.png"
+def _net(result, picture):
     targets = ", ".join(map(str, result["targets"]))
     told = f"Label{'s' if len(result['targets']) > 1 else ''} {targets} flagged as target"
     if not targets:
@@ -129,7 +128,7 @@ def _net(result, scans):
     return {
         "name": result["name"],
         "sentence": f"{told}.",
-        "triggers": encoded(picture.read_bytes()) if picture.exists() else None,
+        "triggers": encoded(picture),
         "file": result["net"]["file"],
         "sha256": result["net"]["sha256"],
     }

@@ -6,6 +6,7 @@ from itertools import groupby
 from tabulate import tabulate
 
 from badnet_defense.data.files import replace_when_done
+from badnet_defense.errors import one_line
 
 COLUMNS = {
     "net": "net",
@@ -34,6 +35,8 @@ MOST = ("bad_success", "guard_success")
 """Of these a row has the worst seed's figure, `<key>_most`, too."""
 FOOLED = 0.5
 """Attack success from which a net is called backdoored."""
+_BLANKS, _FORMULA = ("\t", "\r", "\n"), ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+"""What makes a spreadsheet take a cell for a formula; the last four are the wide forms."""
 SPEED = ("repair_seconds", "pictures_per_second")
 
 
@@ -112,7 +115,7 @@ def shown(row, key):
         return f"{100 * value:.1f}"
     if key in RATINGS:
         return f"{value:.3f}"
-    return f"{value:,.0f}" if key in SPEED else str(value)
+    return f"{value:,.0f}" if key in SPEED else one_line(value)
 
 
 def write_csv(path, rows):
@@ -122,17 +125,24 @@ def write_csv(path, rows):
         replace_when_done(path) as partial,
         open(partial, "w", newline="", encoding="utf-8", errors="backslashreplace") as file,
     ):
-        writer = csv.DictWriter(file, names)
-        writer.writeheader()
+        # All texts in quotes: else one that holds another country's comma is two cells there.
+        writer = csv.DictWriter(file, names, quoting=csv.QUOTE_NONNUMERIC)
+        csv.writer(file).writerow(names)
         for row in rows:
             writer.writerow({key: _cell(value) for key, value in row.items()})
 
 
 def _cell(value):
-    """A list as one text; a text that a spreadsheet would compute is kept from it."""
-    if isinstance(value, list):
-        return " ".join(map(str, value))
-    return f"'{value}" if isinstance(value, str) and value[:1] in ("=", "+", "-", "@") else value
+    """What a cell holds: a list as one text, and no text that a spreadsheet would compute.
+
+    It looks past blanks and line breaks for what begins a formula; numbers of ours may be negative.
+    """
+    parts = value if isinstance(value, list | tuple) else [value]
+    text = " ".join(map(str, parts))
+    if all(one is None or isinstance(one, int | float) for one in parts):
+        return text if isinstance(value, list | tuple) else value
+    formula = text[:1] in _BLANKS or text.lstrip()[:1] in _FORMULA
+    return f"'{text}" if text and formula else text
 
 
 def verdicts(rows, repair, detector):

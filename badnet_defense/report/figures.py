@@ -5,7 +5,7 @@ import sys
 import threading
 from contextlib import contextmanager
 
-from badnet_defense.data.files import replace_when_done
+from badnet_defense.data.files import file_sha256, replace_when_done
 from badnet_defense.errors import one_line
 
 TITLE = {"color": "#222222", "fontweight": "bold", "parse_math": False}
@@ -65,6 +65,11 @@ def add_legend(axes, **how):
 
 
 def save_figure(figure, path):
-    """Writes `figure` as a PNG; raises `InputError` where nothing can be written at `path`."""
+    """Writes `figure` as a PNG and gives its SHA-256.
+
+    Raises:
+        InputError: nothing can be written at `path`.
+    """
     with replace_when_done(path) as partial:
         figure.savefig(partial, format="png", metadata={"Software": None})
+        return file_sha256(partial)

@@ -23,6 +23,9 @@ def plot_triggers(path, triggers, picture, result, *, net=None):
         result: the scan's result, for the numbers.
         net: the net's name for the title.
 
+    Returns:
+        The file's SHA-256.
+
     Raises:
         InputError: nothing can be written at `path`.
     """
@@ -37,7 +40,7 @@ def plot_triggers(path, triggers, picture, result, *, net=None):
     names = ("mask", "pattern", "mask x pattern", "on a clean picture")
     for axes, name in zip(grid[0], names, strict=True):
         axes.set_title(name, color=_INK, fontsize=10)
-    save_figure(figure, path)
+    return save_figure(figure, path)
 
 
 def _row(axes, entry, mask, pattern, picture):

@@ -5,6 +5,7 @@ from pathlib import PurePath
 from tabulate import tabulate
 
 from badnet_defense.data.class_counts import coverage_text
+from badnet_defense.errors import one_line
 
 STAGES = ("bad", "pruned", "repaired", "guard")
 _PICTURES = {
@@ -128,7 +129,7 @@ def _percent(measures, measure):
 
 
 def _stem(file):
-    return PurePath(file["file"]).stem if file else ""
+    return one_line(PurePath(file["file"]).stem) if file else ""
 
 
 def _table(rows, headers, style):

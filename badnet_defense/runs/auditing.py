@@ -13,16 +13,17 @@ from badnet_defense.data.files import file_sha256, only_run
 from badnet_defense.data.input_range import UNIT, InputRange
 from badnet_defense.engine import ClosedError, Serial
 from badnet_defense.errors import EngineError, InputError, one_line
-from badnet_defense.measure.results import provenance, readable, versions, write_json
+from badnet_defense.measure.results import own_result, provenance, versions, write_json
 from badnet_defense.nets import read_net
 from badnet_defense.runs.auditing_sets import CleanSets
 from badnet_defense.runs.auditing_units import clean_accuracy, repaired
 from badnet_defense.runs.methods import SCANNING
 from badnet_defense.runs.parcels import Parcel, write_files
-from badnet_defense.runs.scanned import found_triggers
+from badnet_defense.runs.scanned import found_triggers, is_whole
 from badnet_defense.runs.scanning import scan_pictures, write_scan
 from badnet_defense.scan.verdict import BACKDOORED, CLEAN, STATISTIC, SUSPICIOUS, UNJUDGED
 
+VERDICT = "verdict"
 WORKERS_A_NET = 8
 """So many workers need another large net beside, to have work while a rung comes to its end."""
 MOST_WHOLE = 64
@@ -115,7 +116,7 @@ class _Auditor:
 
     def _result(self, suspect):
         path = self.out / "nets" / f"{suspect.name}.json"
-        found, inputs = readable(path), self._inputs(suspect)
+        found, inputs = own_result(path, VERDICT), self._inputs(suspect)
         if not self._stands(found, inputs, suspect):
             judged = {**self._judged(suspect, inputs), "inputs": inputs}
             before = found.get("inputs") or {}
@@ -123,12 +124,12 @@ class _Auditor:
             if judged["verdict"] == UNJUDGED and same and self._stands(found, before, suspect):
                 return judged
             found = judged
-            write_json(path, found)
+            write_json(path, found, sealed=VERDICT)
         mending, repair = self.asked.mending(), found.get("repair") or {}
         stale = repair.get("asked") != mending or "failed" in repair
         if mending and stale and found["verdict"] == BACKDOORED:
             found["repair"] = {"asked": mending, **self._repaired(suspect, found)}
-            write_json(path, found)
+            write_json(path, found, sealed=VERDICT)
         return found
 
     def _stands(self, found, inputs, suspect):
@@ -138,8 +139,7 @@ class _Auditor:
             or found.get("inputs") != inputs
         ):
             return False
-        scanned = readable(self._scan(suspect).with_name(f"{suspect.name}.json"))
-        return scanned.get("net", {}).get("sha256") == inputs["net"]
+        return is_whole(self._scan(suspect), inputs["net"])
 
     def _scan(self, suspect):
         return self.out / "scans" / suspect.name

@@ -4,26 +4,29 @@ import logging
 from functools import cache
 from pathlib import Path
 
+import numpy as np
 from tqdm import tqdm
 
 from badnet_defense.data.files import data_sha256, file_sha256, only_run
 from badnet_defense.engine import Serial, engine_for
-from badnet_defense.errors import EngineError, InputError, LostUnitError
+from badnet_defense.errors import EngineError, InputError, LostUnitError, one_line
 from badnet_defense.guard.choice import needs_repair
 from badnet_defense.measure.results import (
     code_sha256,
+    own_bytes,
+    own_result,
     provenance,
-    readable,
     versions,
     write_json,
 )
-from badnet_defense.runs.comparing_unit import NO_REPAIR, Grid, run_group
+from badnet_defense.runs.comparing_unit import NO_REPAIR, Grid, Standing, run_group
 from badnet_defense.runs.methods import SCANNING, settings_of
-from badnet_defense.runs.parcels import Parcel, made_files, write_files
+from badnet_defense.runs.parcels import Parcel, write_files
 from badnet_defense.runs.scanned import found_triggers, scan_of
 from badnet_defense.runs.scanning import scan_file
 
 log = logging.getLogger(__name__)
+RUN, REPAIR = "run", "repair"
 
 
 def runs_of(cases, repairs, detectors, seeds):
@@ -101,10 +104,10 @@ def _run_missing(left, engine, settings, out, bar):
     parcels = {path: Parcel.of(path, apart=engine.apart) for path in sorted(paths)}
     grid = engine.share(Grid(parcels, None if engine.apart else str(out), **settings))
     units = [group.unit(engine.apart) for group in left]
-    for place, (done, failed, files) in engine.run(run_group, (grid,), units):
+    for place, (done, failed, files, repaired) in engine.run(run_group, (grid,), units):
         write_files(out, files)
-        left[place].note(done, failed)
-        bar.set_postfix_str(left[place].title("*"))
+        left[place].note(done, failed, repaired)
+        bar.set_postfix_str(one_line(left[place].title("*")))
         bar.update(len(done) + len(failed))
 
 
@@ -141,7 +144,7 @@ class _Group:
         """
         self.scan = self._scan_there()
         for name in self.detectors:
-            found = readable(self._path(name))
+            found = own_result(self._path(name), RUN)
             wanted, inputs = self._inputs(name), found.get("inputs") or {}
             if self.scan is None:  # a run by a scan that is there no more stands
                 wanted["scan"] = inputs.get("scan")
@@ -155,18 +158,44 @@ class _Group:
 
     def unit(self, apart):
         """The arguments of `run_group`."""
-        standing = {}
-        if apart:
-            folder = f"nets/{self.repair}.{self.seed}"
-            names = made_files(self.out / folder) if (self.out / folder).is_dir() else {}
-            own = {name: one for name, one in names.items() if Path(name).stem == self.case.name}
-            standing = {f"{folder}/{name}": content for name, content in own.items()}
         data = {part: str(path) for part, path in self.case.data().items()}
-        what = (self.repair, self.seed, self.missing, standing, self.triggers, self._origin())
+        what = (self.repair, self.seed, self.missing, self._standing(apart), self.triggers)
         return str(self.case.model), data, *what
 
-    def note(self, done, failed):
-        """Writes and keeps the results of runs, and keeps and tells what failed."""
+    @property
+    def _repaired(self):
+        """The repaired net, below the folder of results."""
+        return f"nets/{self.repair}.{self.seed}/{self.case.name}.h5"
+
+    @property
+    def _about_repair(self):
+        return (self.out / self._repaired).with_suffix(".origin.json")
+
+    def _standing(self, apart):
+        """`Standing` of the repaired net, if this user's run has made it of just this origin."""
+        about = own_result(self._about_repair, REPAIR)
+        if about.get("origin") != self._origin():
+            return None
+        report, sha256 = about["report"], about["sha256"]
+        if not apart:
+            return Standing(report, sha256)
+        try:
+            content = np.frombuffer(own_bytes(self.out / self._repaired, sha256), np.uint8)
+        except InputError:  # missing or damaged: made anew
+            return None
+        return Standing(report, sha256, {self._repaired: content})
+
+    def note(self, done, failed, repaired=None):
+        """Writes and keeps the results of runs, and keeps and tells what failed.
+
+        Args:
+            done: {detector: result}.
+            failed: {detector: what was wrong}.
+            repaired: `Standing` of the repaired net, if it was made now.
+        """
+        if repaired is not None:
+            about = {"schema": 1, "report": repaired.report, "sha256": repaired.sha256}
+            write_json(self._about_repair, {**about, "origin": self._origin()}, sealed=REPAIR)
         for name, result in done.items():
             about = provenance(
                 net_path=self.case.model,
@@ -185,7 +214,7 @@ class _Group:
                 **result,
                 "inputs": self._inputs(name),
             }
-            write_json(self._path(name), self.done[name])
+            write_json(self._path(name), self.done[name], sealed=RUN)
         for name, message in failed.items():
             log.warning("%s failed: %s", self.title(name), message)
         self.failed |= failed

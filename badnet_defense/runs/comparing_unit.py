@@ -2,7 +2,7 @@
 
 import time
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from badnet_defense.data import read_images
@@ -11,7 +11,6 @@ from badnet_defense.errors import InputError
 from badnet_defense.guard.choice import check_enough
 from badnet_defense.guard.pairing import read_pair
 from badnet_defense.measure.belonging import settled_sets
-from badnet_defense.measure.results import readable, write_json
 from badnet_defense.nets import build, read_net
 from badnet_defense.runs.comparing_run import Judged, judge_run
 from badnet_defense.runs.fitting import fit_detector, split_clean
@@ -44,7 +43,22 @@ class Grid:
         return {"false_alarm_rate": self.false_alarm_rate, "input_range": self.input_range}
 
 
-def run_group(grid, model, data, repair, seed, detectors, standing, triggers, origin):
+@dataclass(frozen=True)
+class Standing:
+    """A repaired net that need not be made again; who handed out the unit answers for it.
+
+    Attributes:
+        report: the repair's result.
+        sha256: of the net's file.
+        files: for workers elsewhere, {path below the folder of results: bytes}.
+    """
+
+    report: dict
+    sha256: str
+    files: dict = field(default_factory=dict)
+
+
+def run_group(grid, model, data, repair, seed, detectors, standing, triggers):
     """The runs of one net, repair and seed, which share nets, pictures and answers.
 
     Args:
@@ -54,34 +68,33 @@ def run_group(grid, model, data, repair, seed, detectors, standing, triggers, or
         repair: its name, or `NO_REPAIR`.
         seed: of repair and detectors.
         detectors: their names.
-        standing: the files of the repaired net that stand already, for workers elsewhere:
-            {path below the folder of results: bytes}.
+        standing: `Standing` of the repaired net that is there already, or None.
         triggers: [(label, mask, pattern)] that a scan found, for a repair that takes them, or None.
-        origin: what the repaired net depends on; one that stands is of just this.
 
     Returns:
-        ({detector: result}, {detector: what was wrong}, {path: bytes} that was made elsewhere).
+        ({detector: result}, {detector: what was wrong}, {path: bytes} that was made elsewhere,
+        `Standing` of a repaired net that was made now, or None).
     """
     with results_below(grid.out) as (out, made):
-        write_files(out, standing)
-        group = _Group(grid, out, model, data, repair, seed, triggers, origin)
+        write_files(out, standing.files if standing else {})
+        group = _Group(grid, out, model, data, repair, seed, standing, triggers)
         done, failed = {}, {}
         for name in detectors:
             try:
                 done[name] = group.run(name)
             except Exception as error:  # noqa: BLE001 one failing run must not end the grid
                 failed[name] = f"{type(error).__name__}: {error}"
-        return done, failed, made()
+        return done, failed, made(), group.repaired
 
 
 class _Group:
     """Nets, pictures and answers, made with the first detector; a failure fails them all."""
 
-    def __init__(self, grid, out, model, data, repair, seed, triggers, origin):
+    def __init__(self, grid, out, model, data, repair, seed, standing, triggers):
         self.grid, self.repair, self.seed, self.triggers = grid, repair, seed, triggers
-        self.model, self.data, self.origin = Path(model), data, origin
+        self.model, self.data, self.standing = Path(model), data, standing
         self.folder = out / "nets" / f"{repair}.{seed}"
-        self.judged = self.failure = self.spec = None
+        self.judged = self.failure = self.spec = self.repaired = None
 
     def run(self, detector):
         """A detector's figures beside those of both nets."""
@@ -161,11 +174,11 @@ class _Group:
     def _repaired(self):
         """(`NetSpec` of the repaired net, result of the repair), made if it is not there yet."""
         path = self.folder / f"{self.model.stem}.h5"
-        about = path.with_suffix(".json")
-        made = readable(about)
-        if made.get("origin") == self.origin:
+        if self.standing is not None:
             with suppress(InputError):  # missing or damaged: made anew
-                return read_pair(self.model, path).repaired, made
+                there = read_pair(self.model, path).repaired
+                if there.attributes["file_sha256"] == self.standing.sha256:
+                    return there, self.standing.report
         scanned = {} if self.triggers is None else {"triggers": self.triggers}
         made = repair_file(
             self.model,
@@ -177,5 +190,5 @@ class _Group:
             **scanned,
         )
         repaired = read_pair(self.model, path).repaired
-        write_json(about, {**made, "origin": self.origin})
+        self.repaired = Standing(made, repaired.attributes["file_sha256"])
         return repaired, made

@@ -2,12 +2,13 @@
 
 import time
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from badnet_defense.data import read_images
-from badnet_defense.data.files import check_writable, only_run, replace_when_done
+from badnet_defense.data.files import all_or_none, check_writable, only_run, replace_when_done
 from badnet_defense.data.input_range import UNIT
 from badnet_defense.errors import InputError
 from badnet_defense.guard.calibrated import build_calibrated_guard
@@ -54,7 +55,6 @@ def judge_detector(
     bad,
     triggered=None,
     false_alarm_rate=RATE,
-    plots=None,
     input_range=UNIT,
     seed=0,
 ):
@@ -66,10 +66,11 @@ def judge_detector(
         sets: {"clean_validation": `LabelledImages`, "clean_test": .., "poisoned": ..}.
         bad: the bad net (`keras.Model`).
         triggered: (n,) True for each of "poisoned" that carries a trigger; None: all do.
-        false_alarm_rate, plots, input_range, seed: as for `judge_defense`.
+        false_alarm_rate, input_range, seed: as for `judge_defense`.
 
     Returns:
-        ({set: (n,) answers 0..N}, {"detector": its figures}).
+        ({set: (n,) answers 0..N}, {"detector": its figures}, a function that draws its curves at a
+        path without endings, or None).
 
     Raises:
         InputError: too few clean validation pictures.
@@ -101,12 +102,11 @@ def judge_detector(
     if len(poisoned):
         about["auroc"] = auroc(honest, poisoned)
         about["detection"] = {f"{r:g}": detection_at(honest, poisoned, r) for r in RATES}
-        if plots:
-            _plot(plots, honest, poisoned, about, pair.bad.name)
-    return answers, {"detector": about}
+    draw = partial(_plot, honest, poisoned, about, pair.bad.name) if len(poisoned) else None
+    return answers, {"detector": about}, draw
 
 
-def _plot(plots, honest, poisoned, about, net):
+def _plot(honest, poisoned, about, net, plots):
     chosen = [np.mean(scores > about["threshold"]) for scores in (honest, poisoned)]
     curves = {"poisoned": (roc_curve(honest, poisoned), chosen)}
     plot_roc(f"{plots}.roc.png", curves, about, net=net)
@@ -126,16 +126,16 @@ def _about(name, fitted):
     }
 
 
-def guard_file(
-    model, clean, *, out, name, repaired=None, false_alarm_rate=RATE, input_range=None, seed=0
-):
+def guard_file(model, clean, *, out, **settings):
     """Fits a detector and writes it as one Keras model, with its figures beside it as JSON.
 
     Args:
         model: path of the bad net.
         clean: path of clean pictures; labels are not needed.
         out: the `.keras` file to write.
+        settings: the next ones, by keyword.
         name: of the detector.
+        tell: called with the figures before the first file is written.
         repaired: path of the repaired net; default: the model's own. STRIP and SentiNet need none.
         false_alarm_rate, input_range, seed: as for `judge_defense`.
 
@@ -143,13 +143,29 @@ def guard_file(
         The figures as they stand in `<out>.json`.
 
     Raises:
-        InputError: a file cannot be used or would be overwritten, or there are too few clean
-            pictures.
+        InputError: a file cannot be used or would be overwritten, there are too few clean
+            pictures, or another run is making a guard at `out`.
     """
-    start = time.perf_counter()
     if Path(out).suffix != ".keras":
         raise InputError(f"--out {out}: expected a file name that ends in .keras.")
     check_writable(out, f"{out}.json", inputs=(model, clean, repaired))
+    with only_run(out):  # so that guard and figures are of one run
+        return _guard_file(model, clean, out=out, **settings)
+
+
+def _guard_file(
+    model,
+    clean,
+    *,
+    out,
+    name,
+    repaired=None,
+    false_alarm_rate=RATE,
+    tell=None,
+    input_range=None,
+    seed=0,
+):
+    start = time.perf_counter()
     spec = read_net(model)
     images = enough_images(clean, spec, name, false_alarm_rate)
     pair, repair = (spec, None), None
@@ -174,10 +190,12 @@ def guard_file(
         "detector": _about(name, fitted),
         "input_range": str(input_range),
     }
-    with only_run(out):  # so that guard and figures are of one run
-        with replace_when_done(out) as partial:
-            build_calibrated_guard(fitted.detector).save(partial)
+    if tell:
+        tell(result)
+    with all_or_none():
         write_json(f"{out}.json", result)
+        with replace_when_done(out) as unfinished:
+            build_calibrated_guard(fitted.detector).save(unfinished)
     return result
 
 
@@ -207,7 +225,9 @@ def _fitted(model, pair, images, name, rate, input_range, seed):
     )
 
 
-def strip_files(model, clean, inputs, *, out=None, false_alarm_rate=RATE, input_range=UNIT, seed=0):
+def strip_files(
+    model, clean, inputs, *, out=None, false_alarm_rate=RATE, tell=None, input_range=UNIT, seed=0
+):
     """STRIP on pictures and data sets.
 
     Args:
@@ -215,7 +235,7 @@ def strip_files(model, clean, inputs, *, out=None, false_alarm_rate=RATE, input_
         clean: path of clean pictures, for the overlays and the threshold; no labels are needed.
         inputs: paths of image files and of data sets (`.h5`).
         out: path of a histogram of the entropies (`.png`); None: none.
-        false_alarm_rate, input_range, seed: as for `judge_defense`.
+        false_alarm_rate, tell, input_range, seed: as for `judge_defense`.
 
     Returns:
         {"threshold": bits, "expected": `Expected`, "entropies": {input: (n,) bits}}; a picture is
@@ -231,17 +251,20 @@ def strip_files(model, clean, inputs, *, out=None, false_alarm_rate=RATE, input_
     fitted = _fitted(model, (spec, None), images, "strip", false_alarm_rate, input_range, seed)
     detector = fitted.detector
     entropies = {path: -detector.score_samples(pictures) for path, pictures in sets.items()}
+    found = {
+        "threshold": -detector.threshold_,
+        "expected": detector.expected_,
+        "entropies": entropies,
+    }
+    if tell:
+        tell(found)
     if out:
         groups = {str(path): bits for path, bits in entropies.items() if len(bits) > 1}
         single = [bits for bits in entropies.values() if len(bits) == 1]
         groups |= {"pictures": np.concatenate(single)} if single else {}
         about = {**_about("strip", fitted), "threshold": -detector.threshold_}
         plot_scores(out, -fitted.clean_scores, groups, about, net=Path(model).stem, low=True)
-    return {
-        "threshold": -detector.threshold_,
-        "expected": detector.expected_,
-        "entropies": entropies,
-    }
+    return found
 
 
 def _asked(path, shape):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from badnet_defense.data import read_images, read_trigger_labels
 from badnet_defense.data.class_counts import class_counts, tell_coverage
-from badnet_defense.data.files import check_writable
+from badnet_defense.data.files import all_or_none, check_writable
 from badnet_defense.data.input_range import UNIT
 from badnet_defense.errors import InputError
 from badnet_defense.guard.choice import needs_repair
@@ -40,6 +40,7 @@ def judge_defense(
     detector=None,
     false_alarm_rate=0.01,
     plots=None,
+    tell=None,
     input_range=None,
     seed=0,
 ):
@@ -56,6 +57,7 @@ def judge_defense(
             suspect model alone makes no repair; only a `repaired` that was named is shown beside.
         false_alarm_rate: share of honest pictures that it may flag, in (0, 1).
         plots: path, without its endings, of the detector's ROC curve and histograms; None: none.
+        tell: called with the result before the first plot is written.
         input_range: the nets' range; None: what the repair holds, else [0, 1].
         seed: as for `repair_file`.
 
@@ -102,16 +104,15 @@ def judge_defense(
         how = {"input_range": input_range, "seed": seed}
         pair = _pair(model, repaired, data["clean_validation"], folder, how)
     nets = {"bad": bad, **_repaired_nets(pair)}
-    guard, about_detector = None, {}
+    guard, about_detector, draw = None, {}, None
     if detector is not None:
-        guard, about_detector = judge_detector(
+        guard, about_detector, draw = judge_detector(
             detector,
             pair,
             sets,
             bad=nets["bad"],
             triggered=triggered,
             false_alarm_rate=false_alarm_rate,
-            plots=plots,
             input_range=input_range,
             seed=seed,
         )
@@ -126,7 +127,7 @@ def judge_defense(
         seconds=time.perf_counter() - start,
         digest=digests_read(spec, *sets.values()),
     )
-    return {
+    result = {
         **about,
         **stages,
         **about_detector,
@@ -135,6 +136,12 @@ def judge_defense(
         "pruning": pair.pruning,
         "repair": _about(pair.repaired),
     }
+    if tell:
+        tell(result)
+    if plots and draw:
+        with all_or_none():
+            draw(plots)
+    return result
 
 
 def _pair(model, repaired, clean, folder, how):

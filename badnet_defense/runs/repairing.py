@@ -12,7 +12,7 @@ from badnet_defense.data.class_counts import (
     class_counts,
     tell_coverage,
 )
-from badnet_defense.data.files import check_writable, only_run
+from badnet_defense.data.files import all_or_none, check_writable, only_run
 from badnet_defense.data.input_range import UNIT
 from badnet_defense.errors import InputError
 from badnet_defense.measure.belonging import check_belonging, check_range
@@ -45,6 +45,8 @@ def repair_file(model, clean, *, out, **settings):
         method: one of `methods.METHODS`; default: `methods.DEFAULT`.
         pseudo_labels: True takes the bad net's own soft answers as targets, and its classes as
             labels; the pictures' labels are ignored.
+        tell: called with the result before the first file is written: what cannot be written then
+            costs no figures.
         input_range, seed and all others: as the method takes them.
 
     Returns:
@@ -68,6 +70,7 @@ def _repair_file(
     pseudo_labels=False,
     input_range=UNIT,
     seed=0,
+    tell=None,
     **settings,
 ):
     start = time.perf_counter()
@@ -122,6 +125,8 @@ def _repair_file(
         digest=digests_read(spec, images),
     )
     result = {**about, **result}
+    if tell:
+        tell(result)
     _write(Path(out), Path(model).stem, nets, images, result)
     return result
 
@@ -143,12 +148,19 @@ def _pictures(model, spec, bad, clean, pseudo_labels, input_range):
 
 
 def _write(folder, stem, nets, images, result):
-    """The files; the repaired net comes last, so that where it is, the others are too."""
+    """The files, all or none; the repaired net comes last."""
     curve = folder / f"{stem}.pruning.png"
-    curve.unlink(missing_ok=True)  # of another method, that was here before
-    if result["method"] == DEFAULT:
-        plot_pruning_curve(curve, result["pruning"], net=stem)
-    write_json(folder / f"{stem}.json", result)
+    if result["method"] != DEFAULT:
+        curve.unlink(missing_ok=True)  # of another method, that was here before
+    with all_or_none():
+        if result["method"] == DEFAULT:
+            plot_pruning_curve(curve, result["pruning"], net=stem)
+        write_json(folder / f"{stem}.json", result)
+        _write_pair(folder / stem, nets, images, result)
+
+
+def _write_pair(base, nets, images, result):
+    """The repaired net and its guard, with what later runs need to know of the repair."""
     notes = {"method": result["method"], "keep_pruned": result["keep_pruned"]}
     if "pruning" in result:
         notes["pruning"] = json.dumps(result["pruning"])
@@ -159,7 +171,7 @@ def _write(folder, stem, nets, images, result):
     if result["synthetic"]:
         notes["synthetic"] = True
     write_pair(
-        folder / stem,
+        base,
         nets,
         source_sha256=result["net"]["sha256"],
         input_range=result["input_range"],

@@ -1,17 +1,18 @@
-"""What finished scans found, read back from their files."""
+"""What finished scans found, read back from their files: only what this user's own runs wrote."""
 
-import zlib
-from pathlib import Path
-from zipfile import BadZipFile
+import io
 
 import numpy as np
 
 from badnet_defense.data.files import data_sha256, file_sha256
 from badnet_defense.errors import CannotJudgeError, InputError
-from badnet_defense.measure.results import read_json, readable
+from badnet_defense.measure.results import own_bytes, own_result
 from badnet_defense.scan.verdict import STATISTIC
 
-_BROKEN = (OSError, KeyError, TypeError, IndexError, ValueError, EOFError, BadZipFile, zlib.error)
+SCAN = "scan"
+TRIGGERS, PICTURE = "npz", "triggers.png"
+"""Endings of a scan's files whose SHA-256 stands in its result."""
+_LARGEST_PICTURE = 64 * 2**20
 
 
 def scan_of(stem, model, clean, *, input_range):
@@ -23,25 +24,41 @@ def scan_of(stem, model, clean, *, input_range):
         input_range: the net's range.
 
     Returns:
-        the dict of its JSON file, or None where no such scan is there.
+        the dict of its JSON file, or None where no such scan of this user's is there.
     """
-    if not Path(f"{stem}.json").exists() or not Path(f"{stem}.npz").exists():
+    result = own_result(f"{stem}.json", SCAN)
+    if not result or result["labels"] != result["classes"] or result["statistic"] != STATISTIC:
         return None
+    came = (result["net"]["sha256"], result["data"]["clean"]["sha256"], result["input_range"])
+    if came != (file_sha256(model), data_sha256(clean), str(input_range)):
+        return None
+    return result if _beside(stem, result, TRIGGERS) is not None else None
+
+
+def is_whole(stem, net_sha256):
+    """True where a scan of this very net is there with its triggers and their picture."""
+    result = own_result(f"{stem}.json", SCAN)
+    return (
+        bool(result)
+        and result["net"]["sha256"] == net_sha256
+        and all(_beside(stem, result, ending) is not None for ending in (TRIGGERS, PICTURE))
+    )
+
+
+def _beside(stem, result, ending, **limit):
+    """The bytes of one of a scan's files, or None where they are not what the scan wrote."""
     try:
-        result = read_json(f"{stem}.json")
-        came = (result["net"]["sha256"], result["data"]["clean"]["sha256"], result["input_range"])
-        whole = result["labels"] == result["classes"] and result["statistic"] == STATISTIC
-    except (InputError, KeyError, TypeError):
+        return own_bytes(f"{stem}.{ending}", result["files"][ending], **limit)
+    except InputError:
         return None
-    wanted = (file_sha256(model), data_sha256(clean), str(input_range))
-    return result if whole and came == wanted else None
 
 
 def triggers_shown(stem, net_sha256):
     """The picture (PNG, bytes) of the triggers that a scan of this very net found, or None."""
-    picture, result = Path(f"{stem}.triggers.png"), readable(f"{stem}.json")
-    same = (result.get("net") or {}).get("sha256") == net_sha256
-    return picture.read_bytes() if same and picture.is_file() else None
+    result = own_result(f"{stem}.json", SCAN)
+    if not result or result["net"]["sha256"] != net_sha256:
+        return None
+    return _beside(stem, result, PICTURE, most=_LARGEST_PICTURE)
 
 
 def found_triggers(stem):
@@ -54,21 +71,20 @@ def found_triggers(stem):
         [(label, mask (h, w, 1), pattern (h, w, c))], both in [0, 1].
 
     Raises:
-        InputError: the files are no scan's.
+        InputError: the files are not those of a scan of this user's.
         CannotJudgeError: the scan came to no decision on the net.
     """
-    result = read_json(f"{stem}.json")
+    result = own_result(f"{stem}.json", SCAN)
     if result.get("reason"):
         raise CannotJudgeError(f"{stem}.json: {result.get('verdict')}: {result['reason']}.")
-    try:
-        near = result["near"]["shift"]
-        found = []
-        with np.load(f"{stem}.npz") as arrays:
-            for entry in result["flagged"]:
-                look = "near_" if entry["shift"] == near else ""
-                place = np.flatnonzero(arrays[f"{look}finished"] == entry["label"])[0]
-                parts = (arrays[f"{look}{part}"][place] for part in ("masks", "patterns"))
-                found.append((entry["label"], *parts))
-    except _BROKEN:
-        raise InputError(f"{stem}.npz: not what a scan wrote; scan again.") from None
+    content = _beside(stem, result, TRIGGERS) if result else None
+    if content is None:
+        raise InputError(f"{stem}.npz: not what a scan of yours wrote; scan again.")
+    near, found = result["near"]["shift"], []
+    with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+        for entry in result["flagged"]:
+            look = "near_" if entry["shift"] == near else ""
+            place = np.flatnonzero(arrays[f"{look}finished"] == entry["label"])[0]
+            parts = (arrays[f"{look}{part}"][place] for part in ("masks", "patterns"))
+            found.append((entry["label"], *parts))
     return found

@@ -4,13 +4,20 @@ import json
 import logging
 import time
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from badnet_defense.data import read_images
 from badnet_defense.data.class_counts import check_several_classes, tell_coverage
-from badnet_defense.data.files import check_writable, only_run, replace_when_done
+from badnet_defense.data.files import (
+    all_or_none,
+    check_writable,
+    file_sha256,
+    only_run,
+    replace_when_done,
+)
 from badnet_defense.data.input_range import UNIT
 from badnet_defense.errors import CannotJudgeError, InputError
 from badnet_defense.measure.belonging import check_belonging, check_range
@@ -25,6 +32,7 @@ from badnet_defense.repair.unlearning import UNLEARN, unlearn
 from badnet_defense.report.scan_plots import plot_norms, plot_triggers
 from badnet_defense.runs.methods import MOST_UNLEARNT, SCANNED
 from badnet_defense.runs.pair_files import write_pair
+from badnet_defense.runs.scanned import PICTURE, SCAN, TRIGGERS
 from badnet_defense.scan.progress import Progress
 from badnet_defense.scan.scan import scan, way, whole_scan
 from badnet_defense.scan.suitability import check_count
@@ -50,6 +58,7 @@ def scan_file(model, clean, *, out, **settings):
         budget: "fast" or "full".
         repair: None, "prune" or "unlearn"; writes `<out>.<repair>.h5` and `.guard.keras` too.
         pseudo_labels: the net's own answers are the labels of the repair.
+        tell: called with the result before the first file is written.
         input_range, seed, engine: as for `scan`.
 
     Returns:
@@ -78,6 +87,7 @@ def _scan_file(
     input_range=UNIT,
     seed=0,
     engine=None,
+    tell=None,
 ):
     start = time.perf_counter()
     endings = (".json", ".npz", ".triggers.png", ".norms.png")
@@ -99,11 +109,17 @@ def _scan_file(
     asked = {"labels": labels, "budget": budget, "input_range": input_range, "seed": seed}
     found, result, progress = scan_pictures(spec, pictures, about, out, engine=engine, **asked)
     result["seconds"] = round(time.perf_counter() - start, 1)
+    write_repair = None
     if repair and result["flagged"]:
-        result["repair"] = _repair(
+        result["repair"], write_repair = _repair(
             repair, spec, bad, images, found, out, pseudo_labels, input_range, seed
         )
-    write_scan(Path(out), found, pictures, result, Path(model).stem)
+    if tell:
+        tell(result)
+    with all_or_none():
+        if write_repair:
+            write_repair()
+        write_scan(Path(out), found, pictures, result, Path(model).stem)
     progress.forget()
     return result
 
@@ -247,7 +263,7 @@ def _entries(scan, labels):
 
 
 def _repair(how, spec, bad, images, found, out, pseudo_labels, input_range, seed):
-    """Repairs the net with the triggers that were found and writes it and its guard."""
+    """A repair with the triggers that were found: (figures, what writes the net and its guard)."""
     targets, notes = None, {}
     if pseudo_labels:
         images, targets = pseudo_labelled(bad, images, input_range=input_range)
@@ -267,7 +283,8 @@ def _repair(how, spec, bad, images, found, out, pseudo_labels, input_range, seed
     stages = evaluate_defense(
         nets, {"clean_validation": images}, classes=spec.classes, input_range=input_range
     )
-    write_pair(
+    write = partial(
+        write_pair,
         f"{out}.{how}",
         nets,
         source_sha256=spec.attributes["file_sha256"],
@@ -276,18 +293,22 @@ def _repair(how, spec, bad, images, found, out, pseudo_labels, input_range, seed
         notes=notes,
     )
     labels = [label for label, *_ in triggers]
-    return {"method": how, "labels": labels, "pseudo_labels": pseudo_labels, **about, **stages}
+    figures = {"method": how, "labels": labels, "pseudo_labels": pseudo_labels}
+    return {**figures, **about, **stages}, write
 
 
 def write_scan(out, found, pictures, result, stem):
-    """Writes a scan's four files; the JSON comes last, so that where it is, the others are too."""
-    with replace_when_done(f"{out}.npz") as partial:
-        names = ("labels", "norms", "stopped", "finished", "masks", "patterns", "attack_success")
-        here = {name: getattr(found, name) for name in names}
-        near = {f"near_{name}": getattr(found.near, name) for name in names[1:]}
-        np.savez_compressed(partial, **here, **near)
+    """Writes a scan's four files, all or none, and notes in its result what belongs to it."""
+    names = ("labels", "norms", "stopped", "finished", "masks", "patterns", "attack_success")
+    here = {name: getattr(found, name) for name in names}
+    near = {f"near_{name}": getattr(found.near, name) for name in names[1:]}
     shown = [entry["label"] for entry in (*result["flagged"], *result["smallest"])]
     triggers = {label: found.trigger(label) for label in shown}
-    plot_triggers(f"{out}.triggers.png", triggers, pictures[0], result, net=stem)
-    plot_norms(f"{out}.norms.png", result, net=stem)
-    write_json(f"{out}.json", result)
+    with all_or_none():
+        with replace_when_done(f"{out}.{TRIGGERS}") as partial:
+            np.savez_compressed(partial, **here, **near)
+            digest = file_sha256(partial)
+        drawn = plot_triggers(f"{out}.{PICTURE}", triggers, pictures[0], result, net=stem)
+        plot_norms(f"{out}.norms.png", result, net=stem)
+        result["files"] = {TRIGGERS: digest, PICTURE: drawn}
+        write_json(f"{out}.json", result, sealed=SCAN)

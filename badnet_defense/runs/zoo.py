@@ -7,11 +7,13 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from badnet_defense.data.files import read_plain
 from badnet_defense.data.input_range import InputRange
 from badnet_defense.errors import InputError, LinkOutError, naming
 
 ENDINGS = (".h5", ".hdf5", ".keras")
 LONGEST_NAME = 100
+LARGEST_LIST = 16 * 2**20
 LINES = "NET or NET,CLEAN or NET,CLEAN,LOW,HIGH"
 
 
@@ -101,8 +103,9 @@ def _below(folder, clean, out):
 
 
 def _listed(path, clean):
+    content = read_plain(os.path.realpath(path), LARGEST_LIST)
     try:
-        text = path.read_text("utf-8-sig")
+        text = content.decode("utf-8-sig")
         rows = list(csv.reader(text.splitlines()))
         if "\0" in text:
             raise ValueError("it holds a zero byte")
