@@ -2,6 +2,7 @@
 
 import shlex
 import sys
+from pathlib import Path
 
 from badnet_defense.commands import METHODS, VERDICT_CODES, verdict_code
 from badnet_defense.console import add_engine, add_reading, engine_of, load_tensorflow, seed

@@ -148,7 +148,8 @@ def guard_file(model, clean, *, out, **settings):
     """
     if Path(out).suffix != ".keras":
         raise InputError(f"--out {out}: expected a file name that ends in .keras.")
-    check_writable(out, f"{out}.json", inputs=(model, clean, repaired))
+    inputs = (model, clean, settings.get("repaired"))
+    check_writable(out, f"{out}.json", inputs=inputs)
     with only_run(out):  # so that guard and figures are of one run
         return _guard_file(model, clean, out=out, **settings)
 

@@ -90,9 +90,7 @@ def judge_defense(
         triggered = read_trigger_labels(trigger_labels, len(sets["poisoned"]))
     bad, classes = build(spec), spec.classes
     sets = settled_sets(bad, sets, classes=classes, input_range=input_range, net_name=model)
-    for part, images in sets.items():
-        if part.startswith("clean"):
-            tell_coverage(images, classes)
+    _tell_coverage(sets, classes)
     if alone:
         log.info(
             "detector %r asks the suspect model alone: no repair is made, and none is shown (name "
@@ -142,6 +140,12 @@ def judge_defense(
         with all_or_none():
             draw(plots)
     return result
+
+
+def _tell_coverage(sets, classes):
+    for part, images in sets.items():
+        if part.startswith("clean"):
+            tell_coverage(images, classes)
 
 
 def _pair(model, repaired, clean, folder, how):
