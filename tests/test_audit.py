@@ -1,6 +1,5 @@
 """Audits: what is said of each net, what is kept, and what is shown."""
 
-import json
 import shutil
 import sys
 from dataclasses import replace
@@ -23,6 +22,7 @@ from badnet_defense.report import audit as report
 from badnet_defense.report.audit import audit_rows, audit_sentence, audit_text
 from badnet_defense.runs import auditing, methods, zoo
 from badnet_defense.runs.auditing import Asked, audit
+from badnet_defense.runs.scanned import triggers_shown
 
 
 def by_name(results):
@@ -69,9 +69,10 @@ def test_too_few_classes_to_judge(zoo_folder, tmp_path, short_scans):
     results = audit(suspects, out=tmp_path)
     assert results[0]["verdict"] == "cannot be judged" and results[0]["targets"] == []
     assert results[0]["reason"].startswith("a label stands out only among 3 or more")
-    report.write_audit_page(
-        tmp_path / "a.html", results, audit_rows(results), "audit", tmp_path / "scans"
-    )
+    scans = tmp_path / "scans"
+    pictures = {"pair": triggers_shown(scans / "pair", results[0]["net"]["sha256"])}
+    rows = audit_rows(results)
+    report.write_audit_page(tmp_path / "a.html", results, rows, "audit", scans, pictures)
     page = (tmp_path / "a.html").read_text()
     assert "Cannot be judged: a label stands out" in page and "data:image/png" in page
 

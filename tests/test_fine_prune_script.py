@@ -109,7 +109,8 @@ def test_another_method(call, tmp_path):
         *("fine_prune.py", "models/sunglasses_bd_net.h5", "--method", "magnitude-pruning"),
         *("--epochs", 2, "--out", tmp_path),
     )
-    assert code == 0 and "magnitude-pruning; written to" in out
+    assert code == 0 and "sunglasses_bd_net.h5: magnitude-pruning\n" in out
+    assert out.endswith(f"written to {tmp_path}\n")
     assert {path.name for path in tmp_path.iterdir()} == {
         f"sunglasses_bd_net.{ending}" for ending in ("h5", "json", "guard.keras")
     }
