@@ -127,14 +127,8 @@ def test_a_net_that_changes_while_it_is_audited(tmp_path, short_scans, zoo_folde
     monkeypatch.setattr(
         auditing, "found_triggers", lambda _: save_net(planted_net(target=2), model)
     )
-<<<<<<< HEAD
     asked = Asked(repair="scan-unlearning", guard="hard")
     (again,) = audit([suspect], out=tmp_path / "out", asked=asked)
-=======
-    (again,) = audit(
-        [suspect], out=tmp_path / "out", asked=Asked(repair="scan-unlearning", guard="hard")
-    )
->>>>>>> 2967bea (Tests: an audit's page shows what the scan's own files hold)
     assert "changed since it was judged" in again["repair"]["failed"]
 
 
