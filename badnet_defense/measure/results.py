@@ -25,6 +25,7 @@ from badnet_defense.errors import InputError, one_line
 _log = logging.getLogger(__name__)
 SCHEMA = 1
 STAGES = ("bad", "pruned", "repaired", "guard")
+MEASURES = ("accuracy", "attack_success", "flagged", "der")
 LARGEST = 64 * 2**20
 """Bytes of a result."""
 LARGEST_BESIDE = 2**30
@@ -154,12 +155,14 @@ def read_figures(path):
 
 
 def _measures(measures):
-    """True for a dict of figures, each a number of a sensible size, none, or two such numbers."""
-    return isinstance(measures, dict) and all(
-        one is None
-        or (isinstance(one, list) and len(one) == 2 and all(map(_number, one)))
-        or _number(one)
-        for one in measures.values()
+    """True for a dict whose `MEASURES` are numbers of a sensible size, or None, as their ends are."""
+    if not isinstance(measures, dict):
+        return False
+    figures = [measures.get(name) for name in MEASURES]
+    intervals = [measures.get(f"{name}_interval") for name in MEASURES]
+    return all(one is None or _number(one) for one in figures) and all(
+        one is None or (isinstance(one, list) and len(one) == 2 and all(map(_number, one)))
+        for one in intervals
     )
 
 
