@@ -155,7 +155,7 @@ def read_figures(path):
 
 
 def _measures(measures):
-    """True for a dict whose `MEASURES` and their intervals are numbers of a sensible size, or None."""
+    """True for a dict whose `MEASURES` and their ends are numbers of a sensible size, or None."""
     if not isinstance(measures, dict):
         return False
     figures = [measures.get(name) for name in MEASURES]
