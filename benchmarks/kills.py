@@ -46,7 +46,7 @@ COMMANDS = {
     "demo": ["-c", DRAW],
 }  # fmt: skip
 """What is run, in the small challenge's folder."""
-CHANGING = ("seconds", "per_second", "file", "png")
+CHANGING = ("seconds", "per_second", "file", "png", "seal")
 
 
 def started(folder, name, out):
