@@ -55,7 +55,7 @@ def test_answers_keep_to_their_lines(monkeypatch, capsys, tmp_path):
 
     monkeypatch.setattr(answering, "answer_pictures", lambda inputs, *_, **__: [0] * len(inputs))
     given = type("Given", (), {"inputs": ["a.png\t7\nb.png", "c  d.png"], "net": "x"})()
-    given.input_range = None
+    given.input_range, given.alone = None, False
     commands.answer(given, root=tmp_path)
     assert capsys.readouterr().out == "a.png\\x097\\x0ab.png\t0\nc  d.png\t0\n"
 
