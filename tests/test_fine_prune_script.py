@@ -141,7 +141,7 @@ def test_net_and_data_that_do_not_belong_together(call, tmp_path):
     ("arguments", "words"),
     [
         (["models/nothing.h5"], "models/nothing.h5: no such file"),
-        (["data/clean_test_data.h5"], "no net's configuration"),
+        (["data/clean_test_data.h5"], "it is a data set and no net"),
         (["models/sunglasses_bd_net.h5", "--clean", "nothing.h5"], "nothing.h5: no such file"),
         (["models/sunglasses_bd_net.h5", "--layer", "conv_9"], "no layer 'conv_9'"),
         (["models/sunglasses_bd_net.h5", "--layer", "output"], "is a Dense"),
