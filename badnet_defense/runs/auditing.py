@@ -181,6 +181,8 @@ class _Auditor:
         if spec.attributes["file_sha256"] != inputs.get("net"):
             raise InputError(f"{suspect.model}: it was changed meanwhile; audit it again.")
         pictures, sample = self.sets.pictures(suspect.clean, spec.input_shape)
+        if sample.sha256 != inputs.get("clean"):
+            raise InputError(f"{suspect.clean}: it was changed meanwhile; audit the nets again.")
         known = {"labelled": sample.labels is not None, "accuracy": None}
         if sample.labels is not None:
             shared = tuple(map(self.engine.share, (sample.pictures, sample.labels)))

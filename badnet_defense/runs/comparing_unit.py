@@ -148,6 +148,7 @@ class _Group:
         self.data = {part: parcels[path].here() for part, path in self.data.items()}
         spec = read_net(self.model)
         sets = {part: read_images(path, shape=spec.input_shape) for part, path in self.data.items()}
+        self._check_unchanged(spec, sets)
         self.bad = build(spec)
         self.sets = settled_sets(
             self.bad,
@@ -157,6 +158,15 @@ class _Group:
             net_name=self.model,
         )
         self.spec = spec
+
+    def _check_unchanged(self, spec, sets):
+        """Refuses other files than those whose hashes the results will note."""
+        read = {"net": spec.attributes["file_sha256"]}
+        read |= {part: images.sha256 for part, images in sets.items()}
+        for name in ("net", "clean_validation"):
+            if read[name] != self.origin[name]:
+                path = self.model if name == "net" else self.data[name]
+                raise InputError(f"{path}: it was changed while the runs were made; start again.")
 
     def _prepare(self):
         """Makes the repair, or takes the one that stands, and asks both nets."""
