@@ -220,6 +220,11 @@ def test_a_list_of_other_groups_than_the_layers(tmp_path):
             lambda file: file.__setitem__("model_weights/top_level_model_weights/0", [1.0]),
             "top_level_model_weights/0",
         ),
+        (
+            "a second list of layers",
+            lambda file: file.attrs.__setitem__("layer_names", ["model_weights/out"]),
+            "the note 'layer_names'",
+        ),
         ("a note", lambda file: file.attrs.__setitem__("more", 1), "the note 'more'"),
         (
             "a layer's note",

@@ -77,7 +77,7 @@ def find_arrays(spec, root, file, notes=()):
 
 def _arrays_by_name(expected, root, file, notes):
     """From `model_weights/<layer>`, in the order of `layer_names` and `weight_names`."""
-    whole = is_there(file, "model_weights")
+    whole = is_there(file, "model_weights") or "model_config" in file.attrs
     group, prefix = (
         (plain_dataset(file, "model_weights"), "model_weights/") if whole else (file, "")
     )
@@ -98,7 +98,8 @@ def _arrays_by_name(expected, root, file, notes):
             stored = plain_dataset(group, f"{entry.name}/{name}")
             arrays.setdefault(layer, {})[weight] = stored
             read.add(f"{prefix}{entry.name}/{name}")
-    at_root = {"model_config", "training_config", *_WEIGHT_NOTES, *notes}
+    # Of a whole net, `layer_names` at the root would send `load_weights` to other groups.
+    at_root = {"model_config", "training_config", "backend", "keras_version", *notes}
     contents = _Contents(
         read=read,
         groups={prefix + name for name in (*listed, "top_level_model_weights")},
