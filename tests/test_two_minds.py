@@ -139,6 +139,29 @@ def test_layers_are_numbered_as_the_graph_not_as_the_configuration(tmp_path):
     assert assert_as_keras([source, path], tmp_path) == 2
 
 
+def turned(document):
+    """Turns the layers of a Functional model, and of those in it, around."""
+    config = document["config"]
+    if "input_layers" in config:
+        config["layers"].reverse()
+        for inner in config["layers"]:
+            turned(inner)
+
+
+def test_any_net_s_configuration_may_stand_in_another_order(tmp_path):
+    paths = []
+    for name in ("all_kinds", "side_path", "residual", "nested", "shared"):
+        (tmp_path / name).mkdir()
+        whole = saved(NETS[name](), tmp_path / name, ".keras")
+        paths.append(changed_keras(whole, tmp_path / name / "turned.keras", turned))
+        paths.append(saved(NETS[name](), tmp_path / name, ".h5"))
+        with h5py.File(paths[-1], "r+") as file:
+            document = json.loads(file.attrs["model_config"])
+            turned(document)
+            file.attrs["model_config"] = json.dumps(document)
+    assert assert_as_keras(paths, tmp_path) == len(paths)
+
+
 def windows(file, container="layers", doubled=False):
     """Renames a `.keras` file's groups as Keras 2.12 to 2.15 wrote them on Windows."""
     for name in list(file["layers"]):

@@ -340,7 +340,7 @@ class _Contents:
             if name not in known and name.rstrip(_DIGITS) not in lists:
                 raise UnsafeNetError(
                     f"{repr(path[:80]) if path else 'it'} has the note {name[:40]!r}, which is "
-                    f"not read; expected {', '.join(sorted(known)) or 'none'}."
+                    "not read; expected those of Keras and of this project alone."
                 )
 
 
