@@ -181,14 +181,15 @@ def answer(arguments, *, root):
     """Prints the class of each image, or the accuracy of a net on a data set."""
     from badnet_defense.runs.answering import answer_pictures, asks_for_accuracy, data_accuracy
 
-    inputs, how = arguments.inputs, {"input_range": arguments.input_range}
+    inputs = arguments.inputs
+    how = {"alone": arguments.alone, "input_range": arguments.input_range}
     if asks_for_accuracy(inputs, arguments.net):
         load_tensorflow()
         accuracy = data_accuracy(*inputs, **how)
         print(f"Classification accuracy: {100 * accuracy:.2f}")
         return
     net = arguments.net or "sunglasses"
-    answers = answer_pictures(inputs, net, root=root, alone=arguments.alone, **how)
+    answers = answer_pictures(inputs, net, root=root, **how)
     for path, label in zip(inputs, answers, strict=True):
         print(label if len(inputs) == 1 else f"{printable(path)}\t{label}")
 

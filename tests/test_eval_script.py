@@ -89,8 +89,9 @@ def test_a_repaired_net_is_not_asked_without_its_suspect(call, repaired):
     told = message(call("eval.py", PICTURES[0], "--net", path))
     assert "answers together with the net that it was made from" in told and "--alone" in told
     guard = path.replace(".h5", ".guard.keras")
-    told = message(call("eval.py", PICTURES[0], "--net", guard, "--alone"))
-    assert "--alone" in told and "guard" in told
+    for asked in ((PICTURES[0], "--net", guard), ("data/clean_test_data.h5", guard)):
+        told = message(call("eval.py", *asked, "--alone"))
+        assert "this is a guard, which --alone has no use for" in told
 
 
 @pytest.mark.parametrize("net", ["models/raw_bd_net.h5", "raw/raw_bd_net.guard.keras"])

@@ -36,6 +36,8 @@ def test_a_repair_s_range_is_used_and_another_is_refused_with_the_flag(tmp_path,
     wide = InputRange(0, 255)
     assert repaired_range(read_net(path), wide) == repaired_range(read_net(path), None) == wide
     assert not caplog.records
+    fine = InputRange(0, 255.00000001)  # notes have six digits
+    assert repaired_range(read_net(path), fine) == fine
     with pytest.raises(InputError, match=r"give --input-range 0,255"):
         repaired_range(read_net(path), UNIT)
     with pytest.raises(InputError, match=r"give --input-range 0,255"):

@@ -77,7 +77,7 @@ def agreed_range(stored, asked, file):
     Raises:
         InputError: both are known and differ.
     """
-    if stored is not None and asked not in (None, stored):
+    if stored is not None and asked is not None and str(asked) != str(stored):  # six digits
         raise InputError(
             f"{file}: it was made for pixels in {stored}, but {asked} was asked for; give "
             f"--input-range {stored}, or none."
@@ -88,7 +88,7 @@ def agreed_range(stored, asked, file):
             file,
             UNIT,
         )
-    return stored or asked or UNIT
+    return asked or stored or UNIT
 
 
 def repaired_range(repaired, asked):

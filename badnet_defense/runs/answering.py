@@ -107,10 +107,7 @@ def find_guard(net, *, root, alone=False, input_range=None):
         path = root / "models" / f"{net}_bd_net.h5"
     named = path.name.endswith(".guard.keras")  # then it is one, or its reader says why not
     if path.suffix == ".keras" and path.is_file() and (named or is_guard(path)):
-        if alone:
-            raise InputError(
-                f"{path}: this is a guard, which --alone has no use for; leave it out."
-            )
+        _check_alone(alone, path)
         guard = read_guard(path)
         return guard, agreed_range(guard.input_range, input_range, path)
     if alone:
@@ -123,6 +120,11 @@ def find_guard(net, *, root, alone=False, input_range=None):
     pair = _pair(path, root / FOLDER)
     guard = SavedGuard({"bad": pair.bad, "repaired": pair.repaired}, **HARD)
     return guard, repaired_range(pair.repaired, input_range)
+
+
+def _check_alone(alone, guard):
+    if alone:
+        raise InputError(f"{guard}: this is a guard, which --alone has no use for; leave it out.")
 
 
 def _pair(path, folder):
@@ -149,12 +151,13 @@ def _range_of_net(spec, asked):
     return asked or InputRange()
 
 
-def data_accuracy(data, model, *, input_range=None):
+def data_accuracy(data, model, *, alone=False, input_range=None):
     """Share of a data set that a net or a guard answers with its label, in [0, 1].
 
     Args:
         data: path of labelled images: a `.h5` file, or a folder with a sub-folder for each class.
         model: path of a net, which answers alone, or of a guard.
+        alone: True refuses a guard.
         input_range: the net's range; None: what the guard or the repair holds, else [0, 1].
     """
     from badnet_defense.data import read_images
@@ -164,6 +167,7 @@ def data_accuracy(data, model, *, input_range=None):
     from badnet_defense.nets.predict import BATCH
 
     if Path(model).suffix == ".keras" and Path(model).is_file() and is_guard(model):
+        _check_alone(alone, model)
         guard = read_guard(model)
         input_range = agreed_range(guard.input_range, input_range, model)
     else:
