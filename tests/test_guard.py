@@ -328,6 +328,12 @@ def test_whatever_is_left_over_in_a_guard_is_refused(files, tmp_path):
         read_guard(path)
 
 
+def test_a_suspect_beside_itself_is_no_guard(pair, tmp_path):
+    build_guard(pair[0], copy_net(pair[0])).save(tmp_path / "twice.keras")
+    with pytest.raises(UnsafeNetError, match="are one net, so it flags no image"):
+        read_guard(tmp_path / "twice.keras")
+
+
 def test_lambda_inside_a_guard_s_net_is_refused(files, tmp_path):
     path = rewritten(files / "net.guard.keras", tmp_path / "changed.keras", lambda_inside)
     with pytest.raises(UnsafeNetError, match="Lambda"):

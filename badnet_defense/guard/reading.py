@@ -3,6 +3,8 @@
 import math
 from pathlib import Path
 
+import numpy as np
+
 from badnet_defense.data.files import file_sha256, require_file
 from badnet_defense.data.input_range import InputRange
 from badnet_defense.data.isolation import isolated
@@ -82,6 +84,7 @@ def _guard(wiring, file):
             if arrays.get(f"{name}:{layer}")
         }
         specs[name] = with_weights(spec, own)
+    _check_different(specs)
     shape = specs["bad"].input_shape
     overlays = {
         measures[kind]: _checked_overlays(
@@ -116,6 +119,22 @@ def _check_alike(specs, wiring=None):
         raise UnsafeNetError(
             f"it takes {wiring.input_shape} and names other classes than its nets, which map "
             f"{shape} to {classes}; expected a guard of these nets."
+        )
+
+
+def _check_different(specs):
+    """Refuses a guard whose repair is the suspect model once more: it would never flag."""
+    if "repaired" not in specs:
+        return
+    first, second = ([*specs[name].layers.values()] for name in ("bad", "repaired"))
+    same = len(first) == len(second) and all(
+        (one.kind, one.config) == (other.kind, other.config)
+        and all(map(np.array_equal, one.weights, other.weights))
+        for one, other in zip(first, second, strict=True)
+    )
+    if same:
+        raise UnsafeNetError(
+            "its suspect model and its repair are one net, so it flags no image; expected a repair."
         )
 
 
