@@ -141,7 +141,8 @@ def _pair(path, folder):
     except InputError as error:
         if not path.is_file():
             raise
-        raise type(error)(f"{error} Or ask the net by itself, without a guard: --alone.") from None
+        told = str(error).rstrip(".")
+        raise type(error)(f"{told}; or ask the net by itself, without a guard: --alone") from None
 
 
 def _range_of_net(spec, asked):
