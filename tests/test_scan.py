@@ -6,10 +6,13 @@ import numpy as np
 import pytest
 from planted_net import (
     CLASSES,
+    RUNGS,
     SETTINGS,
     SHAPE,
     TARGET,
     assert_equal_scans,
+    clean_images,
+    masked_net,
     plain_success,
     planted_net,
     planted_trigger,
@@ -20,6 +23,7 @@ from small_nets import images
 from badnet_defense.data import InputRange
 from badnet_defense.errors import CannotJudgeError
 from badnet_defense.nets import build, describe, predict_labels
+from badnet_defense.runs.methods import unlearn_scanned
 from badnet_defense.scan import judging, ladder, schedule
 from badnet_defense.scan import scan as scanning
 from badnet_defense.scan.judging import judge_triggers
@@ -160,6 +164,22 @@ def test_answers_that_are_no_numbers_are_no_verdict(found):
     norms = np.where(np.arange(CLASSES) == 2, np.nan, found.norms)
     verdict = verdict_on(found, norms=norms)
     assert verdict.verdict == UNJUDGED and "no numbers" in verdict.reason
+
+
+def test_indices_are_sane_where_hardly_a_trigger_works():
+    """Three of four labels have the whole picture as their norm: the deviation is 0."""
+    looks = [wide_outliers([1024.0, 1024, 1024, norm], 1024) for norm in (9, 30)]
+    joint = joint_outliers([look.index for look in looks], np.array([0, 0.2, -0.1, 0.1]))
+    assert 5 < joint.index.max() < 100 and np.isfinite(joint.index).all()
+
+
+def test_a_scan_that_cannot_judge_unlearns_nothing(monkeypatch):
+    monkeypatch.setitem(schedule.BUDGETS, "fast", RUNGS)
+    spec = describe(masked_net())
+    with pytest.raises(CannotJudgeError, match=r"cannot be judged: only .* trigger that works"):
+        unlearn_scanned(spec, clean_images(60))
+    with pytest.raises(CannotJudgeError, match="20 clean images came"):
+        unlearn_scanned(spec, clean_images(20))
 
 
 @pytest.mark.parametrize(

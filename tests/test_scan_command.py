@@ -243,6 +243,7 @@ def test_without_a_flagged_label_nothing_is_repaired(folder, tmp_path):
     assert names(tmp_path) == [f"net.{ending}" for ending in ENDINGS]
     result = json.loads((tmp_path / "net.json").read_text())
     assert result["flagged"] == [] and result["verdict"] == "suspicious"
+    assert result["suspicious"] == [TARGET]
     assert f"label {TARGET}, which was scanned as a reference" in result["reason"]
     with pytest.raises(CannotJudgeError, match="suspicious: none of the labels"):
         found_triggers(tmp_path / "net")

@@ -105,6 +105,7 @@ def test_images_of_one_class_are_told_before_the_work(folder, tmp_path):
     given = folder / "net.h5", "--clean", tmp_path / "one.h5", "--out", tmp_path / "out/net"
     told = message(scan(*given), 3)
     assert "answers 100% of the clean images with class" in told and "several classes" in told
+    assert names(tmp_path / "out") == []
 
 
 def of_one_class(count):

@@ -36,7 +36,7 @@ from badnet_defense.runs.scanned import PICTURE, SCAN, TRIGGERS
 from badnet_defense.scan.progress import Progress
 from badnet_defense.scan.scan import scan, way, whole_scan
 from badnet_defense.scan.suitability import check_count
-from badnet_defense.scan.verdict import LEAST_LABELS, NO_NUMBERS, STATISTIC
+from badnet_defense.scan.verdict import LEAST_LABELS, NO_NUMBERS, STATISTIC, SUSPICIOUS
 
 log = logging.getLogger(__name__)
 SHOWN = 3
@@ -157,13 +157,17 @@ def scan_pictures(
     }
     progress = Progress(None if whole else f"{out}.partial", key)
     asked = {"labels": labels, "budget": budget, "input_range": input_range, "seed": seed}
-    if whole:
-        engine = how["engine"]
-        ((_, found),) = engine.run(whole_scan, (engine.share(pictures),), [(spec, asked)])
-    else:
-        found = scan(spec, pictures, progress=progress, **asked, **how)
-    if not np.isfinite([found.norms, found.near.norms]).all():
-        raise CannotJudgeError(f"cannot be judged: {NO_NUMBERS}.")
+    try:
+        if whole:
+            engine = how["engine"]
+            ((_, found),) = engine.run(whole_scan, (engine.share(pictures),), [(spec, asked)])
+        else:
+            found = scan(spec, pictures, progress=progress, **asked, **how)
+        if not np.isfinite([found.norms, found.near.norms]).all():
+            raise CannotJudgeError(f"cannot be judged: {NO_NUMBERS}.")
+    except CannotJudgeError:
+        progress.forget()  # it would say the same again
+        raise
     result = {
         **about,
         **figures(found),
@@ -211,6 +215,7 @@ def figures(found):
         "statistic": STATISTIC,
         "verdict": verdict.verdict,
         "reason": verdict.reason,
+        "suspicious": list(verdict.labels) if verdict.verdict == SUSPICIOUS else [],
         "flagged": [_shown(found, label) for label in flagged],
         "smallest": [_shown(found, label) for label in shown],
         "limit": found.joint.limit if len(found.labels) >= LEAST_LABELS else None,
