@@ -28,7 +28,10 @@ def _leave_out_working_folder():
             sys.path.remove(here)
     root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     if unasked and here == root and root not in sys.path:
-        sys.path.append(root)  # workers import this very package: after everything else
+        # Workers import this very package: after everything else, but for another copy of it.
+        name = os.path.basename(os.path.dirname(os.path.abspath(__file__)))
+        others = [place for place in sys.path if os.path.isdir(os.path.join(place, name))]
+        sys.path.insert(sys.path.index(others[0]) if others else len(sys.path), root)
 
 
 # Before any other import: only modules that are compiled into Python are named above.

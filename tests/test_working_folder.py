@@ -82,6 +82,16 @@ def test_the_project_s_own_folder_comes_last():
     assert told.count(str(ROOT)) == 1 and told.index(str(ROOT)) == len(told) - 2
 
 
+def test_the_project_s_own_folder_comes_before_an_installed_copy(tmp_path):
+    """Else workers would run the copy's code."""
+    (tmp_path / "badnet_defense").mkdir()
+    (tmp_path / "badnet_defense/__init__.py").write_text("raise SystemExit('the copy')")
+    code = "import sys; sys.argv[0] = '-m'; sys.path[0] = sys.argv[1]; "
+    code += "sys.path.append(sys.argv[2]); import badnet_defense; print(*sys.path[-2:])"
+    told = run(ROOT, "-c", code, ROOT, tmp_path, path="")
+    assert told.stdout.split() == [str(ROOT), str(tmp_path)], told.stderr
+
+
 def test_workers_import_nothing_from_the_working_folder(tmp_path):
     plant(tmp_path, ("multiprocessing", *FOREIGN))
     program = tmp_path / "elsewhere" / "program.py"
