@@ -150,13 +150,13 @@ def _pictures(model, spec, bad, clean, pseudo_labels, input_range):
 def _write(folder, stem, nets, images, result):
     """The files, all or none; the repaired net comes last."""
     curve = folder / f"{stem}.pruning.png"
-    if result["method"] != DEFAULT:
-        curve.unlink(missing_ok=True)  # of another method, that was here before
     with all_or_none():
         if result["method"] == DEFAULT:
             plot_pruning_curve(curve, result["pruning"], net=stem)
         write_json(folder / f"{stem}.json", result)
         _write_pair(folder / stem, nets, images, result)
+    if result["method"] != DEFAULT:
+        curve.unlink(missing_ok=True)  # of another method, that was here before
 
 
 def _write_pair(base, nets, images, result):
