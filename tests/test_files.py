@@ -316,7 +316,8 @@ def test_only_plain_files_are_read(tmp_path):
 # Temporary files ---------------------------------------------------------------------------------
 
 
-def test_temporary_files_of_a_run_are_gone_with_it(tmp_path, monkeypatch):
+def test_temporary_files_have_a_folder_of_the_run_s(tmp_path, monkeypatch):
+    """Its workers' have, too; locks stay where all runs look for them."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.delenv("TMPDIR", raising=False)
     lock = own_folder()
@@ -327,11 +328,24 @@ def test_temporary_files_of_a_run_are_gone_with_it(tmp_path, monkeypatch):
         code += "print(tempfile.mkdtemp(), own_folder())"
         told = subprocess.check_output([sys.executable, "-c", code], cwd=ROOT, text=True).split()
         assert told[0].startswith(str(folder)) and told[1] == str(lock)
-    assert os.listdir(tmp_path) == [lock.name] and "TMPDIR" not in os.environ
-    assert tempfile.gettempdir() == str(tmp_path)
-    with pytest.raises(KeyboardInterrupt), own_temporary_files() as folder:
-        raise KeyboardInterrupt
-    assert not folder.exists()
+    assert "TMPDIR" not in os.environ and tempfile.gettempdir() == str(tmp_path)
+
+
+@pytest.mark.parametrize("end", ["", "raise KeyboardInterrupt", "raise SystemExit(3)"])
+def test_temporary_files_of_a_run_are_gone_with_it(end, tmp_path):
+    """After what others remove at the end, which must not fail."""
+    code = (
+        "import atexit, shutil, tempfile\n"
+        "from badnet_defense.data.files import own_temporary_files\n"
+        "with own_temporary_files():\n"
+        "    tempfile.mkdtemp(); atexit.register(shutil.rmtree, tempfile.mkdtemp())\n"
+        f"    {end}"
+    )
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, check=False
+    )
+    assert os.listdir(tmp_path) == [] and b"atexit" not in done.stderr
 
 
 def test_temporary_files_of_a_killed_run_are_removed_by_the_next(tmp_path):

@@ -1,5 +1,6 @@
 """Files as every part of the project opens, identifies and writes them."""
 
+import atexit
 import contextlib
 import errno
 import glob
@@ -354,7 +355,7 @@ def alive(number):
 
 @contextlib.contextmanager
 def own_temporary_files():
-    """Gives all temporary files a folder of this run's, which is removed with what is left in it.
+    """Gives all temporary files a folder of this run's, removed when this process ends.
 
     TensorFlow and Keras leave files behind, in worker processes, too, and when they are stopped.
     What runs that were killed have left is removed by the next.
@@ -372,6 +373,8 @@ def own_temporary_files():
     before = {name: os.environ.get(name) for name in (*asked, "TMPDIR")}
     cached = tempfile.tempdir
     folder = tempfile.mkdtemp(prefix=f"{start}{os.getpid()}.", dir=common)
+    # Not earlier: what others remove at the end, such as Matplotlib its cache, must still be there.
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     os.environ.update(asked, TMPDIR=folder)
     tempfile.tempdir = folder
     try:
@@ -382,7 +385,6 @@ def own_temporary_files():
             os.environ.pop(name, None)
             if value is not None:
                 os.environ[name] = value
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _common_temporary():
