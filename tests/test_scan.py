@@ -383,9 +383,9 @@ def judged(found, sharp, smooth, index, limit=4.0, **changes):
         # One pass alone, though the index is below the limit.
         ({7: -1.2}, {}, {7: 2}, {7: "sharp pass"}),
         ({7: -1.2, 2: -1.1}, {}, {7: 2}, {7: "sharp pass", 2: "sharp pass"}),
-        ({}, {7: -1.2}, {7: 2}, {7: "smooth pass"}),
+        ({}, {7: -1.8}, {7: 2}, {7: "smooth pass"}),
         ({7: -1}, {}, {7: 2}, {7: "sharp pass"}),
-        ({}, {7: -1}, {7: 2}, {}),  # smooth triggers of clean nets differ as much
+        ({}, {7: -1.3}, {7: 2}, {}),  # smooth triggers of clean nets differ as much
     ],
 )
 def test_three_ways_to_be_flagged(found, sharp, smooth, index, flagged):

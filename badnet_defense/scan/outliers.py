@@ -16,10 +16,10 @@ _SIMULATED = 2000
 FLOOR, SUM_FLOOR = 0.3, 1.0
 """Deviations of log-odds, and of sums of two indices, that are taken at least. Triggers of a clean
 net may all have nearly one size; without a floor what is a seventh smaller stands out by far."""
-GAP, SMOOTH_GAP = 0.6, 0.85
+GAP, SMOOTH_GAP = 0.6, 1.3
 """How much smaller, in log-odds, than the next label's a trigger must be to be flagged by the
 sharp or the smooth pass alone: 0.6 is not much more than half its pixels. Smooth triggers of clean
-nets differ more."""
+nets differ more: one blob turns any digit into an 8."""
 GROUP = 1.25
 """Times that, where several are smaller together: classes of a clean net come in groups, too."""
 LEAST_INDEX = 0.6
