@@ -5,10 +5,12 @@ file holds numbers, and no code.
 """
 
 import keras
+import numpy as np
 from keras import ops
 
 from badnet_defense.guard import scores
 from badnet_defense.guard.bands import PLACES, bands
+from badnet_defense.nets.answers import NO_ANSWER, classes_of
 
 PACKAGE = "badnet_defense"
 VERDICT = "flag_above"
@@ -92,7 +94,7 @@ _COMPOSING = {"certainty": LaidOver, "transplant": Pasted}
 
 @keras.saving.register_keras_serializable(PACKAGE, VERDICT)
 def flag_above(inputs, thresholds, input_range):
-    """The bad net's class, or N where one of the scores is above its threshold.
+    """The bad net's class, or N where it has none or one of the scores is above its threshold.
 
     Args:
         inputs: [probabilities (n, N), scores (n,), ..].
@@ -106,7 +108,8 @@ def flag_above(inputs, thresholds, input_range):
     # What is no number is not below its threshold either, and nothing to trust.
     below = [score <= threshold for score, threshold in zip(found, thresholds, strict=True)]
     flagged = ops.logical_not(ops.all(ops.stack(below), axis=0))
-    own = ops.cast(ops.argmax(bad, axis=-1), "int32")
+    own = ops.cast(classes_of(ops, bad), "int32")
+    flagged = ops.logical_or(flagged, ops.equal(own, NO_ANSWER))
     return ops.where(flagged, ops.full_like(own, bad.shape[-1]), own)
 
 
@@ -158,7 +161,7 @@ def _score(detector, pictures, nets, answers):
         composed = nets["bad"](composing(pictures))
         composing.overlays.assign(overlays)
         inputs = [*inputs, composed] if name == "transplant" else composed
-        hosts = nets["bad"](overlays).numpy().argmax(axis=-1)
+        hosts = classes_of(np, nets["bad"](overlays).numpy())
         arguments = {"hosts": hosts.tolist()} if name == "transplant" else {"overlays": len(hosts)}
     layer = keras.layers.Lambda(_FUNCTIONS[name], output_shape=(), arguments=arguments, name=name)
     return layer(inputs)

@@ -4,6 +4,7 @@ import numpy as np
 
 from badnet_defense.data.input_range import UNIT
 from badnet_defense.guard.calibration import threshold_at
+from badnet_defense.nets.answers import NO_ANSWER
 from badnet_defense.nets.predict import predict_labels, predict_probabilities
 
 
@@ -81,6 +82,8 @@ class Detector:
     def judged(self, own, scores):
         """The same from the bad net's answers (n,) and the scores (n,).
 
-        A score that is no number is not below the threshold either: a net may be made to overflow.
+        A score that is not finite, or no answer at all, is never trusted: a net may be made to
+        overflow.
         """
-        return np.where(~(scores <= self.threshold_), self.classes, own)
+        flagged = ~(scores <= self.threshold_) | ~np.isfinite(scores) | (own == NO_ANSWER)
+        return np.where(flagged, self.classes, own)

@@ -8,6 +8,7 @@ import keras
 from keras import ops
 
 from badnet_defense.data.input_range import UNIT
+from badnet_defense.nets.answers import agreed, classes_of
 
 BAD, REPAIRED, DISAGREEMENT = "bad", "repaired", "disagreement"
 """Names of the guard's three parts in its file."""
@@ -15,7 +16,7 @@ BAD, REPAIRED, DISAGREEMENT = "bad", "repaired", "disagreement"
 
 @keras.saving.register_keras_serializable("badnet_defense", DISAGREEMENT)
 def disagreement(answers, input_range=None):
-    """The common class of two nets, or N where they differ.
+    """The common class of two nets, or N where they differ or an answer is not finite.
 
     Args:
         answers: two tensors of class probabilities (n, N): the bad net's, the repaired net's.
@@ -24,9 +25,8 @@ def disagreement(answers, input_range=None):
     Returns:
         (n,) `int32`, 0..N.
     """
-    bad, repaired = (ops.argmax(one, axis=-1) for one in answers)
-    poisoned = ops.full_like(bad, answers[0].shape[-1])
-    return ops.cast(ops.where(ops.equal(bad, repaired), bad, poisoned), "int32")
+    both = classes_of(ops, ops.stack(answers, axis=1))
+    return ops.cast(agreed(ops, both[:, 0], both[:, 1], answers[0].shape[-1]), "int32")
 
 
 def build_guard(bad, repaired, *, input_range=UNIT):

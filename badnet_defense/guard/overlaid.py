@@ -6,8 +6,7 @@ from tqdm import tqdm
 from badnet_defense.errors import InputError
 from badnet_defense.guard.detector import Detector
 from badnet_defense.nets.build import describe
-from badnet_defense.nets.predict import pictures_at_once
-from badnet_defense.nets.spec import call_shapes
+from badnet_defense.nets.shapes import pictures_at_once
 
 PAIRS_AT_ONCE = 1024
 """Composed pictures on the way through the net: more were no faster on two cores."""
@@ -66,7 +65,7 @@ class Overlaid(Detector):
         """(n,) scores of pictures (n, h, w, c), pixels 0-255; higher is more suspicious."""
         if self._score is None:
             spec = describe(self.nets["bad"])
-            self._most = pictures_at_once(call_shapes(spec), PAIRS_AT_ONCE)
+            self._most = pictures_at_once(spec, PAIRS_AT_ONCE)
             self._score = self.compiled(spec, self._most)
         size = max(1, self._most // len(self.overlays_))
         starts = range(0, len(pictures), size)

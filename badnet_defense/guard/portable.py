@@ -8,7 +8,7 @@ from pathlib import Path
 from badnet_defense.data.files import replace_when_done
 from badnet_defense.data.input_range import UNIT
 from badnet_defense.errors import InputError
-from badnet_defense.guard.disagreement import build_portable_guard
+from badnet_defense.guard.disagreement import build_portable_guard, disagreement
 from badnet_defense.guard.wiring import RANGE_NOTE
 
 
@@ -60,16 +60,11 @@ def _write_onnx(guard, path, input_range):
             f"{path.suffix}: the package tf2onnx is missing; install it: pip install '.[onnx]'"
         ) from None
     bad, repaired = guard.get_layer("bad"), guard.get_layer("repaired")
-    classes = bad.output_shape[-1]
     signature = [tf.TensorSpec((None, *guard.input_shape[1:]), tf.float32, name="pictures")]
 
-    # Keras' own argmax looks at the bits of a float (for -0.0), which ONNX has no operation for;
-    # probabilities are never negative, so the plain one answers the same.
     @tf.function(input_signature=signature)
     def answers(pictures):
-        own = tf.argmax(bad(pictures), axis=-1, output_type=tf.int32)
-        other = tf.argmax(repaired(pictures), axis=-1, output_type=tf.int32)
-        return tf.where(tf.equal(own, other), own, tf.fill(tf.shape(own), classes))
+        return disagreement([bad(pictures), repaired(pictures)])
 
     model, _ = tf2onnx.convert.from_function(answers, input_signature=signature, opset=15)
     note = model.metadata_props.add()

@@ -7,6 +7,8 @@ import numpy as np
 from badnet_defense.data.input_range import InputRange
 from badnet_defense.guard import scores
 from badnet_defense.guard.bands import bands
+from badnet_defense.nets.answers import NO_ANSWER, classes_of
+from badnet_defense.nets.forward import steady_answers
 from badnet_defense.nets.spec import NetSpec
 
 _PAIRS = 128  # NumPy's convolutions copy each window: more pairs at once cost memory
@@ -39,14 +41,17 @@ class SavedGuard:
         return self.nets["bad"]
 
     def answers(self, inputs, predict=None):
-        """(n,) answers 0..N.
+        """(n,) answers 0..N; N, too, where a net's answer is not finite or hangs on rounding.
 
         Args:
             inputs: (n, h, w, c) `float32` in the nets' range.
             predict: (name of a net, inputs) -> probabilities (n, N); default: NumPy alone.
         """
+        given = {
+            name: predict(name, inputs) if predict else steady_answers(net, inputs)
+            for name, net in self.nets.items()
+        }
         predict = predict or (lambda name, inputs: self.nets[name].predict(inputs))
-        given = {name: predict(name, inputs) for name in self.nets}
         flagged = np.zeros(len(inputs), bool)
         for measure, threshold in zip(self.measures, self.thresholds, strict=True):
             if measure == "certainty":
@@ -58,7 +63,9 @@ class SavedGuard:
                 found = getattr(scores, measure)(np, *answers)
             # Not "above": what is no number is nothing to trust.
             flagged |= ~(found <= threshold)
-        return np.where(flagged, self.net.classes, given["bad"].argmax(axis=-1))
+        own = classes_of(np, given["bad"])
+        flagged |= own == NO_ANSWER
+        return np.where(flagged, self.net.classes, own)
 
     def _certainties(self, inputs, predict):
         """(n,) of each picture under each overlay; one picture's answers in memory at a time."""
@@ -72,7 +79,7 @@ class SavedGuard:
         overlays = self.overlays["transplant"]
         hosts = self.hosts
         if hosts is None:
-            hosts = _in_blocks(predict, overlays).argmax(axis=-1)
+            hosts = classes_of(np, _in_blocks(predict, overlays))
         hosts = np.asarray(hosts)
 
         def score(picture, own, mask):

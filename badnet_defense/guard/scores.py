@@ -1,8 +1,10 @@
 """What the detectors compute, once for NumPy and for Keras' graphs: `xp` is `numpy` or `keras.ops`.
 
 Each function takes probabilities (n, N) of one or more nets and gives (n,) scores, higher for more
-suspicious pictures.
+suspicious pictures; infinite where an answer is not finite.
 """
+
+from badnet_defense.nets.answers import NO_ANSWER, agreed, classes_of, finite
 
 TINY = 1e-30
 """Probabilities below count as this; a `float32` softmax may give 0."""
@@ -20,31 +22,32 @@ NETS = {
 
 
 def hard(xp, bad, repaired):
-    """1 where the two nets answer differently, 0 where they agree."""
-    differ = xp.argmax(bad, axis=-1) != xp.argmax(repaired, axis=-1)
-    return xp.where(differ, 1.0, 0.0)
+    """1 where the two nets answer differently or one has no answer, 0 where they agree."""
+    both = agreed(xp, classes_of(xp, bad), classes_of(xp, repaired), NO_ANSWER)
+    return xp.where(xp.equal(both, NO_ANSWER), 1.0, 0.0)
 
 
 def surprise(xp, bad, repaired):
     """How improbable the bad net's answer is to the repaired net, in nats."""
-    return -xp.log(_answer(xp, bad, repaired))
+    return _known(xp, -xp.log(_answer(xp, bad, repaired)), bad, repaired)
 
 
 def divergence(xp, bad, repaired):
     """Jeffreys' divergence of both nets' distributions, in nats: relative entropy both ways."""
     first, second = (xp.log(xp.maximum(one, TINY)) for one in (bad, repaired))
-    return xp.sum((bad - repaired) * (first - second), axis=-1)
+    return _known(xp, xp.sum((bad - repaired) * (first - second), axis=-1), bad, repaired)
 
 
 def expertise(xp, bad, repaired, expert):
     """How much surer of the bad net's answer the backdoor expert is than the repaired net, nats."""
-    return xp.log(_answer(xp, bad, expert)) - xp.log(_answer(xp, bad, repaired))
+    surer = xp.log(_answer(xp, bad, expert)) - xp.log(_answer(xp, bad, repaired))
+    return _known(xp, surer, bad, repaired, expert)
 
 
 def certainty(xp, overlaid):
     """Minus the mean entropy in bits of (n, overlays, N) class distributions."""
     bits = -xp.sum(overlaid * xp.log(xp.maximum(overlaid, TINY)), axis=-1) / 0.6931471805599453
-    return -xp.mean(bits, axis=-1)
+    return _known(xp, -xp.mean(bits, axis=-1), xp.max(overlaid, axis=-1))
 
 
 def transplant(xp, bad, carried, hosts):
@@ -57,16 +60,31 @@ def transplant(xp, bad, carried, hosts):
         hosts: (hosts,) classes of these other pictures; where it is the picture's own, the host
             does not count.
     """
-    own = xp.argmax(bad, axis=-1)
+    own = _own(xp, bad)
     given = xp.take_along_axis(carried, xp.reshape(own, (-1, 1, 1, 1)), axis=-1)[..., 0]
     differ = xp.not_equal(xp.expand_dims(own, -1), xp.expand_dims(hosts, 0))
     others = xp.where(differ, 1.0, 0.0)
     others = xp.expand_dims(others, 1)
     means = xp.sum(given * others, axis=-1) / xp.maximum(xp.sum(others, axis=-1), 1.0)
-    return xp.max(means, axis=-1)
+    return _known(xp, xp.max(means, axis=-1), bad, xp.max(given, axis=-1))
+
+
+def _own(xp, bad):
+    """(n,) the bad net's classes, with 0 where it has none: the score is infinite there anyway."""
+    return xp.maximum(classes_of(xp, bad), 0)
 
 
 def _answer(xp, bad, other):
     """(n,) what another net thinks of the bad net's answer."""
-    own = xp.expand_dims(xp.argmax(bad, axis=-1), -1)
+    own = xp.expand_dims(_own(xp, bad), -1)
     return xp.maximum(xp.take_along_axis(other, own, axis=-1)[:, 0], TINY)
+
+
+def _known(xp, score, *answers):
+    """The scores (n,), infinite where one of the answers (n, ..) that they rest on is not finite.
+
+    An image of which a net says nothing is the most suspicious of all.
+    """
+    for one in answers:
+        score = xp.where(finite(xp, one), score, float("inf"))
+    return score

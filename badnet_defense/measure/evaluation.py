@@ -5,6 +5,7 @@ import numpy as np
 from badnet_defense.data.input_range import UNIT
 from badnet_defense.measure import metrics
 from badnet_defense.measure.guard_answers import guard_answers
+from badnet_defense.nets.answers import NO_ANSWER
 from badnet_defense.nets.predict import predict_labels
 
 
@@ -25,6 +26,8 @@ def evaluate_defense(nets, sets, *, classes, input_range=UNIT, triggered=None, g
         {stage: {set: {metric: fraction, metric_interval: [low, high]}}} for the nets and "guard";
         of labelled clean sets also `by_class`: `labels` that are there, their `accuracy` and the
         number of `pictures`, lists of one length.
+        `not_finite` counts a net's answers that were not finite, where there were any: they are
+        never right, and the guard flags them.
     """
     answers = {
         name: {
@@ -64,6 +67,8 @@ def _measures(stage, part, predicted, labels, classes):
     measured = _with_intervals(measured, len(predicted))
     if "accuracy" in measured:
         measured["by_class"] = _by_class(predicted, labels)
+    if broken := int(np.sum(predicted == NO_ANSWER)):
+        measured["not_finite"] = broken
     return measured
 
 

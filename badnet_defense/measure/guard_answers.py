@@ -2,7 +2,14 @@
 
 import numpy as np
 
+from badnet_defense.nets.answers import agreed
+
 
 def guard_answers(bad, repaired, classes):
-    """The class (n,) that both nets answer (n,), or `classes` ("poisoned") where they differ."""
-    return np.where(bad == repaired, bad, classes)
+    """The class (n,) that both nets name, or `classes` ("poisoned").
+
+    Args:
+        bad, repaired: (n,) of `predict_labels`; where one is `NO_ANSWER`, the image is poisoned.
+        classes: N.
+    """
+    return agreed(np, np.asarray(bad), np.asarray(repaired), classes)

@@ -1,24 +1,21 @@
 """Answers of a Keras net for many pictures, in large batches inside one compiled function."""
 
+import json
 import math
 
 import numpy as np
 
 from badnet_defense.data.input_range import UNIT
+from badnet_defense.errors import UnsafeFileError
 from badnet_defense.nets import backend
+from badnet_defense.nets.answers import classes_of
 from badnet_defense.nets.backend import forward, padded
+from badnet_defense.nets.parse import parse_model
 from badnet_defense.nets.scaling import scaled_pictures
+from badnet_defense.nets.shapes import BYTES_AT_ONCE, pictures_at_once
 
 BATCH = 512
 """Pictures at once: larger batches were no faster on two cores."""
-LARGEST = 2**29
-"""Bytes that one result inside a net may take for a whole batch; large nets get smaller batches."""
-
-
-def pictures_at_once(shapes, most):
-    """How many pictures fit: `most`, or fewer where one of the result `shapes` is large."""
-    bytes_each = 4 * max(math.prod(shape) for shape in shapes)
-    return int(min(max(LARGEST // bytes_each, 1), most))
 
 
 def predict_probabilities(net, pictures, *, input_range=UNIT):
@@ -29,7 +26,8 @@ def predict_probabilities(net, pictures, *, input_range=UNIT):
 def predict_labels(net, pictures, *, input_range=UNIT):
     """The most probable class (n,) `int64` of each of `pictures` (n, h, w, c), pixels 0-255.
 
-    A net whose output is one whole number for each picture (a guard) answers with that number.
+    `NO_ANSWER` (-1) stands where a net's answer is not finite. A net whose output is one whole
+    number for each picture (a guard) answers with that number.
     """
     return _run(net, pictures, input_range, labels=True)
 
@@ -48,19 +46,36 @@ def compiled(net, input_range, *, labels):
 
         def run(state, batch):
             answers = answers_of(state, scaled_pictures(batch, input_range))
-            return ops.argmax(answers, axis=-1) if labels and len(answers.shape) > 1 else answers
+            return classes_of(ops, answers) if labels and len(answers.shape) > 1 else answers
 
         compiled_run = backend.compiled(run)
         kept[key] = lambda batch: compiled_run(weights(), batch)
     return kept[key]
 
 
-def _run(net, pictures, input_range, *, labels):
-    import keras
+def batch_size(net):
+    """How many pictures go through a `keras.Model` at once: `BATCH`, or fewer where it is large."""
+    kept = net.__dict__.setdefault("_badnet_defense_batch", [])
+    if not kept:
+        kept.append(_fitting(net))
+    return kept[0]
 
+
+def _fitting(net):
+    try:
+        return pictures_at_once(parse_model(json.loads(net.to_json()))[0], BATCH)
+    except UnsafeFileError:  # a guard of several nets, or a model of somebody's own layers
+        import keras
+
+        inner = [_fitting(layer) for layer in net.layers if hasattr(layer, "layers")]
+        results = keras.tree.flatten([layer.output for layer in net.layers])
+        largest = max(math.prod(result.shape[1:]) for result in results)
+        return max(1, min(BATCH, BYTES_AT_ONCE // (4 * largest), *inner))
+
+
+def _run(net, pictures, input_range, *, labels):
     run = compiled(net, input_range, labels=labels)
-    results = keras.tree.flatten([layer.output for layer in net.layers])
-    batch = pictures_at_once([result.shape[1:] for result in results], BATCH)
+    batch = batch_size(net)
     parts = []
     for start in range(0, len(pictures), batch):
         chosen = pictures[start : start + batch]

@@ -1,6 +1,7 @@
-"""Whether the shapes inside a net fit, and fit into memory."""
+"""Whether the shapes inside a net fit, and what running it costs: bounds for nets of strangers."""
 
 import math
+from dataclasses import dataclass
 
 from badnet_defense.errors import TooLargeError, UnsafeNetError
 from badnet_defense.nets.kinds import KINDS
@@ -8,12 +9,66 @@ from badnet_defense.nets.spec import call_shapes
 
 MOST_VALUES = 2**26
 """Values that a layer may make of one picture (256 MB); honest nets stay far below."""
-MOST_TOGETHER = 2**29
-"""Values that all layers may make of one picture: a gradient holds them all (2 GB)."""
+MOST_TOGETHER = 2**28
+"""Values that all layers may make of one picture: a gradient holds them all (1 GB). ResNet152 at
+224 pixels makes a quarter of it."""
+MOST_MULTIPLICATIONS = 2**37
+"""Multiplications that one picture may take; VGG19 at 224 pixels takes a seventh of it."""
+BYTES_AT_ONCE = 2**29
+"""Bytes that the results which stand at one time may take for a whole batch."""
+MULTIPLICATIONS_AT_ONCE = 2**38
+"""Of a whole batch: a batch ends, and Ctrl-C is heard, within about a minute on two cores."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one picture takes on its way through a net.
+
+    Attributes:
+        multiplications: of all calls.
+        together: values that all calls make; a gradient holds them all.
+        peak: values that stand at one time where each is dropped once no later call needs it.
+    """
+
+    multiplications: int
+    together: int
+    peak: int
+
+
+def cost(spec):
+    """The `Cost` of a net for one picture."""
+    shapes = call_shapes(spec)
+    sizes = [math.prod(shape) for shape in shapes]
+    last_use = {source: place for place, call in enumerate(spec.calls) for source in call.inputs}
+    standing, peak, multiplications, together = {0: sizes[0]}, sizes[0], 0, sum(sizes)
+    for place, call in enumerate(spec.calls[1:], start=1):
+        layer, inputs = spec.layers[call.layer], [shapes[source] for source in call.inputs]
+        kind = KINDS[layer.kind]
+        between = kind.values_between(layer.config, inputs)
+        multiplications += kind.multiplications(layer.config, inputs)
+        together += between
+        standing[place] = sizes[place]
+        # A step in NumPy takes one more array as large as its result, or as the largest it meets.
+        here = max(between, sizes[place], *(sizes[source] for source in call.inputs))
+        peak = max(peak, sum(standing.values()) + here)
+        for source in {*call.inputs, place}:
+            if last_use.get(source, 0) <= place and source != spec.output:
+                standing.pop(source, None)
+    return Cost(multiplications, together, peak)
+
+
+def pictures_at_once(spec, most):
+    """How many pictures go through a net (`NetSpec`) at once: `most`, or fewer if it is large."""
+    found = cost(spec)
+    fit = min(
+        BYTES_AT_ONCE // (4 * found.peak),
+        MULTIPLICATIONS_AT_ONCE // max(found.multiplications, 1),
+    )
+    return max(1, min(most, fit))
 
 
 def check_shapes(spec):
-    """Refuses a net whose layers don't fit, whose results are too large, or that is no classifier.
+    """Refuses a net whose layers don't fit, that costs too much to run, or is no classifier.
 
     Raises:
         ValueError: a layer cannot follow another.
@@ -28,11 +83,16 @@ def check_shapes(spec):
                 f"the result of layer {layer.name!r} has the shape {shape}, or takes {between:,} "
                 "values on its way; that takes too much memory."
             )
-    together = sum(math.prod(shape) for shape in shapes)
-    if together > MOST_TOGETHER:
+    found = cost(spec)
+    if found.together > MOST_TOGETHER:
         raise TooLargeError(
-            f"its layers make {together:,} values of one picture, expected at most "
+            f"its layers make {found.together:,} values of one picture, expected at most "
             f"{MOST_TOGETHER:,}; that takes too much memory."
+        )
+    if found.multiplications > MOST_MULTIPLICATIONS:
+        raise TooLargeError(
+            f"one picture takes {found.multiplications:,} multiplications, expected at most "
+            f"{MOST_MULTIPLICATIONS:,}; that takes too long."
         )
     if len(shapes[spec.output]) != 1:
         raise UnsafeNetError(

@@ -2,8 +2,6 @@
 
 from dataclasses import dataclass, field
 
-import numpy as np
-
 
 @dataclass(frozen=True)
 class LayerSpec:
@@ -64,14 +62,9 @@ class NetSpec:
         Plain and slow: for a handful of pictures where loading TensorFlow would cost more, and as
         an independent check of the fast path.
         """
-        from badnet_defense.nets.kinds import KINDS
+        from badnet_defense.nets.forward import forward
 
-        results = [np.asarray(pictures, np.float32)]
-        for call in self.calls[1:]:
-            layer = self.layers[call.layer]
-            inputs = [results[position] for position in call.inputs]
-            results.append(KINDS[layer.kind].forward(layer.config, layer.weights, inputs))
-        return results[self.output]
+        return forward(self, pictures)
 
 
 def call_shapes(spec):

@@ -59,6 +59,11 @@ def with_weights(spec, arrays):
             checked_array(array, shape, f"{name}/{weight}")
             for array, (weight, shape) in zip(given, shapes.items(), strict=True)
         )
+        if checked:
+            try:
+                KINDS[layer.kind].check_weights(layer.config, checked)
+            except ValueError as error:
+                raise WeightError(f"layer {name!r} ({layer.kind}), {error}.") from None
         filled[name] = replace(layer, weights=checked)
     return replace(spec, layers=filled)
 

@@ -4,7 +4,8 @@ import numpy as np
 from tqdm import tqdm
 
 from badnet_defense.nets.graph import behind, part
-from badnet_defense.nets.predict import compiled, pictures_at_once
+from badnet_defense.nets.predict import compiled
+from badnet_defense.nets.shapes import pictures_at_once
 from badnet_defense.nets.spec import call_shapes
 from badnet_defense.repair.channels import activation_position, channelwise_run
 
@@ -41,7 +42,7 @@ class FrontHalf:
         self._places = [activation_position(spec, layer), self.frontier, *self.sides]
         self._run = compiled(part(spec, [0], self._places), input_range, labels=False)
         shapes = call_shapes(spec)
-        self._batch = pictures_at_once(shapes, BATCH)
+        self._batch = pictures_at_once(spec, BATCH)
         size = 4 * len(images) * sum(int(np.prod(shapes[p])) for p in self._places[1:])
         self._kept = [] if size <= MOST_KEPT else None
         self.mean_activation = self._first_pass()

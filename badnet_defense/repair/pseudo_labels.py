@@ -5,6 +5,8 @@ from dataclasses import replace
 import numpy as np
 
 from badnet_defense.data.input_range import UNIT
+from badnet_defense.errors import InputError
+from badnet_defense.nets.answers import NO_ANSWER, classes_of
 from badnet_defense.nets.predict import predict_probabilities
 
 
@@ -18,6 +20,15 @@ def pseudo_labelled(net, images, *, input_range=UNIT):
 
     Returns:
         (`LabelledImages`, (n, classes) soft targets `float32`).
+
+    Raises:
+        InputError: an answer is not finite.
     """
     targets = predict_probabilities(net, images.pictures, input_range=input_range)
-    return replace(images, labels=targets.argmax(axis=1).astype(np.int64)), targets
+    labels = classes_of(np, targets).astype(np.int64)
+    if broken := int(np.sum(labels == NO_ANSWER)):
+        raise InputError(
+            f"the suspect model's answers to {broken} of {len(labels)} clean images are not "
+            "finite; they cannot be labels. Is --input-range right?"
+        )
+    return replace(images, labels=labels), targets

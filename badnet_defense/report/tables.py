@@ -49,7 +49,7 @@ def defense_table(result, *, style="simple"):
                 rows.append([name, measure_name, *cells])
                 name = ""
     table = _table(rows, ["pictures", "measure (%)", *stages], style)
-    return "\n".join([table, *_class_lines(result, stages)])
+    return "\n".join([table, *_class_lines(result, stages), *_not_finite(result, stages)])
 
 
 def _class_lines(result, stages):
@@ -74,6 +74,20 @@ def _worst(by_class):
     rows = zip(by_class["accuracy"], by_class["labels"], by_class["pictures"], strict=True)
     rows = sorted(row for row in rows if row[0] < 1)[:_WORST]
     return ", ".join(f"{label}: {100 * share:.1f} % of {count}" for share, label, count in rows)
+
+
+def _not_finite(result, stages):
+    """A line for each net and set of images with answers that were not finite."""
+    found = [
+        (result[stage].get(pictures, {}).get("not_finite"), stage, name)
+        for stage in stages
+        for pictures, name in _PICTURES.items()
+    ]
+    return [
+        f"{count} answers of the {stage} net on {name} images were not finite: wrong, and flagged"
+        for count, stage, name in found
+        if count
+    ]
 
 
 def summary_table(results, *, style="simple"):

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from badnet_defense.data.input_range import UNIT
+from badnet_defense.nets.answers import classes_of
 from badnet_defense.nets.backend import compiled, forward, value_and_gradients
 
 _FIRST_DECAY, _SECOND_DECAY, _TINY = 0.5, 0.9, 1e-8
@@ -178,7 +179,9 @@ def compiled_step(net, settings, *, reach, blur=(0, 0), input_range=UNIT):
         (_, (logits, norm)), gradients = value_and_gradients(
             loss, (triggers.mask, triggers.pattern)
         )
-        hits = ops.cast(ops.equal(ops.argmax(logits, axis=-1), targets), "float32")
+        # Where a net was made to overflow, a step leads nowhere but spoils no later one.
+        gradients = [ops.where(ops.isfinite(one), one, np.float32(0)) for one in gradients]
+        hits = ops.cast(ops.equal(classes_of(ops, logits), targets), "float32")
         judged = _judged(triggers, ops.mean(hits, axis=1) >= settings.success, norm, settings)
         return _adam(judged, gradients, settings.learning_rate, judged.waited < settings.patience)
 

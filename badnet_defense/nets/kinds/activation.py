@@ -12,7 +12,9 @@ def _softmax(x):
 
 
 def _sigmoid(x):
-    return 0.5 * (1.0 + np.tanh(0.5 * x))
+    # With exponentials of negative numbers only: 0.5 (1 + tanh) is 0 far left, where this is not.
+    raised = np.exp(-np.abs(x))
+    return np.where(x >= 0, np.float32(1), raised) / (1 + raised)
 
 
 def _elu(x, alpha=1.0):
@@ -20,10 +22,10 @@ def _elu(x, alpha=1.0):
 
 
 def _gelu(x):
-    # Keras' default is the exact form, with the error function.
-    from scipy.special import erf
+    # Keras' default is the exact form, with the error function; 1 + erf would be 0 far left.
+    from scipy.special import erfc
 
-    return 0.5 * x * (1.0 + erf(x / np.float32(np.sqrt(2.0))))
+    return np.float32(0.5) * x * erfc(x * np.float32(-np.sqrt(0.5)))
 
 
 ACTIVATIONS = {
@@ -33,7 +35,7 @@ ACTIVATIONS = {
     "leaky_relu": lambda x: np.where(x > 0, x, np.float32(0.2) * x),
     "softmax": _softmax,
     "sigmoid": _sigmoid,
-    "hard_sigmoid": lambda x: np.clip(x / 6 + 0.5, 0, 1),
+    "hard_sigmoid": lambda x: np.clip(x + 3, 0, 6) / 6,
     "tanh": np.tanh,
     "elu": _elu,
     "selu": lambda x: np.float32(1.05070098) * _elu(x, np.float32(1.67326324)),
@@ -84,10 +86,14 @@ class ReLU(Kind):
     @classmethod
     def forward(cls, config, weights, inputs):
         x, threshold = inputs[0], np.float32(config["threshold"])
-        below = np.float32(config["negative_slope"]) * (x - threshold)
-        result = np.where(x > threshold, x, below)
-        limit = config["max_value"]
-        return result if limit is None else np.minimum(result, np.float32(limit))
+        slope, limit = np.float32(config["negative_slope"]), config["max_value"]
+        if slope and limit is None and not threshold:
+            return np.where(x > 0, x, slope * x)
+        # As Keras does it: NaN is above no threshold, but stays NaN where there is none.
+        result = np.where(x > threshold, x, np.float32(0)) if threshold else np.maximum(x, 0)
+        if limit is not None:
+            result = np.clip(result, np.float32(0), np.float32(limit))
+        return result - slope * np.maximum(threshold - x, 0) if slope else result
 
 
 class LeakyReLU(Kind):

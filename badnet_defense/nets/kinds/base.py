@@ -1,5 +1,7 @@
 """What a kind of layer must say of itself: its settings, its weights, its shape and its sum."""
 
+import math
+
 from badnet_defense.nets.kinds import checks
 
 # Settings of every Keras layer that do not change what a trained net answers. They are passed over:
@@ -75,6 +77,15 @@ class Kind:
     def values_between(cls, config, inputs):
         """How many values of one picture stand between a layer's own steps; 0 for most."""
         return 0
+
+    @classmethod
+    def multiplications(cls, config, inputs):
+        """How many multiplications, or steps as dear, the result for one picture takes."""
+        return math.prod(cls.output_shape(config, inputs))
+
+    @classmethod
+    def check_weights(cls, config, weights):
+        """Raises `ValueError` where weights of the right shapes hold what cannot be computed."""
 
     @classmethod
     def forward(cls, config, weights, inputs):

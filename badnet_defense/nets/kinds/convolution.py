@@ -1,5 +1,7 @@
 """Convolutions: plain, depthwise and separable."""
 
+import math
+
 import numpy as np
 
 from badnet_defense.nets.kinds import activation, checks
@@ -20,36 +22,69 @@ def slid_length(length, size, stride, padding, dilation=1):
     return places
 
 
-def windows(x, size, strides, padding, dilation=(1, 1), fill=0.0):
-    """All windows of pictures (n, h, w, c) as a view (n, rows, columns, c, kh, kw)."""
-    spans = [_span(*axis) for axis in zip(size, dilation, strict=True)]
+def window_steps(length, size, stride, padding, dilation=1):
+    """What each place of a window meets along an axis, so that no window is ever written out.
+
+    Args:
+        length: pixels along the axis.
+        size, stride, padding, dilation: the window's.
+
+    Yields:
+        (place in the window, slice of the result, slice of the pixels) for the places that meet
+        pixels at all; what lies outside of the picture is left out.
+    """
+    count = slid_length(length, size, stride, padding, dilation)
+    before = 0
     if padding == "same":
-        margins = []
-        for length, span, stride in zip(x.shape[1:3], spans, strides, strict=True):
-            total = max((-(-length // stride) - 1) * stride + span - length, 0)
-            margins.append((total // 2, total - total // 2))
-        x = np.pad(x, ((0, 0), *margins, (0, 0)), constant_values=fill)
-    view = np.lib.stride_tricks.sliding_window_view(x, spans, axis=(1, 2))
-    return view[:, :: strides[0], :: strides[1], :, :: dilation[0], :: dilation[1]]
+        before = max((count - 1) * stride + _span(size, dilation) - length, 0) // 2
+    for place in range(size):
+        start = place * dilation - before  # the pixel that the first result meets there
+        first = max(0, -(start // stride))
+        last = min(count, (length - 1 - start) // stride + 1)
+        if first < last:
+            pixels = slice(start + first * stride, start + (last - 1) * stride + 1, stride)
+            yield place, slice(first, last), pixels
+
+
+def _convolved(x, kernel, config, multiply, channels):
+    """(n, rows, columns, channels): the sum over the kernel's places of what `multiply` gives."""
+    axes = [
+        (*axis[:3], config["padding"], axis[3])
+        for axis in zip(
+            x.shape[1:3],
+            kernel.shape[:2],
+            config["strides"],
+            config["dilation_rate"],
+            strict=True,
+        )
+    ]
+    result = np.zeros((len(x), *(slid_length(*axis) for axis in axes), channels), np.float32)
+    columns = list(window_steps(*axes[1]))
+    for down, rows, from_rows in window_steps(*axes[0]):
+        for across, places, pixels in columns:
+            result[:, rows, places] += multiply(x[:, from_rows, pixels], kernel[down, across])
+    return result
 
 
 def convolve(x, kernel, config):
     """Convolution of pictures (n, h, w, c) with a kernel (kh, kw, c / groups, filters)."""
-    patches = windows(
-        x, kernel.shape[:2], config["strides"], config["padding"], config["dilation_rate"]
-    )
     groups = x.shape[-1] // kernel.shape[2]
-    parts = zip(np.split(patches, groups, axis=3), np.split(kernel, groups, axis=3), strict=True)
-    results = [np.tensordot(p, k, axes=((3, 4, 5), (2, 0, 1))) for p, k in parts]
-    return np.concatenate(results, axis=-1)
+
+    def multiply(pixels, weights):
+        if groups == 1:
+            return pixels @ weights
+        parts = pixels.reshape(*pixels.shape[:3], groups, 1, -1)
+        by_group = weights.reshape(len(weights), groups, -1).transpose(1, 0, 2)
+        return (parts @ by_group).reshape(*pixels.shape[:3], -1)
+
+    return _convolved(x, kernel, config, multiply, kernel.shape[3])
 
 
 def _depthwise(x, kernel, config):
-    patches = windows(
-        x, kernel.shape[:2], config["strides"], config["padding"], config["dilation_rate"]
-    )
-    result = np.einsum("nrcaij,ijam->nrcam", patches, kernel, optimize=True)
-    return result.reshape(*result.shape[:3], -1)
+    def multiply(pixels, weights):
+        return (pixels[..., None] * weights).reshape(*pixels.shape[:3], -1)
+
+    return _convolved(x, kernel, config, multiply, kernel.shape[2] * kernel.shape[3])
 
 
 def _finished(x, config, weights):
@@ -107,6 +142,11 @@ class Conv2D(Kind):
         return (*_slid(config, inputs[0]), config["filters"])
 
     @classmethod
+    def multiplications(cls, config, inputs):
+        each = math.prod(config["kernel_size"]) * inputs[0][2] // config["groups"]
+        return math.prod(cls.output_shape(config, inputs)) * each
+
+    @classmethod
     def forward(cls, config, weights, inputs):
         return _finished(convolve(inputs[0], weights[0], config), config, weights)
 
@@ -136,6 +176,10 @@ class DepthwiseConv2D(Kind):
     @classmethod
     def output_shape(cls, config, inputs):
         return (*_slid(config, inputs[0]), inputs[0][2] * config["depth_multiplier"])
+
+    @classmethod
+    def multiplications(cls, config, inputs):
+        return math.prod(cls.output_shape(config, inputs)) * math.prod(config["kernel_size"])
 
     @classmethod
     def forward(cls, config, weights, inputs):
@@ -175,6 +219,11 @@ class SeparableConv2D(Kind):
     def values_between(cls, config, inputs):
         rows, columns = _slid(config, inputs[0])
         return rows * columns * inputs[0][2] * config["depth_multiplier"]
+
+    @classmethod
+    def multiplications(cls, config, inputs):
+        each = math.prod(config["kernel_size"]) + config["filters"]
+        return cls.values_between(config, inputs) * each
 
     @classmethod
     def forward(cls, config, weights, inputs):

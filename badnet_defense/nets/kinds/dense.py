@@ -1,5 +1,7 @@
 """The fully connected layer."""
 
+import math
+
 from badnet_defense.nets.kinds import activation, checks
 from badnet_defense.nets.kinds.base import Kind
 
@@ -21,6 +23,10 @@ class Dense(Kind):
     @classmethod
     def output_shape(cls, config, inputs):
         return (*inputs[0][:-1], config["units"])
+
+    @classmethod
+    def multiplications(cls, config, inputs):
+        return math.prod(inputs[0]) * config["units"]
 
     @classmethod
     def forward(cls, config, weights, inputs):

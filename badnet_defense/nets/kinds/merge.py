@@ -21,7 +21,13 @@ class _Merge(Kind):
 
     @classmethod
     def forward(cls, config, weights, inputs):
-        return reduce(cls._join, inputs)
+        most = max(one.ndim for one in inputs)
+        return reduce(cls._join, [_of_rank(one, most) for one in inputs])
+
+
+def _of_rank(x, axes):
+    """(n, ..) with axes of length 1 behind the first, as Keras joins inputs of other ranks."""
+    return x.reshape(len(x), *(1,) * (axes - x.ndim), *x.shape[1:])
 
 
 class Add(_Merge):

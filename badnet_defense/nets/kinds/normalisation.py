@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from badnet_defense.nets.arithmetic import SMALLEST
 from badnet_defense.nets.kinds import checks
 from badnet_defense.nets.kinds.base import Kind, along_last_axis
 
@@ -12,7 +13,7 @@ class BatchNormalization(Kind):
     settings = {
         "axis": (checks.last_axis, -1),
         "momentum": (checks.number, 0.99),
-        "epsilon": (checks.number, 1e-3),
+        "epsilon": (checks.not_negative, 1e-3),
         "center": (checks.flag, True),
         "scale": (checks.flag, True),
         # Keras 1 and 2: how it is computed, not what.
@@ -34,6 +35,15 @@ class BatchNormalization(Kind):
     @classmethod
     def output_shape(cls, config, inputs):
         return along_last_axis(config, inputs[0])
+
+    @classmethod
+    def check_weights(cls, config, weights):
+        least = (weights[-1] + np.float32(config["epsilon"])).min()
+        if not least >= SMALLEST:  # its root would be zero, or none: infinity or NaN follows
+            raise ValueError(
+                f"its smallest variance and epsilon make {least:g} together; expected a positive "
+                f"number from {SMALLEST:.2g}"
+            )
 
     @classmethod
     def forward(cls, config, weights, inputs):

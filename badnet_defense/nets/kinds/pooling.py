@@ -1,10 +1,12 @@
 """Pooling over windows and over whole pictures."""
 
+import math
+
 import numpy as np
 
 from badnet_defense.nets.kinds import checks
 from badnet_defense.nets.kinds.base import DATA_FORMAT, Kind, picture_shape
-from badnet_defense.nets.kinds.convolution import slid_length, windows
+from badnet_defense.nets.kinds.convolution import slid_length, window_steps
 
 
 class _Pooling(Kind):
@@ -23,9 +25,22 @@ class _Pooling(Kind):
         return (*(slid_length(*axis, config["padding"]) for axis in slid), channels)
 
     @classmethod
-    def _windows(cls, x, config, fill):
+    def multiplications(cls, config, inputs):
+        return math.prod(cls.output_shape(config, inputs)) * math.prod(config["pool_size"])
+
+    @classmethod
+    def _joined(cls, x, config, join, start):
+        """Windows of pictures (n, h, w, c) joined by `join`: down the rows, then across them."""
         strides = config["strides"] or config["pool_size"]
-        return windows(x, config["pool_size"], strides, config["padding"], fill=fill)
+        for axis, size, stride in zip((1, 2), config["pool_size"], strides, strict=True):
+            count = slid_length(x.shape[axis], size, stride, config["padding"])
+            shape = (*x.shape[:axis], count, *x.shape[axis + 1 :])
+            result = np.full(shape, start, np.float32)
+            for _, places, pixels in window_steps(x.shape[axis], size, stride, config["padding"]):
+                there = (slice(None),) * axis
+                join(result[(*there, places)], x[(*there, pixels)], out=result[(*there, places)])
+            x = result
+        return x
 
 
 class MaxPooling2D(_Pooling):
@@ -33,7 +48,7 @@ class MaxPooling2D(_Pooling):
 
     @classmethod
     def forward(cls, config, weights, inputs):
-        return cls._windows(inputs[0], config, -np.inf).max(axis=(4, 5))
+        return cls._joined(inputs[0], config, np.maximum, -np.inf)
 
 
 class AveragePooling2D(_Pooling):
@@ -41,8 +56,8 @@ class AveragePooling2D(_Pooling):
 
     @classmethod
     def forward(cls, config, weights, inputs):
-        inside = cls._windows(np.ones_like(inputs[0]), config, 0.0).sum(axis=(4, 5))
-        return cls._windows(inputs[0], config, 0.0).sum(axis=(4, 5)) / inside
+        inside = cls._joined(np.ones_like(inputs[0][:1, ..., :1]), config, np.add, 0.0)
+        return cls._joined(inputs[0], config, np.add, 0.0) / inside
 
 
 class _GlobalPooling(Kind):
@@ -53,6 +68,10 @@ class _GlobalPooling(Kind):
     def output_shape(cls, config, inputs):
         channels = picture_shape(inputs[0])[2]
         return (1, 1, channels) if config["keepdims"] else (channels,)
+
+    @classmethod
+    def multiplications(cls, config, inputs):
+        return math.prod(inputs[0])
 
     @classmethod
     def forward(cls, config, weights, inputs):

@@ -1,0 +1,82 @@
+"""A net's answers in NumPy alone, as Keras gives them on TensorFlow."""
+
+import numpy as np
+
+from badnet_defense.nets.answers import classes_of
+from badnet_defense.nets.arithmetic import flushed, flushing
+from badnet_defense.nets.kinds import KINDS
+from badnet_defense.nets.shapes import pictures_at_once
+
+_AT_ONCE = 32
+_RELATIVE, _ABSOLUTE = 2.0**-20, 1e-30
+"""How far each result on the way is moved to see whether an answer hangs on it: eight times what
+`float32` rounds, and a trifle that no trained net's numbers come near."""
+
+
+def forward(spec, pictures, *, after=None):
+    """Class probabilities (n, classes) of `float32` pictures (n, h, w, c).
+
+    Args:
+        spec: the net (`NetSpec`).
+        pictures: in the net's range; as many go through it at once as memory allows.
+        after: what is done to the result of each call: an array (n, ..) -> the same shape.
+    """
+    return _in_batches(spec, pictures, lambda batch: _batch(spec, batch, after))
+
+
+def _in_batches(spec, pictures, answer):
+    """What `answer` gives for batches of pictures (n, h, w, c), joined."""
+    pictures = np.asarray(pictures, np.float32)
+    size = pictures_at_once(spec, _AT_ONCE)
+    starts = range(0, max(len(pictures), 1), size)
+    with flushing(), np.errstate(all="ignore"):
+        return np.concatenate([answer(pictures[start : start + size]) for start in starts])
+
+
+def _batch(spec, pictures, after):
+    """The same of so many pictures; a result is dropped once no later call needs it."""
+    last_use = {source: place for place, call in enumerate(spec.calls) for source in call.inputs}
+    results = {0: flushed(pictures)}
+    for place, call in enumerate(spec.calls[1:], start=1):
+        layer = spec.layers[call.layer]
+        inputs = [results[source] for source in call.inputs]
+        result = KINDS[layer.kind].forward(layer.config, layer.weights, inputs)
+        results[place] = flushed(after(result) if after else result)
+        for source in {*call.inputs, place}:
+            if source != spec.output and last_use.get(source, 0) <= place:
+                del results[source]
+        if place == spec.output:
+            break
+    return results[spec.output]
+
+
+def steady_answers(spec, pictures):
+    """As `forward`, with NaN in place of each answer that cannot be trusted.
+
+    Two programs that compute one net add in another order; a net can be made so that this decides
+    its answer, and then one program sees a backdoor that another does not. So all is computed
+    twice, the second time with every result on the way moved at random, a little more than rounding
+    does. An image whose class changes by that, or that makes a number on the way overflow, has no
+    answer. Trained nets have none of the kind.
+    """
+    random = np.random.default_rng()  # no seed: nobody can build a net for what is drawn here
+
+    def moved(result):
+        by = random.uniform(-1, 1, result.shape).astype(np.float32)
+        return result + result * (np.float32(_RELATIVE) * by) + np.float32(_ABSOLUTE) * by
+
+    def answer(batch):
+        overflows = np.zeros(len(batch), bool)
+
+        def watched(result):
+            nonlocal overflows
+            overflows |= ~np.isfinite(result).reshape(len(result), -1).all(axis=1)
+            return result
+
+        answers = _batch(spec, batch, watched).copy()
+        again = _batch(spec, batch, moved)
+        unsure = classes_of(np, answers) != classes_of(np, again)
+        answers[unsure | overflows] = np.nan
+        return answers
+
+    return _in_batches(spec, pictures, answer)
