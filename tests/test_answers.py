@@ -154,12 +154,22 @@ def test_products_that_are_denormal_add_up_to_nothing():
     np.testing.assert_allclose(describe(net).predict(dim), expected, rtol=1e-5)
 
 
-def test_an_answer_that_hangs_on_denormals_is_none():
-    # TensorFlow keeps 1e-36; a processor that flushes earlier would not: nobody should rely on it.
-    spec = describe(gated_net(1e-37, 1e36))
+@pytest.mark.parametrize("large", [1e36, -1e36])
+def test_an_answer_that_hangs_on_the_smallest_numbers_is_none(large):
+    # TensorFlow keeps 1e-36; another program may take it for zero: nobody should rely on it.
+    spec = describe(gated_net(1e-37, large))
     inputs = DARK_BRIGHT / np.float32(255)
     assert np.isfinite(spec.predict(inputs)).all()
-    assert np.isnan(steady_answers(spec, inputs)[1:]).all()
+    assert np.isnan(steady_answers(spec, inputs))[1:].all() == (large > 0)
+
+
+def test_an_answer_that_hangs_on_the_order_of_a_sum_is_none():
+    # 2^24 + 1 - 2^24 is 0 or 1 in float32, as the sum is taken.
+    spec = describe(gated_net(1.0, 1.0))
+    kernel = np.zeros((np.prod(SHAPE), 1), np.float32)
+    kernel[:3, 0] = 2.0**24, 1.0, -(2.0**24)
+    spec.layers["tiny"].weights[0][...] = kernel
+    assert np.isnan(steady_answers(spec, DARK_BRIGHT / np.float32(255))[1]).all()
 
 
 def test_answers_of_an_ordinary_net_are_steady():

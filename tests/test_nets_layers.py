@@ -75,7 +75,12 @@ WHOLE_NETS = {
         layers.Activation("softmax"),
     ],
 }
-JOINS = {"Add": layers.Add, "Multiply": layers.Multiply, "Concatenate": layers.Concatenate}
+JOINS = {
+    "Add": (layers.Add, 3),
+    "Multiply": (layers.Multiply, 3),
+    "Subtract": (layers.Subtract, 2),
+    "Concatenate": (layers.Concatenate, 3),
+}
 CASES = [
     pytest.param(make, id=f"{kind}-{number}")
     for kind, makers in ONE_LAYER.items()
@@ -103,8 +108,9 @@ def test_layer_between_pictures_and_rows_answers_as_keras_does(kind):
 @pytest.mark.parametrize("kind", JOINS)
 def test_join_answers_as_keras_does(kind):
     pictures = keras.Input(SHAPE)
-    branches = [layers.Conv2D(4, 3, padding="same")(pictures) for _ in range(3)]
-    x = layers.GlobalMaxPooling2D()(JOINS[kind]()(branches))
+    join, count = JOINS[kind]
+    branches = [layers.Conv2D(4, 3, padding="same")(pictures) for _ in range(count)]
+    x = layers.GlobalMaxPooling2D()(join()(branches))
     model = randomised(keras.Model(pictures, layers.Dense(CLASSES)(x)))
     assert_same(model, describe(model))
 

@@ -3,9 +3,13 @@
 import numpy as np
 
 from badnet_defense.data.input_range import UNIT
+from badnet_defense.errors import InputError
 from badnet_defense.guard.calibration import threshold_at
 from badnet_defense.nets.answers import NO_ANSWER
 from badnet_defense.nets.predict import predict_labels, predict_probabilities
+
+_ROUNDING = 1e-2
+"""By how much a sum of probabilities may miss 1."""
 
 
 class Detector:
@@ -69,8 +73,8 @@ class Detector:
     def score_samples(self, pictures):
         """(n,) scores of pictures (n, h, w, c), pixels 0-255; higher is more suspicious."""
         answers = (
-            predict_probabilities(net, pictures, input_range=self.input_range)
-            for net in self.nets.values()
+            _checked(name, predict_probabilities(net, pictures, input_range=self.input_range))
+            for name, net in self.nets.items()
         )
         return type(self).measure(np, *answers)
 
@@ -87,3 +91,19 @@ class Detector:
         """
         flagged = ~(scores <= self.threshold_) | ~np.isfinite(scores) | (own == NO_ANSWER)
         return np.where(flagged, self.classes, own)
+
+
+def _checked(name, answers):
+    """A net's answers (n, N), if those that are finite are probabilities.
+
+    Raises:
+        InputError: they are logits, sigmoids or one number for each image.
+    """
+    known = answers[np.isfinite(answers).all(axis=-1)]
+    right = np.abs(known.sum(axis=-1) - 1) < _ROUNDING
+    if answers.shape[-1] < 2 or (known < -_ROUNDING).any() or not right.all():
+        raise InputError(
+            f"the {name} net answers with numbers that are no probabilities of two or more "
+            "classes; give it a softmax at its end (nets.outputs.as_probabilities does it)."
+        )
+    return answers

@@ -6,6 +6,7 @@ from tqdm import tqdm
 from badnet_defense.errors import InputError
 from badnet_defense.guard.detector import Detector
 from badnet_defense.nets.build import describe
+from badnet_defense.nets.outputs import is_distribution
 from badnet_defense.nets.shapes import pictures_at_once
 
 PAIRS_AT_ONCE = 1024
@@ -65,6 +66,11 @@ class Overlaid(Detector):
         """(n,) scores of pictures (n, h, w, c), pixels 0-255; higher is more suspicious."""
         if self._score is None:
             spec = describe(self.nets["bad"])
+            if not is_distribution(spec):
+                raise InputError(
+                    "the bad net answers with numbers that are no probabilities of two or more "
+                    "classes; give it a softmax at its end (nets.outputs.as_probabilities does it)."
+                )
             self._most = pictures_at_once(spec, PAIRS_AT_ONCE)
             self._score = self.compiled(spec, self._most)
         size = max(1, self._most // len(self.overlays_))

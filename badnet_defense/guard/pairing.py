@@ -9,6 +9,7 @@ from badnet_defense.data.files import file_sha256
 from badnet_defense.data.input_range import UNIT, InputRange
 from badnet_defense.errors import InputError
 from badnet_defense.nets.loader import read_net
+from badnet_defense.nets.outputs import read_classifier
 from badnet_defense.nets.spec import NetSpec
 
 log = logging.getLogger(__name__)
@@ -43,10 +44,10 @@ def read_pair(model, repaired=None, *, folder=FOLDER):
         InputError: one of them is missing, or the repair was made from another net.
     """
     path = Path(repaired) if repaired else Path(folder) / f"{Path(model).stem}.h5"
-    bad = read_net(model)
+    bad = read_classifier(model)
     if not path.is_file():
         raise InputError(f"{path}: no repair of {model} is there; make it: fine_prune.py {model}")
-    net = read_net(path)
+    net = read_classifier(path)
     _check_source(net, path, bad, model)
     if (net.input_shape, net.classes) != (bad.input_shape, bad.classes):
         raise InputError(

@@ -6,12 +6,15 @@ Importing this package does not import TensorFlow; building or running a net doe
 from badnet_defense.nets.build import build, copy_net, describe
 from badnet_defense.nets.deepid import deep_id
 from badnet_defense.nets.loader import load_net, read_net
+from badnet_defense.nets.outputs import as_given, as_probabilities, read_classifier
 from badnet_defense.nets.predict import predict_labels, predict_probabilities
 from badnet_defense.nets.saver import save_net, save_weights
 from badnet_defense.nets.spec import NetSpec
 
 __all__ = [
     "NetSpec",
+    "as_given",
+    "as_probabilities",
     "build",
     "copy_net",
     "deep_id",
@@ -19,6 +22,7 @@ __all__ = [
     "load_net",
     "predict_labels",
     "predict_probabilities",
+    "read_classifier",
     "read_net",
     "save_net",
     "save_weights",

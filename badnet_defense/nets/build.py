@@ -27,17 +27,70 @@ def connect(spec, tensors, outputs):
     """Adds to `tensors` (position -> Keras tensor) what the positions `outputs` need."""
     import keras
 
-    made = {}
+    made, free = {}, _free_names(spec)
     for position in _needed(spec, tensors, outputs):
         call = spec.calls[position]
         layer = spec.layers[call.layer]
+        inputs = [tensors[source] for source in call.inputs]
+        if layer.kind == "Add" and len({one.shape for one in inputs}) > 1:
+            tensors[position] = _broadcast_sum(layer.name, inputs, free)
+            continue
         if call.layer not in made:
             made[call.layer] = getattr(keras.layers, layer.kind)(**layer.config, name=layer.name)
-        inputs = [tensors[source] for source in call.inputs]
+            _work_around(made[call.layer])
         tensors[position] = made[call.layer](inputs[0] if len(inputs) == 1 else inputs)
     for name, layer in made.items():
         if spec.layers[name].weights:
             layer.set_weights(list(spec.layers[name].weights))
+
+
+def _free_names(spec):
+    """A function that gives a name, or the next of its kind that no layer of the net has."""
+    taken = set()
+
+    def free(name):
+        number, found = 1, name
+        while found in taken or (found != name and found in spec.layers):
+            found, number = f"{name}_{number}", number + 1
+        taken.add(found)
+        return found
+
+    return free
+
+
+def _broadcast_sum(name, inputs, free):
+    """The sum of tensors of different shapes, as differences: a + b is a - (-b), to the last bit.
+
+    Keras' own Add takes (n, 1) for a bias where n, the batch, happens to equal the other's units.
+    """
+    import keras
+
+    total = inputs[0]
+    for one in inputs[1:]:
+        negative = keras.layers.Rescaling(-1.0, name=free(f"{name}.negative"))(one)
+        total = keras.layers.Subtract(name=free(name))([total, negative])
+    return total
+
+
+def _work_around(layer):
+    """Gives a layer another way to compute the same where TensorFlow's own way crashes.
+
+    The gradient of a 1x1 convolution with strides ends the process in TensorFlow 2.21 on some
+    shapes (8 channels, even sides from 60). It looks at each s-th pixel only, so these are taken
+    first, and the convolution goes without strides. The layer's settings stay as they are.
+    """
+    import keras
+    from keras import ops
+
+    plain = type(layer) is keras.layers.Conv2D and layer.groups == 1
+    if not plain or layer.kernel_size != (1, 1) or layer.strides == (1, 1):
+        return
+    down, across = layer.strides
+
+    def convolution(pictures, kernel):
+        return ops.conv(pictures[:, ::down, ::across], kernel, 1, "valid", "channels_last")
+
+    layer.convolution_op = convolution
 
 
 def _needed(spec, known, outputs):

@@ -55,15 +55,24 @@ def steady_answers(spec, pictures):
 
     Two programs that compute one net add in another order; a net can be made so that this decides
     its answer, and then one program sees a backdoor that another does not. So all is computed
-    twice, the second time with every result on the way moved at random, a little more than rounding
-    does. An image whose class changes by that, or that makes a number on the way overflow, has no
-    answer. Trained nets have none of the kind.
+    three times, twice with every result on the way moved at random, a little more than rounding
+    does: once this way and tiny numbers made zero, once the other way and zeros made tiny numbers.
+    An image whose class changes by that, or that makes a number on the way overflow, has no answer.
+    Trained nets have none of the kind.
     """
-    random = np.random.default_rng()  # no seed: nobody can build a net for what is drawn here
+    seed = np.random.SeedSequence().entropy  # nobody can build a net for what is drawn here
 
-    def moved(result):
-        by = random.uniform(-1, 1, result.shape).astype(np.float32)
-        return result + result * (np.float32(_RELATIVE) * by) + np.float32(_ABSOLUTE) * by
+    def mover(sign):
+        random = np.random.default_rng(seed)
+
+        def moved(result):
+            by = sign * random.uniform(-1, 1, result.shape).astype(np.float32)
+            by *= np.float32(_RELATIVE)
+            if sign > 0:
+                return result + result * by + np.float32(_ABSOLUTE)
+            return np.where(np.abs(result) < _ABSOLUTE, np.float32(0), result + result * by)
+
+        return moved
 
     def answer(batch):
         overflows = np.zeros(len(batch), bool)
@@ -74,9 +83,10 @@ def steady_answers(spec, pictures):
             return result
 
         answers = _batch(spec, batch, watched).copy()
-        again = _batch(spec, batch, moved)
-        unsure = classes_of(np, answers) != classes_of(np, again)
-        answers[unsure | overflows] = np.nan
+        own, unsure = classes_of(np, answers), overflows
+        for sign in (-1, 1):
+            unsure = unsure | (classes_of(np, _batch(spec, batch, mover(sign))) != own)
+        answers[unsure] = np.nan
         return answers
 
     return _in_batches(spec, pictures, answer)

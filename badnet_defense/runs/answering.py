@@ -10,7 +10,7 @@ from badnet_defense.errors import InputError
 from badnet_defense.guard.pairing import FOLDER, agreed_range, read_pair, repaired_range
 from badnet_defense.guard.reading import is_guard, read_guard
 from badnet_defense.guard.saved import HARD, SavedGuard
-from badnet_defense.nets.loader import read_net
+from badnet_defense.nets.outputs import read_classifier
 
 log = logging.getLogger(__name__)
 
@@ -115,7 +115,7 @@ def find_guard(net, *, root, alone=False, input_range=None):
             "%s answers alone, without a guard: an image with a trigger gets the attacker's class",
             path,
         )
-        spec = read_net(path)
+        spec = read_classifier(path)
         return SavedGuard({"bad": spec}), _range_of_net(spec, input_range)
     pair = _pair(path, root / FOLDER)
     guard = SavedGuard({"bad": pair.bad, "repaired": pair.repaired}, **HARD)
@@ -172,7 +172,7 @@ def data_accuracy(data, model, *, alone=False, input_range=None):
         guard = read_guard(model)
         input_range = agreed_range(guard.input_range, input_range, model)
     else:
-        guard = SavedGuard({"bad": read_net(model)})
+        guard = SavedGuard({"bad": read_classifier(model)})
         input_range = _range_of_net(guard.net, input_range)
     shape, classes = guard.net.input_shape, guard.net.classes
     images = read_images(data, shape=shape, need_labels=True)

@@ -14,7 +14,7 @@ from badnet_defense.data.input_range import UNIT, InputRange
 from badnet_defense.engine import ClosedError, Serial
 from badnet_defense.errors import EngineError, InputError, one_line
 from badnet_defense.measure.results import own_result, provenance, versions, write_json
-from badnet_defense.nets import read_net
+from badnet_defense.nets.outputs import read_classifier
 from badnet_defense.runs.auditing_sets import CleanSets
 from badnet_defense.runs.auditing_units import clean_accuracy, repaired
 from badnet_defense.runs.methods import SCANNING
@@ -177,7 +177,7 @@ class _Auditor:
     def _scanned(self, suspect, inputs):
         """Everything but the repair; raises `InputError` where the net cannot be judged."""
         start = time.perf_counter()
-        spec, range_ = read_net(suspect.model), self._range(suspect)
+        spec, range_ = read_classifier(suspect.model), self._range(suspect)
         if spec.attributes["file_sha256"] != inputs.get("net"):
             raise InputError(f"{suspect.model}: it was changed meanwhile; audit it again.")
         pictures, sample = self.sets.pictures(suspect.clean, spec.input_shape)

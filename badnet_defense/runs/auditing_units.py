@@ -4,7 +4,8 @@ from badnet_defense.data import LabelledImages
 from badnet_defense.errors import InputError
 from badnet_defense.measure.belonging import check_belonging
 from badnet_defense.measure.metrics import accuracy
-from badnet_defense.nets import build, predict_labels, read_net
+from badnet_defense.nets import build, predict_labels
+from badnet_defense.nets.outputs import read_classifier
 from badnet_defense.runs.detecting import RATE, enough_images, guard_file
 from badnet_defense.runs.parcels import results_below
 from badnet_defense.runs.repairing import repair_file
@@ -46,7 +47,7 @@ def repaired(net, clean, sha256, out, method, detector, triggers, pseudo_labels,
     asked = {"input_range": input_range, "seed": seed}
     with results_below(out) as (folder, made):
         net, pictures = net.here(), clean.here()
-        enough_images(pictures, read_net(net), detector, RATE, share=unseen_share(method))
+        enough_images(pictures, read_classifier(net), detector, RATE, share=unseen_share(method))
         scanned = {} if triggers is None else {"triggers": triggers}
         found = repair_file(
             net,

@@ -11,7 +11,8 @@ from badnet_defense.errors import InputError
 from badnet_defense.guard.choice import check_enough
 from badnet_defense.guard.pairing import read_pair
 from badnet_defense.measure.belonging import settled_sets
-from badnet_defense.nets import build, read_net
+from badnet_defense.nets import build
+from badnet_defense.nets.outputs import read_classifier
 from badnet_defense.runs.comparing_run import Judged, judge_run
 from badnet_defense.runs.fitting import fit_detector, split_clean
 from badnet_defense.runs.parcels import results_below, write_files
@@ -146,7 +147,7 @@ class _Group:
         parcels = self.grid.parcels
         self.model = parcels[str(self.model)].here()
         self.data = {part: parcels[path].here() for part, path in self.data.items()}
-        spec = read_net(self.model)
+        spec = read_classifier(self.model)
         sets = {part: read_images(path, shape=spec.input_shape) for part, path in self.data.items()}
         self._check_unchanged(spec, sets)
         self.bad = build(spec)

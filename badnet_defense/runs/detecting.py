@@ -17,7 +17,8 @@ from badnet_defense.guard.pairing import read_pair, repaired_range
 from badnet_defense.measure.belonging import fitting_labels
 from badnet_defense.measure.metrics import auroc, detection_at, roc_curve
 from badnet_defense.measure.results import digests_read, provenance, write_json
-from badnet_defense.nets import build, predict_labels, read_net
+from badnet_defense.nets import build, predict_labels
+from badnet_defense.nets.outputs import read_classifier
 from badnet_defense.report.detector_plots import plot_roc, plot_scores
 from badnet_defense.runs.fitting import fit_detector, split_clean
 
@@ -167,7 +168,7 @@ def _guard_file(
     seed=0,
 ):
     start = time.perf_counter()
-    spec = read_net(model)
+    spec = read_classifier(model)
     images = enough_images(clean, spec, name, false_alarm_rate)
     pair, repair = (spec, None), None
     if needs_repair(name):
@@ -246,7 +247,7 @@ def strip_files(
         InputError: a file cannot be used, or there are too few clean pictures.
     """
     check_writable(out, inputs=(model, clean, *inputs))
-    spec = read_net(model)
+    spec = read_classifier(model)
     images = enough_images(clean, spec, "strip", false_alarm_rate)
     sets = {path: _asked(path, spec.input_shape) for path in inputs}
     fitted = _fitted(model, (spec, None), images, "strip", false_alarm_rate, input_range, seed)

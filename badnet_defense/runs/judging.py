@@ -21,7 +21,8 @@ from badnet_defense.guard.pairing import (
 from badnet_defense.measure.belonging import settled_sets
 from badnet_defense.measure.evaluation import evaluate_defense
 from badnet_defense.measure.results import digests_read, provenance
-from badnet_defense.nets import build, read_net
+from badnet_defense.nets import build
+from badnet_defense.nets.outputs import read_classifier
 from badnet_defense.repair.channels import zero_channels
 from badnet_defense.runs.detecting import check_detector, judge_detector
 from badnet_defense.runs.repairing import repair_file
@@ -76,7 +77,7 @@ def judge_defense(
     if plots:
         check_writable(f"{plots}.roc.png", f"{plots}.scores.png")
     alone = detector is not None and not needs_repair(detector) and repaired is None
-    spec = read_net(model)
+    spec = read_classifier(model)
     input_range = _known_range(model, None if alone else repaired, folder, alone, input_range)
     sets = {
         part: read_images(path, shape=spec.input_shape)
@@ -169,7 +170,7 @@ def _known_range(model, repaired, folder, alone, asked):
     path = repaired or Path(folder) / f"{Path(model).stem}.h5"
     if alone or (repaired is None and not belongs(model, path)):
         return asked or UNIT
-    return repaired_range(read_net(path), asked)
+    return repaired_range(read_classifier(path), asked)
 
 
 def _about(repaired):

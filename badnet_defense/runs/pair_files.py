@@ -3,17 +3,19 @@
 from badnet_defense.data.files import replace_when_done
 from badnet_defense.data.input_range import InputRange
 from badnet_defense.guard.disagreement import build_guard
-from badnet_defense.nets import save_net
+from badnet_defense.nets import build, describe, save_net
+from badnet_defense.nets.outputs import FORM, as_given
 from badnet_defense.repair.held_out_tuning import SPLIT
 
 
-def write_pair(base, nets, *, source_sha256, input_range, tuned_on, notes):
+def write_pair(base, nets, *, suspect, input_range, tuned_on, notes):
     """Writes `<base>.guard.keras`, then `<base>.h5`: where the repair is, its guard is too.
 
     Args:
         base: path without endings.
         nets: {"bad": `keras.Model`, "repaired": `keras.Model`}.
-        source_sha256: of the bad net's file.
+        suspect: the suspect model (`NetSpec`) as it was read: the repaired net's file has the same
+            kind of output as its own file, the guard's nets have probabilities.
         input_range: the nets' range.
         tuned_on: (the clean `LabelledImages`, the split's seed, True where the bad net's own
             answers were their labels).
@@ -29,7 +31,10 @@ def write_pair(base, nets, *, source_sha256, input_range, tuned_on, notes):
         "tuned_on_seed": seed,
         "tuned_on_parts": SPLIT,
         "tuned_on_pseudo_labels": bool(pseudo_labels),
-        "source_sha256": source_sha256,
+        "source_sha256": suspect.attributes["file_sha256"],
         "input_range": str(input_range),
     }
-    save_net(nets["repaired"], f"{base}.h5", attributes={**about, **notes})
+    repaired, form = nets["repaired"], suspect.attributes.get(FORM)
+    if form is not None:
+        repaired = build(as_given(describe(repaired), form))
+    save_net(repaired, f"{base}.h5", attributes={**about, **notes})

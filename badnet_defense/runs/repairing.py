@@ -18,8 +18,9 @@ from badnet_defense.errors import InputError
 from badnet_defense.measure.belonging import check_belonging, check_range
 from badnet_defense.measure.evaluation import evaluate_defense
 from badnet_defense.measure.results import digests_read, provenance, write_json
-from badnet_defense.nets import build, read_net
+from badnet_defense.nets import build
 from badnet_defense.nets.notes import check_recipe
+from badnet_defense.nets.outputs import read_classifier
 from badnet_defense.repair.channels import zero_channels
 from badnet_defense.repair.pseudo_labels import pseudo_labelled
 from badnet_defense.report.plots import plot_pruning_curve
@@ -84,7 +85,7 @@ def _repair_file(
     recipe = settings.get("recipe", own_recipe(method))
     if recipe is not None:
         check_recipe(asdict(recipe))
-    spec = read_net(model)
+    spec = read_classifier(model)
     bad = build(spec)
     images = _pictures(model, spec, bad, clean, pseudo_labels, input_range)
     labelled, targets = images, None
@@ -127,7 +128,7 @@ def _repair_file(
     result = {**about, **result}
     if tell:
         tell(result)
-    _write(Path(out), Path(model).stem, nets, images, result)
+    _write(Path(out), Path(model).stem, spec, nets, images, result)
     return result
 
 
@@ -147,19 +148,19 @@ def _pictures(model, spec, bad, clean, pseudo_labels, input_range):
     return check_belonging(bad, images, **asked)
 
 
-def _write(folder, stem, nets, images, result):
+def _write(folder, stem, spec, nets, images, result):
     """The files, all or none; the repaired net comes last."""
     curve = folder / f"{stem}.pruning.png"
     with all_or_none():
         if result["method"] == DEFAULT:
             plot_pruning_curve(curve, result["pruning"], net=stem)
         write_json(folder / f"{stem}.json", result)
-        _write_pair(folder / stem, nets, images, result)
+        _write_pair(folder / stem, spec, nets, images, result)
     if result["method"] != DEFAULT:
         curve.unlink(missing_ok=True)  # of another method, that was here before
 
 
-def _write_pair(base, nets, images, result):
+def _write_pair(base, spec, nets, images, result):
     """The repaired net and its guard, with what later runs need to know of the repair."""
     notes = {"method": result["method"], "keep_pruned": result["keep_pruned"]}
     if "pruning" in result:
@@ -173,7 +174,7 @@ def _write_pair(base, nets, images, result):
     write_pair(
         base,
         nets,
-        source_sha256=result["net"]["sha256"],
+        suspect=spec,
         input_range=result["input_range"],
         tuned_on=(images, result["seed"], result["pseudo_labels"]),
         notes=notes,

@@ -23,8 +23,9 @@ from badnet_defense.errors import CannotJudgeError, InputError
 from badnet_defense.measure.belonging import check_belonging, check_range
 from badnet_defense.measure.evaluation import evaluate_defense
 from badnet_defense.measure.results import digests_read, provenance, write_json
-from badnet_defense.nets import build, read_net
+from badnet_defense.nets import build
 from badnet_defense.nets.graph import layer_to_prune
+from badnet_defense.nets.outputs import read_classifier
 from badnet_defense.repair.held_out_tuning import parts_of
 from badnet_defense.repair.pseudo_labels import pseudo_labelled
 from badnet_defense.repair.trigger_pruning import prune_by_triggers
@@ -93,7 +94,7 @@ def _scan_file(
     endings = (".json", ".npz", ".triggers.png", ".norms.png")
     endings += (f".{repair}.h5", f".{repair}.guard.keras") if repair else ()
     check_writable(*(f"{out}{end}" for end in endings), inputs=(model, clean))
-    spec = read_net(model)
+    spec = read_classifier(model)
     _check(model, spec, labels, out, repair)
     bad = build(spec)
     images = _pictures(model, spec, bad, clean, repair and not pseudo_labels, input_range)
@@ -292,7 +293,7 @@ def _repair(how, spec, bad, images, found, out, pseudo_labels, input_range, seed
         write_pair,
         f"{out}.{how}",
         nets,
-        source_sha256=spec.attributes["file_sha256"],
+        suspect=spec,
         input_range=input_range,
         tuned_on=(images, seed, pseudo_labels),
         notes=notes,

@@ -7,7 +7,7 @@ shape of its result and how it computes it; none of them can hold code.
 from badnet_defense.nets.kinds.activation import Activation, LeakyReLU, ReLU, Softmax
 from badnet_defense.nets.kinds.convolution import Conv2D, DepthwiseConv2D, SeparableConv2D
 from badnet_defense.nets.kinds.dense import Dense
-from badnet_defense.nets.kinds.merge import Add, Concatenate, Multiply
+from badnet_defense.nets.kinds.merge import Add, Concatenate, Multiply, Subtract
 from badnet_defense.nets.kinds.normalisation import BatchNormalization, Rescaling
 from badnet_defense.nets.kinds.pooling import (
     AveragePooling2D,
@@ -28,6 +28,6 @@ _ALLOWED = (
     *(Activation, Add, AveragePooling2D, BatchNormalization, Concatenate, Conv2D, Dense),
     *(DepthwiseConv2D, Dropout, Flatten, GlobalAveragePooling2D, GlobalMaxPooling2D, InputLayer),
     *(LeakyReLU, MaxPooling2D, Multiply, ReLU, Rescaling, Reshape, SeparableConv2D, Softmax),
-    *(SpatialDropout2D, ZeroPadding2D),
+    *(SpatialDropout2D, Subtract, ZeroPadding2D),
 )
 KINDS = {kind.__name__: kind for kind in _ALLOWED}

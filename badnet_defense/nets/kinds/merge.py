@@ -42,6 +42,18 @@ class Multiply(_Merge):
     _join = np.multiply
 
 
+class Subtract(_Merge):
+    """The difference of its two inputs."""
+
+    _join = np.subtract
+
+    @classmethod
+    def output_shape(cls, config, inputs):
+        if len(inputs) != 2:
+            raise ValueError(f"it takes two inputs, but gets {len(inputs)}")
+        return super().output_shape(config, inputs)
+
+
 class Concatenate(Kind):
     """Its inputs one behind the other along the last axis."""
 

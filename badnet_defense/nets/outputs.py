@@ -1,0 +1,183 @@
+"""Suspect nets whose outputs are no probabilities, as nets whose outputs are, and back.
+
+`read_net` gives a file as Keras answers it. Everything behind it counts on a distribution over two
+and more classes: pseudo-labels, detectors, guards. So a net that ends in logits or in sigmoids is
+read with another end that names the same class, and a repair of it is written with its own.
+"""
+
+import logging
+from dataclasses import replace
+
+import numpy as np
+
+from badnet_defense.errors import InputError
+from badnet_defense.nets.kinds import KINDS
+from badnet_defense.nets.loader import read_net
+from badnet_defense.nets.spec import Call, LayerSpec
+
+log = logging.getLogger(__name__)
+
+FORM = "output_form"
+"""Under which attribute a converted `NetSpec` keeps what its output was in the file."""
+SOFTMAX, LOGITS, SIGMOIDS, SIGMOID = "softmax", "logits", "sigmoids", "sigmoid"
+_TOLD = {
+    LOGITS: "its outputs are no probabilities; a softmax is appended, which keeps the class",
+    SIGMOIDS: "its outputs are sigmoids; the softmax of the same logits is taken, which keeps "
+    "the class",
+    SIGMOID: "its one output is a sigmoid; it is taken for two classes, 1 above 0.5 and 0 else",
+}
+_APPENDED = "probabilities"
+_NOTHING_DONE = ("Dropout", "SpatialDropout2D")
+
+
+def read_classifier(path):
+    """The net in `path` as a `NetSpec` that answers with probabilities; see `read_net`.
+
+    Raises:
+        InputError: also for a net with one output that is no sigmoid.
+    """
+    spec = read_net(path)
+    try:
+        found = as_probabilities(spec)
+    except InputError as error:
+        raise type(error)(f"{path}: {error}") from None
+    if (form := found.attributes.get(FORM)) in _TOLD:
+        log.info("%s: %s.", path, _TOLD[form])
+    return found
+
+
+def as_probabilities(spec):
+    """`spec` with an output that is a distribution over its classes, and names the same class.
+
+    Args:
+        spec: a `NetSpec`. Where it ends in a softmax it is given back as it is. Sigmoids become the
+            softmax of the same logits; one sigmoid becomes the softmax of two logits, 0 and its
+            own, which is exactly the same; everything else gets a softmax behind it.
+
+    Raises:
+        InputError: its one output is no sigmoid, so that it names no class.
+    """
+    place = _end(spec)
+    layer = spec.layers[spec.calls[place].layer]
+    if spec.classes == 1:
+        return _two_classes(spec, place)
+    if activation_of(layer) == "softmax" or _hidden_softmax(spec, place):
+        return spec
+    if activation_of(layer) == "sigmoid" and _once(spec, layer.name):
+        return _noting(_with_activation(spec, layer, "softmax"), SIGMOIDS)
+    name = _APPENDED
+    while name in spec.layers:
+        name += "_"
+    appended = LayerSpec("Softmax", name, KINDS["Softmax"].checked({}))
+    calls = (*spec.calls, Call(name, (spec.output,)))
+    layers = {**spec.layers, name: appended}
+    return _noting(replace(spec, layers=layers, calls=calls, output=len(calls) - 1), LOGITS)
+
+
+def as_given(spec, form):
+    """A net that came from `as_probabilities`, perhaps repaired since, in its file's own form.
+
+    Args:
+        spec: `NetSpec`.
+        form: what the converted net's `attributes` say under `FORM`, or None.
+    """
+    place = _end(spec)
+    last = spec.layers[spec.calls[place].layer]
+    if form == LOGITS:
+        layers = {name: one for name, one in spec.layers.items() if name != last.name}
+        output = spec.calls[place].inputs[0]
+        calls = tuple(call for call in spec.calls if call.layer != last.name)
+        return replace(spec, layers=layers, calls=calls, output=output)
+    if form == SIGMOIDS:
+        return _with_activation(spec, last, "sigmoid")
+    if form == SIGMOID:
+        spec = _with_activation(spec, last, "sigmoid")
+        return _with_units(spec, _dense(spec, place), lambda one: one[..., 1:] - one[..., :1])
+    return spec
+
+
+def is_distribution(spec):
+    """True where a net (`NetSpec`) answers with probabilities of two and more classes."""
+    try:
+        return as_probabilities(spec) is spec
+    except InputError:
+        return False
+
+
+def activation_of(layer):
+    """The activation of a layer, "softmax" for a Softmax layer, or "linear"."""
+    return "softmax" if layer.kind == "Softmax" else layer.config.get("activation", "linear")
+
+
+def _end(spec):
+    """Position of the last call that does something at inference."""
+    place = spec.output
+    while True:
+        call = spec.calls[place]
+        layer = spec.layers[call.layer]
+        idle = layer.kind == "Activation" and layer.config["activation"] == "linear"
+        if not idle and layer.kind not in _NOTHING_DONE:
+            return place
+        place = call.inputs[0]
+
+
+def _hidden_softmax(spec, place):
+    """True where a softmax over all classes is only laid out anew behind."""
+    from badnet_defense.nets.spec import call_shapes
+
+    shapes = call_shapes(spec)
+    while spec.layers[spec.calls[place].layer].kind in ("Flatten", "Reshape"):
+        place = spec.calls[place].inputs[0]
+    layer = spec.layers[spec.calls[place].layer]
+    return activation_of(layer) == "softmax" and shapes[place][-1] == spec.classes
+
+
+def _once(spec, name):
+    return sum(call.layer == name for call in spec.calls) == 1
+
+
+def _two_classes(spec, place):
+    """One sigmoid as the softmax of two logits: e^z / (e^0 + e^z) is the sigmoid of z."""
+    last = spec.layers[spec.calls[place].layer]
+    name = _dense(spec, place)
+    if activation_of(last) != "sigmoid" or name is None:
+        raise InputError(
+            f"its output is one number (layer {last.name!r}, {last.kind}), not a Dense layer's "
+            "sigmoid, so it names no class; expected one output for each class, or one sigmoid."
+        )
+    spec = _with_activation(spec, last, "softmax")
+    wider = _with_units(spec, name, lambda one: np.concatenate([0 * one, one], axis=-1))
+    return _noting(wider, SIGMOID)
+
+
+def _dense(spec, place):
+    """The name of the Dense layer that makes the output at `place`, or None."""
+    layer = spec.layers[spec.calls[place].layer]
+    if layer.kind == "Activation":
+        place = spec.calls[place].inputs[0]
+        layer = spec.layers[spec.calls[place].layer]
+        if activation_of(layer) != "linear":
+            return None
+    single = sum(place in call.inputs for call in spec.calls) <= 1 and _once(spec, layer.name)
+    return layer.name if layer.kind == "Dense" and single else None
+
+
+def _with_units(spec, name, change):
+    """`spec` with the weights of its last Dense layer changed along their last axis."""
+    layer = spec.layers[name]
+    weights = tuple(np.ascontiguousarray(change(one)) for one in layer.weights)
+    units = 3 - layer.config["units"]  # one for two, two for one
+    changed = replace(layer, config={**layer.config, "units": units}, weights=weights)
+    return replace(spec, layers={**spec.layers, name: changed})
+
+
+def _with_activation(spec, layer, activation):
+    """`spec` with another activation in a layer that has one; a Softmax becomes an Activation."""
+    kind = "Activation" if layer.kind == "Softmax" else layer.kind
+    config = {"activation": activation} if layer.kind == "Softmax" else layer.config
+    changed = replace(layer, kind=kind, config={**config, "activation": activation})
+    return replace(spec, layers={**spec.layers, layer.name: changed})
+
+
+def _noting(spec, form):
+    return replace(spec, attributes={**spec.attributes, FORM: form})
