@@ -8,7 +8,7 @@ import re
 import sys
 import traceback
 
-from badnet_defense import engine
+from badnet_defense import crash, engine
 from badnet_defense.data import isolation
 from badnet_defense.data.files import own_temporary_files
 from badnet_defense.data.input_range import UNIT, InputRange
@@ -107,6 +107,7 @@ def run(main):
             a verdict gives `FOUND` or `CANNOT_JUDGE` itself once its answer is printed. Bad input
             and what cannot be judged may also be raised; they are one sentence on stderr.
     """
+    crash.watch(CANNOT_JUDGE)
     # TensorFlow's C++ side reads these once, when it is imported.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     with _speaking() as output, _safe_children():

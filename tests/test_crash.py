@@ -1,0 +1,83 @@
+"""How a command ends is told by its parent: crashes in a sentence, all else as it is."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+START = "import os, signal, sys, time\nfrom badnet_defense import console\n"
+
+
+def command(folder, body):
+    """A running command whose `main` is `body`."""
+    script = folder / "work.py"
+    lines = "\n".join(f"    {line}" for line in body.splitlines())
+    script.write_text(f"{START}def main():\n{lines}\nconsole.run(main)\n")
+    return subprocess.Popen(
+        [sys.executable, str(script)],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.mark.parametrize(
+    "name, told", [("SIGABRT", "TF_ENABLE_ONEDNN_OPTS=0"), ("SIGKILL", "memory is used up")]
+)
+def test_a_crash_is_one_sentence_and_exit_code_3(tmp_path, name, told):
+    running = command(tmp_path, f"os.kill(os.getpid(), signal.{name})")
+    out, err = running.communicate(timeout=60)
+    assert running.returncode == 3 and out == ""
+    assert name in err and told in err and len(err.strip().splitlines()) == 1
+
+
+def test_output_input_and_exit_code_pass_through(tmp_path):
+    running = command(tmp_path, "print(input())\nprint('told', file=sys.stderr)\nreturn 1")
+    out, err = running.communicate("asked\n", timeout=60)
+    assert (running.returncode, out, err) == (1, "asked\n", "told\n")
+
+
+@pytest.mark.parametrize("name, code", [("SIGINT", 130), ("SIGTERM", -signal.SIGTERM)])
+def test_stopping_signals_reach_the_work(tmp_path, name, code):
+    running = command(tmp_path, "print('there', flush=True)\ntime.sleep(50)")
+    assert running.stdout.readline() == "there\n"
+    children = Path(f"/proc/{running.pid}/task/{running.pid}/children").read_text().split()
+    for process in [running.pid, *map(int, children)]:  # as a terminal does with Ctrl-C
+        if name == "SIGINT" or process == running.pid:
+            os.kill(process, getattr(signal, name))
+    _, err = running.communicate(timeout=60)
+    assert running.returncode == code
+    assert name != "SIGINT" or "stopped" in err
+
+
+def test_the_work_ends_where_its_parent_is_killed(tmp_path):
+    running = command(tmp_path, "print(os.getpid(), flush=True)\ntime.sleep(50)")
+    worker = int(running.stdout.readline())
+    assert worker != running.pid
+    running.kill()
+    running.wait(timeout=60)
+    for _ in range(100):
+        stat = Path(f"/proc/{worker}/stat")
+        if not stat.exists() or stat.read_text().split()[2] == "Z":
+            return
+        time.sleep(0.05)
+    pytest.fail("the work goes on without its parent")
+
+
+def test_another_programs_process_is_not_doubled():
+    code = f"{START}sys.exit(console.run(lambda: print(os.getpid() == own)))"
+    done = subprocess.run(
+        [sys.executable, "-c", f"import os\nown = os.getpid()\n{code}"],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout == "True\n"
