@@ -1,8 +1,8 @@
 """A crash of the libraries that compute is one sentence and an exit code, not a dead process.
 
 TensorFlow's C++ ends its process where it meets what it did not expect (SIGABRT), and no Python
-code of that process comes to speak again. So a command works in a child, and its parent tells how the
-child ended. Input, output, exit code and Ctrl-C pass through.
+code of that process comes to speak again. So a command works in a child, and its parent tells how
+the child ended. Input, output, exit code and Ctrl-C pass through.
 """
 
 import contextlib

@@ -76,6 +76,13 @@ def test_custom_activation(ending, tmp_path):
     refused(tmp_path / f"net{ending}", "'mine'", "activation", "own_activation")
 
 
+@pytest.mark.parametrize("ending", [".h5", ".keras"])
+def test_augmentation_layers_are_refused_with_what_to_do(ending, tmp_path):
+    model = net([layers.RandomFlip(name="flip"), layers.Flatten(), layers.Dense(CLASSES)])
+    model.save(tmp_path / f"net{ending}")
+    refused(tmp_path / f"net{ending}", "'flip'", "in training only; save the model without")
+
+
 def test_layers_of_other_modules(h5):
     change_config(h5, lambda by_name, _: by_name["conv"].update(module="os.path"))
     refused(h5, "'conv'", "os.path")

@@ -25,6 +25,14 @@ LAYER_KEYS = frozenset(
 MODEL_KEYS = frozenset(
     "name trainable dtype layers input_layers output_layers build_input_shape".split()
 )
+ONLY_TRAINING = frozenset(
+    "RandomFlip RandomRotation RandomZoom RandomTranslation RandomContrast RandomBrightness "
+    "RandomShear RandomErasing RandomHue RandomSaturation RandomSharpness RandomGrayscale "
+    "RandomInvert RandomPerspective RandomColorJitter RandomColorDegeneration RandomPosterization "
+    "RandomGaussianBlur RandomElasticTransform RandAugment AugMix MixUp CutMix GaussianNoise "
+    "GaussianDropout AlphaDropout".split()
+)
+"""Keras' layers that do nothing to images at inference, and are none of the allowed ones."""
 
 
 @dataclass
@@ -257,6 +265,12 @@ class _Graph:
 
 
 def _check_class(document, kind, name):
+    if kind in ONLY_TRAINING:
+        raise UnsafeNetError(
+            f"layer {name!r} is a {kind!r} layer, which changes images in training only; save the "
+            "model without its augmentation layers (build it from the same layers but those, and "
+            "copy the weights), and give that file."
+        )
     if kind not in KINDS:
         hint = " (it can hold code)" if kind == "Lambda" else ""
         raise CodeInNetError(
