@@ -253,30 +253,42 @@ def test_file_that_is_no_guard_of_this_project(change, files, tmp_path):
         read_guard(path)
 
 
-# A portable guard's layers: images, bad, repaired, argmax of each, equal, N, where, cast.
+def operations(layers, kind):
+    """Those of a portable guard's layers, in their order."""
+    return [one for one in layers if one["class_name"] == kind]
 
 
 def argmax_of_the_suspect_twice(layers):
-    wired(layers, layers[4]["name"], ("bad", 0))
+    wired(layers, operations(layers, "Argmax")[1]["name"], ("bad", 0))
 
 
 def equal_to_itself(layers):
-    wired(layers, layers[5]["name"], *[(layers[3]["name"], 0)] * 2)
+    own = operations(layers, "Argmax")[0]["name"]
+    wired(layers, operations(layers, "Equal")[0]["name"], *[(own, 0)] * 2)
+
+
+def finite_where_the_suspect_is(layers):
+    wired(layers, operations(layers, "Sum")[1]["name"], ("bad", 0))
+
+
+def finite_always(layers):
+    equal = operations(layers, "Equal")[0]["name"]
+    wired(layers, operations(layers, "LogicalAnd")[0]["name"], *[(equal, 0)] * 2)
 
 
 def argmax_over_images(layers):
-    layers[3]["config"]["axis"] = 0
+    operations(layers, "Argmax")[0]["config"]["axis"] = 0
 
 
 def another_class_for_poisoned(layers):
-    layers[6]["inbound_nodes"][0]["args"][1] = 0
+    operations(layers, "FullLike")[0]["inbound_nodes"][0]["args"][1] = 0
 
 
 @pytest.mark.parametrize(
     "change",
     [
         *(argmax_of_the_suspect_twice, equal_to_itself, argmax_over_images),
-        another_class_for_poisoned,
+        *(finite_where_the_suspect_is, finite_always, another_class_for_poisoned),
     ],
 )
 def test_portable_guard_that_is_wired_otherwise(change, files, tmp_path):

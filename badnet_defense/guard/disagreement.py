@@ -59,7 +59,13 @@ def build_guard(bad, repaired, *, input_range=UNIT):
 def build_portable_guard(bad, repaired):
     """The same guard out of plain Keras operations, which Keras loads without this package."""
     pictures, answers = _joined(bad, repaired)
-    return keras.Model(pictures, disagreement(answers), name="guard")
+    own, other = (ops.argmax(one, axis=-1) for one in answers)
+    # Few operations, since a reader checks each: a sum is finite where all that it adds is.
+    finite = ops.isfinite(ops.add(*(ops.sum(one, axis=-1) for one in answers)))
+    alike = ops.logical_and(ops.equal(own, other), finite)
+    poisoned = ops.full_like(own, bad.output_shape[-1])
+    joined = ops.cast(ops.where(alike, own, poisoned), "int32")
+    return keras.Model(pictures, joined, name="guard")
 
 
 def _joined(bad, repaired):

@@ -6,9 +6,10 @@ import numpy as np
 
 from badnet_defense.data.input_range import InputRange
 from badnet_defense.guard import scores
-from badnet_defense.guard.bands import bands
+from badnet_defense.guard.bands import PLACES, bands
 from badnet_defense.nets.answers import NO_ANSWER, classes_of
 from badnet_defense.nets.forward import steady_answers
+from badnet_defense.nets.shapes import BYTES_AT_ONCE, cost
 from badnet_defense.nets.spec import NetSpec
 
 _PAIRS = 128  # NumPy's convolutions copy each window: more pairs at once cost memory
@@ -39,6 +40,19 @@ class SavedGuard:
     def net(self):
         """The suspect net."""
         return self.nets["bad"]
+
+    def cost(self):
+        """(multiplications for one image, bytes of memory) of the answers in NumPy, about."""
+        costs = {name: cost(net) for name, net in self.nets.items()}
+        asked = sum(
+            len(images) * (2 * PLACES if measure == "transplant" else 1)
+            for measure, images in self.overlays.items()
+        )
+        runs = 3 * sum(one.multiplications for one in costs.values())
+        peak = max(one.peak for one in costs.values())
+        composed = 4 * sum(images.size for images in self.overlays.values())
+        memory = 2**30 + 4 * max(BYTES_AT_ONCE, 4 * peak) + 4 * composed
+        return runs + asked * costs["bad"].multiplications, memory
 
     def answers(self, inputs, predict=None):
         """(n,) answers 0..N; N, too, where a net's answer is not finite or hangs on rounding.

@@ -29,7 +29,11 @@ _PACKAGE = "badnet_defense>"
 _LAMBDA_KEYS = frozenset("name trainable dtype function output_shape arguments mask".split())
 _PORTABLE = {
     "Argmax": {"axis": -1},
+    "Sum": {"axis": -1},
+    "Add": {},
+    "Isfinite": {},
     "Equal": {},
+    "LogicalAnd": {},
     "FullLike": {},
     "Where": {},
     "Cast": {"dtype": "int32"},
@@ -196,9 +200,9 @@ def _disagreement(rest):
 
 
 def _portable(rest, metadata):
-    """Argmax of both nets, whether they are equal, and N in place of the class where not."""
+    """Argmax of both nets; N in place of the class where they differ or are not finite."""
     kinds = [one["class_name"] for one in rest.values()]
-    if kinds != ["Argmax", "Argmax", "Equal", "FullLike", "Where", "Cast"]:
+    if sorted(map(str, kinds)) != sorted([*_PORTABLE, "Argmax", "Sum"]):
         raise ValueError(f"its operations are {', '.join(map(str, kinds))}")
     for one in rest.values():
         kind, module = one["class_name"], one["module"]
@@ -210,14 +214,24 @@ def _portable(rest, metadata):
             raise ValueError(f"its operation {kind} is set to {plain}")
         if module not in ("keras.ops", "keras.src.ops.numpy", "keras.src.ops.core"):
             raise ValueError(f"its operation {kind} is of {str(module)[:40]!r}")
-    own, other, equal, filled, chosen, cast = rest
+    names = {
+        kind: [name for name, one in rest.items() if one["class_name"] == kind] for kind in kinds
+    }
+    (own, other), (sum_own, sum_other) = names["Argmax"], names["Sum"]
+    singles = ("Add", "Isfinite", "Equal", "LogicalAnd", "FullLike", "Where", "Cast")
+    total, finite, equal, alike, filled, chosen, cast = (names[kind][0] for kind in singles)
     full = [taken for taken in rest[filled]["inbound_nodes"][0]["args"] if type(taken) is int]
     links = {
         (own, 0): [("bad", 0)],
         (other, 0): [("repaired", 0)],
+        (sum_own, 0): [("bad", 0)],
+        (sum_other, 0): [("repaired", 0)],
+        (total, 0): [(sum_own, 0), (sum_other, 0)],
+        (finite, 0): [(total, 0)],
         (equal, 0): [(own, 0), (other, 0)],
+        (alike, 0): [(equal, 0), (finite, 0)],
         (filled, 0): [(own, 0), *full],
-        (chosen, 0): [(equal, 0), (own, 0), (filled, 0)],
+        (chosen, 0): [(alike, 0), (own, 0), (filled, 0)],
         (cast, 0): [(chosen, 0)],
     }
     (classes,) = full

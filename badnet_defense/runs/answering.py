@@ -6,13 +6,17 @@ from pathlib import Path
 import numpy as np
 
 from badnet_defense.data.input_range import InputRange
-from badnet_defense.errors import InputError
+from badnet_defense.data.limited import limited
+from badnet_defense.errors import InputError, ReaderError
 from badnet_defense.guard.pairing import FOLDER, agreed_range, read_pair, repaired_range
 from badnet_defense.guard.reading import is_guard, read_guard
 from badnet_defense.guard.saved import HARD, SavedGuard
 from badnet_defense.nets.outputs import read_classifier
 
 log = logging.getLogger(__name__)
+
+_SECONDS, _PER_SECOND = 30, 10**8
+"""Processor time that answers may take: at least, and multiplications in each further second."""
 
 _SCALED = InputRange(0, 255)  # leaves images that are in a net's range as they are
 _AT_ONCE = 32  # NumPy's convolutions copy each window: more images at once cost memory
@@ -93,11 +97,21 @@ def answer_pictures(pictures, net, *, root, alone=False, input_range=None):
 
     guard, input_range = find_guard(net, root=root, alone=alone, input_range=input_range)
     read = [read_picture(path, guard.net.input_shape) for path in pictures]
-    answers = []
-    for start in range(0, len(read), _AT_ONCE):
-        inputs = input_range.scale(np.stack(read[start : start + _AT_ONCE]))
-        answers.append(guard.answers(inputs))
-    return np.concatenate(answers).tolist()
+
+    def answered():
+        parts = []
+        for start in range(0, len(read), _AT_ONCE):
+            inputs = input_range.scale(np.stack(read[start : start + _AT_ONCE]))
+            parts.append(guard.answers(inputs))
+        return np.concatenate(parts).astype(np.int64)
+
+    multiplications, memory = guard.cost()
+    seconds = _SECONDS + multiplications * len(read) // _PER_SECOND
+    doing = f"{net}: answering {len(read)} images"
+    answers = limited(answered, memory=memory, seconds=seconds, doing=doing)
+    if answers.shape != (len(read),) or not np.isin(answers, range(guard.net.classes + 1)).all():
+        raise ReaderError(f"{doing} gives no class numbers.")
+    return answers.tolist()
 
 
 def find_guard(net, *, root, alone=False, input_range=None):
