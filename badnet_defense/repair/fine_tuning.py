@@ -46,6 +46,7 @@ def fine_tune(
     frozen=None,
     objective=None,
     after_step=None,
+    held_back=(),
     input_range=UNIT,
     seed=0,
 ):
@@ -64,6 +65,8 @@ def fine_tune(
             compiled into each step. Default: those of the loss.
         after_step: called after each step with the net being tuned and with the share of the steps
             that are done; may change its weights, and says whether they may be kept.
+        held_back: classes that no picture shows, as `loss_for` takes them: tuning as if they were
+            wrong for every picture would forget them.
         input_range: the net's range.
         seed: of the order, the changes of the pictures and dropout.
 
@@ -87,7 +90,7 @@ def fine_tune(
     if not epochs:
         return spec, Tuning(0, tuple(scores), 0)
     total = epochs * steps
-    gradients = (objective or plain_gradients)(net, loss_for(targets))
+    gradients = (objective or plain_gradients)(net, loss_for(targets, held_back))
     step = _step(net, recipe, total, masks, input_range, gradients)
     kept, keepable, done = 0, True, 0
     with tqdm(total=total, desc="tuning", unit="step", disable=None) as bar:

@@ -1,5 +1,7 @@
 """A net as a function of its pictures and of its variables, for what differentiates by both."""
 
+import numpy as np
+
 from badnet_defense.nets.scaling import scaled_pictures
 
 
@@ -32,10 +34,40 @@ def logits_of(net, variables, pictures):
     return net.stateless_call(variables, state, pictures, training=False)[0]
 
 
-def loss_for(targets):
-    """Cross-entropy on logits for hard (n,) or soft (n, classes) targets."""
+def loss_for(targets, held_back=()):
+    """Cross-entropy on logits for hard (n,) or soft (n, classes) targets.
+
+    Args:
+        targets: as above; only their number of axes counts.
+        held_back: classes that no picture shows. The cross-entropy is that of the others, so that
+            nothing pushes these down on every picture, which would forget them; only where one of
+            them has a larger logit than the picture's own class, the difference is added, so that
+            what turns pictures of other classes into it, such as a trigger, is unlearnt. No hard
+            target may be one of them; soft targets of the others are scaled to a sum of 1.
+    """
     import keras
 
     losses = keras.losses
     kind = losses.CategoricalCrossentropy if targets.ndim > 1 else None
-    return (kind or losses.SparseCategoricalCrossentropy)(from_logits=True)
+    loss = (kind or losses.SparseCategoricalCrossentropy)(from_logits=True)
+    return _among_others(loss, targets, held_back) if len(held_back) else loss
+
+
+def _among_others(loss, targets, held_back):
+    """`loss` of all classes but those that are held back, and by how much these win."""
+    import tensorflow as tf
+
+    def among(wanted, logits):
+        kept = np.setdiff1d(np.arange(logits.shape[-1]), held_back)
+        shown = tf.gather(logits, kept, axis=-1)
+        if targets.ndim > 1:
+            wanted = tf.gather(wanted, kept, axis=-1)
+            wanted /= tf.reduce_sum(wanted, axis=-1, keepdims=True)
+            places = tf.argmax(wanted, axis=-1)
+        else:
+            places = wanted = tf.searchsorted(kept, tf.cast(wanted, kept.dtype))
+        own = tf.gather(shown, places, axis=-1, batch_dims=1)
+        highest = tf.reduce_max(tf.gather(logits, held_back, axis=-1), axis=-1)
+        return loss(wanted, shown) + tf.reduce_mean(tf.nn.relu(highest - own))
+
+    return among

@@ -2,6 +2,8 @@
 
 import logging
 
+import numpy as np
+
 from badnet_defense.data.splits import three_parts
 from badnet_defense.repair.fine_tuning import fine_tune
 from badnet_defense.repair.recipes import RECIPES
@@ -48,9 +50,15 @@ def tune_held_out(spec, images, *, targets=None, recipe=RECIPES["default"], seed
         images.subset(parts.choosing),
         targets=None if targets is None else targets[parts.tuning],
         recipe=recipe,
+        held_back=absent_classes(images.labels, spec.classes),
         seed=seed,
         **settings,
     )
+
+
+def absent_classes(labels, classes):
+    """Numbers of the classes, out of so many, that no label names."""
+    return np.setdiff1d(np.arange(classes), labels)
 
 
 def tell_length(recipe, count):

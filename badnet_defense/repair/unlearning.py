@@ -13,7 +13,7 @@ import numpy as np
 from badnet_defense.data.input_range import UNIT
 from badnet_defense.data.stamping import stamp
 from badnet_defense.repair.fine_tuning import fine_tune
-from badnet_defense.repair.held_out_tuning import parts_of, tell_length
+from badnet_defense.repair.held_out_tuning import absent_classes, parts_of, tell_length
 from badnet_defense.repair.recipes import Recipe
 
 SHARE = 0.2
@@ -57,6 +57,7 @@ def unlearn(spec, images, triggers, *, targets=None, recipe=UNLEARN, input_range
         _with_copies(images, held_out, [held_out] * len(triggers), triggers),
         targets=None if targets is None else targets[chosen],
         recipe=recipe,
+        held_back=absent_classes(images.labels, spec.classes),
         input_range=input_range,
         seed=seed,
     )

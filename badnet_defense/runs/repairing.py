@@ -22,6 +22,7 @@ from badnet_defense.nets import build
 from badnet_defense.nets.notes import check_recipe
 from badnet_defense.nets.outputs import read_classifier
 from badnet_defense.repair.channels import zero_channels
+from badnet_defense.repair.held_out_tuning import absent_classes
 from badnet_defense.repair.pseudo_labels import pseudo_labelled
 from badnet_defense.report.plots import plot_pruning_curve
 from badnet_defense.runs.methods import DEFAULT, METHODS, check_settings, own_recipe, settings_of
@@ -93,6 +94,7 @@ def _repair_file(
         labelled, targets = pseudo_labelled(bad, images, input_range=input_range)
     tell_coverage(labelled, spec.classes)
     check_several_classes(labelled, spec.classes)
+    absent = _absent(method, labelled, spec.classes)
     repaired, report = METHODS[method](
         spec, labelled, targets=targets, input_range=input_range, seed=seed, **settings
     )
@@ -108,6 +110,7 @@ def _repair_file(
         **stages,
         "method": method,
         **report,
+        "absent": absent,
         "pseudo_labels": pseudo_labels,
         "recipe": None if recipe is None else asdict(recipe),
         "settings": settings_of(method, settings),
@@ -130,6 +133,22 @@ def _repair_file(
         tell(result)
     _write(Path(out), Path(model).stem, spec, nets, images, result)
     return result
+
+
+def _absent(method, images, classes):
+    """Which classes no clean picture shows and what the repair does about it; said, too."""
+    absent = absent_classes(images.labels, classes)
+    if not len(absent):
+        return {"classes": [], "treatment": None}
+    treatment = "nothing is tuned"
+    if own_recipe(method) is not None:
+        treatment = "left out of the tuning's loss, but where they win"
+        log.warning(
+            "%s: %d of %d classes have no image; the tuning does not teach the net to avoid them, "
+            "so that it forgets less of them, but no figure says what is left: give images of them",
+            *(images.source, len(absent), classes),
+        )
+    return {"classes": absent.tolist(), "treatment": treatment}
 
 
 def _pictures(model, spec, bad, clean, pseudo_labels, input_range):
