@@ -27,6 +27,7 @@ from badnet_defense.repair.pseudo_labels import pseudo_labelled
 from badnet_defense.report.plots import plot_pruning_curve
 from badnet_defense.runs.methods import DEFAULT, METHODS, check_settings, own_recipe, settings_of
 from badnet_defense.runs.pair_files import write_pair
+from badnet_defense.runs.poisoned_clean import find_poisoned, tell_poisoned
 
 log = logging.getLogger(__name__)
 
@@ -95,22 +96,18 @@ def _repair_file(
     tell_coverage(labelled, spec.classes)
     check_several_classes(labelled, spec.classes)
     absent = _absent(method, labelled, spec.classes)
+    poisoned = find_poisoned(spec, bad, images, input_range=input_range, seed=seed)
+    tell_poisoned(poisoned, images.source)
     repaired, report = METHODS[method](
         spec, labelled, targets=targets, input_range=input_range, seed=seed, **settings
     )
-    nets = {"bad": bad, "repaired": build(repaired)}
-    if images.labels is not None and "pruning" in report:
-        pruning = report["pruning"]
-        zeroed = pruning["order"][: pruning["removed"]]
-        nets["pruned"] = build(zero_channels(spec, pruning["layer"], zeroed))
-    stages = evaluate_defense(
-        nets, {"clean_validation": images}, classes=spec.classes, input_range=input_range
-    )
+    nets, stages = _stages(spec, bad, repaired, report, images, input_range)
     result = {
         **stages,
         "method": method,
         **report,
         "absent": absent,
+        "poisoned_clean": poisoned,
         "pseudo_labels": pseudo_labels,
         "recipe": None if recipe is None else asdict(recipe),
         "settings": settings_of(method, settings),
@@ -133,6 +130,17 @@ def _repair_file(
         tell(result)
     _write(Path(out), Path(model).stem, spec, nets, images, result)
     return result
+
+
+def _stages(spec, bad, repaired, report, images, input_range):
+    """({"bad": `keras.Model`, "repaired": .., "pruned": ..}, their figures on the clean pictures)."""
+    nets = {"bad": bad, "repaired": build(repaired)}
+    if images.labels is not None and "pruning" in report:
+        pruning = report["pruning"]
+        zeroed = pruning["order"][: pruning["removed"]]
+        nets["pruned"] = build(zero_channels(spec, pruning["layer"], zeroed))
+    sets = {"clean_validation": images}
+    return nets, evaluate_defense(nets, sets, classes=spec.classes, input_range=input_range)
 
 
 def _absent(method, images, classes):
