@@ -133,7 +133,7 @@ def _repair_file(
 
 
 def _stages(spec, bad, repaired, report, images, input_range):
-    """({"bad": `keras.Model`, "repaired": .., "pruned": ..}, their figures on the clean pictures)."""
+    """({"bad": `keras.Model`, "repaired": .., "pruned": ..}, figures on the clean pictures)."""
     nets = {"bad": bad, "repaired": build(repaired)}
     if images.labels is not None and "pruning" in report:
         pruning = report["pruning"]
