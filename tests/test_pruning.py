@@ -1,5 +1,7 @@
 """Ranking and pruning, against the plain way: zero a channel, predict every picture again."""
 
+from dataclasses import replace
+
 import keras
 import numpy as np
 import pytest
@@ -16,15 +18,18 @@ from small_nets import (
     side_path_net,
 )
 
-from badnet_defense.data import UNIT, InputRange
+from badnet_defense.data import UNIT, InputRange, write_challenge_h5
 from badnet_defense.errors import InputError
-from badnet_defense.nets import build, describe
+from badnet_defense.guard.pairing import read_pair
+from badnet_defense.nets import build, describe, save_net
 from badnet_defense.nets.graph import layer_to_prune, on_every_path, position_of
 from badnet_defense.repair import back_half, forward
 from badnet_defense.repair.channels import zero_channels
 from badnet_defense.repair.forward import FrontHalf
 from badnet_defense.repair.pruning import kept_point, prune
 from badnet_defense.repair.pruning_curve import pruning_curve
+from badnet_defense.repair.recipes import RECIPES
+from badnet_defense.runs.repairing import repair_file
 
 
 def case(make, input_range=UNIT, count=60):
@@ -279,6 +284,20 @@ def test_an_early_layer_is_told_with_late_ones_to_name(caplog):
     assert prune(spec, pictures, layer="stem")[1].remarks == ()  # asked for by name
     spec, pictures = case(side_path_net)
     assert prune(spec, pictures)[1].remarks == ()
+
+
+def test_what_is_told_of_a_layer_stands_in_the_result_not_in_the_net(tmp_path):
+    """The repaired net's notes are short facts, so that it can be read again."""
+    spec, pictures = case(residual_net)
+    save_net(build(spec), tmp_path / "net.h5")
+    write_challenge_h5(tmp_path / "clean.h5", pictures)
+    recipe = replace(RECIPES["default"], epochs=0)
+    result = repair_file(
+        tmp_path / "net.h5", tmp_path / "clean.h5", out=tmp_path / "out", recipe=recipe
+    )
+    assert "convolution 1 of 2" in result["pruning"]["remarks"][0]
+    pair = read_pair(tmp_path / "net.h5", folder=tmp_path / "out")
+    assert pair.pruning["layer"] == "stem" and "remarks" not in pair.pruning
 
 
 def decoy_net():

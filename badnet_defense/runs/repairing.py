@@ -191,7 +191,8 @@ def _write_pair(base, spec, nets, images, result):
     """The repaired net and its guard, with what later runs need to know of the repair."""
     notes = {"method": result["method"], "keep_pruned": result["keep_pruned"]}
     if "pruning" in result:
-        notes["pruning"] = json.dumps(result["pruning"])
+        facts = {key: value for key, value in result["pruning"].items() if key != "remarks"}
+        notes["pruning"] = json.dumps(facts)
     if own_recipe(result["method"]) is not None:
         notes["recipe"] = json.dumps(result["recipe"])
     if "max_accuracy_drop" in result:
