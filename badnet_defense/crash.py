@@ -10,11 +10,14 @@ import ctypes
 import os
 import signal
 import sys
+import time
 from itertools import pairwise
 from pathlib import Path
 
 CRASHES = ("SIGABRT", "SIGSEGV", "SIGBUS", "SIGILL", "SIGFPE", "SIGKILL")
-_PASSED_ON = ("SIGTERM", "SIGHUP")
+_PASSED_ON = ("SIGINT", "SIGTERM", "SIGHUP")
+_AT_ONCE = 1.0
+"""Seconds within which a second interrupt is the same one."""
 _PR_SET_PDEATHSIG = 1
 
 
@@ -34,8 +37,8 @@ def watch(code):
     child = os.fork()
     if not child:
         _end_with_parent()
+        _interrupt_once()
         return
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the child, too
     for name in _PASSED_ON:
         signal.signal(getattr(signal, name), lambda number, _: _send(child, number))
     _, status = os.waitpid(child, 0)
@@ -75,6 +78,20 @@ def _sentence(name):
         "environment, which goes around known faults of TensorFlow; if that does not help, this "
         "model cannot be worked on here."
     )
+
+
+def _interrupt_once():
+    """A terminal's Ctrl-C comes twice, from it and from the parent: the second says nothing new."""
+    last = -_AT_ONCE
+
+    def interrupt(number, frame):
+        nonlocal last
+        before, last = last, time.monotonic()
+        if last - before >= _AT_ONCE:
+            signal.default_int_handler(number, frame)
+
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not ignored, as by nohup
+        signal.signal(signal.SIGINT, interrupt)
 
 
 def _send(child, number):

@@ -32,7 +32,7 @@ def test_what_could_not_be_judged_is_tried_again(zoo_folder, tmp_path, short_sca
         return whole(path)
 
     with monkeypatch.context() as patch:
-        patch.setattr(auditing, "read_net", failing)
+        patch.setattr(auditing, "read_classifier", failing)
         first = audit(suspects, out=tmp_path / "out")
     assert [result["verdict"] for result in first] == ["cannot be judged", "backdoored"]
     assert first[0]["reason"] == "ArithmeticError: not a number, but two lines"
@@ -112,14 +112,14 @@ def test_a_net_that_changes_while_it_is_audited(tmp_path, short_scans, zoo_folde
     model = tmp_path / "net.h5"
     save_net(planted_net(target=None), model)
     suspect = zoo.Suspect("net", model, zoo_folder / "clean.h5")
-    reading = auditing.read_net
+    reading = auditing.read_classifier
 
     def other(path):
         save_net(planted_net(), path)
         return reading(path)
 
     with monkeypatch.context() as patch:
-        patch.setattr(auditing, "read_net", other)
+        patch.setattr(auditing, "read_classifier", other)
         (result,) = audit([suspect], out=tmp_path / "out")
     assert result["verdict"] == "cannot be judged" and "changed meanwhile" in result["reason"]
     (result,) = audit([suspect], out=tmp_path / "out")

@@ -44,13 +44,16 @@ def test_output_input_and_exit_code_pass_through(tmp_path):
     assert (running.returncode, out, err) == (1, "asked\n", "told\n")
 
 
-@pytest.mark.parametrize("name, code", [("SIGINT", 130), ("SIGTERM", -signal.SIGTERM)])
-def test_stopping_signals_reach_the_work(tmp_path, name, code):
+@pytest.mark.parametrize(
+    "name, whole_group, code",
+    [("SIGINT", True, 130), ("SIGINT", False, 130), ("SIGTERM", False, -signal.SIGTERM)],
+)
+def test_stopping_signals_reach_the_work(tmp_path, name, whole_group, code):
     running = command(tmp_path, "print('there', flush=True)\ntime.sleep(50)")
     assert running.stdout.readline() == "there\n"
     children = Path(f"/proc/{running.pid}/task/{running.pid}/children").read_text().split()
-    for process in [running.pid, *map(int, children)]:  # as a terminal does with Ctrl-C
-        if name == "SIGINT" or process == running.pid:
+    for process in [running.pid, *map(int, children)]:  # the whole group, as a terminal does
+        if whole_group or process == running.pid:
             os.kill(process, getattr(signal, name))
     _, err = running.communicate(timeout=60)
     assert running.returncode == code
