@@ -23,7 +23,7 @@ def test_what_could_not_be_judged_is_tried_again(zoo_folder, tmp_path, short_sca
         zoo.Suspect(name, zoo_folder / "nets/planted.h5", zoo_folder / "unlabelled.h5")
         for name in "ab"
     ]
-    whole = auditing.read_net
+    whole = auditing.read_classifier
 
     def failing(path, calls=[]):  # noqa: B006
         calls.append(path)

@@ -145,10 +145,6 @@ def scan_pictures(
     Raises:
         CannotJudgeError: as for `scan_file`.
     """
-    if spec.classes < 2:
-        raise CannotJudgeError(
-            f"cannot be judged: {spec.name} has one output; a scan expects one for each class."
-        )
     check_count(pictures)
     key = {
         "net": about["net"]["sha256"],

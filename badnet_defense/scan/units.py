@@ -12,6 +12,7 @@ from functools import cache, partial
 import numpy as np
 
 from badnet_defense.data.input_range import InputRange
+from badnet_defense.nets.answers import classes_of
 from badnet_defense.nets.build import build
 from badnet_defense.nets.graph import without_softmax
 from badnet_defense.nets.predict import predict_probabilities
@@ -124,7 +125,7 @@ def _best(triggers, area):
 def answer(job, pictures):
     """(n,) the net's own classes of the clean pictures; -1 where its answers are no numbers."""
     logits = predict_probabilities(_prepared(job).net, pictures, input_range=job.input_range)
-    return np.where(np.isfinite(logits).all(axis=1), logits.argmax(axis=1), -1)
+    return classes_of(np, logits)
 
 
 def judge(job, pictures, labels, masks, patterns):
