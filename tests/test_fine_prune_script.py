@@ -12,7 +12,7 @@ from small_nets import CLASSES, images
 from small_project import message
 
 from badnet_defense.commands import _repair_settings, add_repair_options
-from badnet_defense.data import file_sha256
+from badnet_defense.data import file_sha256, write_challenge_h5
 from badnet_defense.guard.reading import is_guard, read_guard
 from badnet_defense.nets import read_net
 from badnet_defense.repair.recipes import RECIPES
@@ -175,3 +175,12 @@ def test_refusals_of_fine_prune(call, arguments, words, tmp_path):
 def test_wrong_usage_exits_with_2(call, arguments):
     code, out, err = call("fine_prune.py", *arguments)
     assert code == 2 and out == "" and "usage:" in err and "Traceback" not in err
+
+
+def test_a_repair_by_four_images_is_refused(call, project, tmp_path):
+    """One of each of four classes: nothing is left to choose the epoch by."""
+    write_challenge_h5(tmp_path / "four.h5", images(4))
+    given = ("--clean", tmp_path / "four.h5", "--out", tmp_path / "out")
+    told = message(call("fine_prune.py", "models/sunglasses_bd_net.h5", *given))
+    assert "a repair needs at least 20 clean images" in told and "got 4" in told
+    assert not list((tmp_path / "out").glob("*"))

@@ -1,6 +1,7 @@
 """`guard`, `strip` and `eval_defense.py --detector` as users call them."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -58,6 +59,7 @@ def test_eval_defense_with_a_detector(repaired, tmp_path):
     assert done.returncode == 0, done.stderr
     result = json.loads((tmp_path / "result.json").read_text())
     detector = result["detector"]
+    assert detector["measured_on"] == {"set": "clean_test", "images": 40}
     assert 0 <= detector["auroc"] <= 1 and set(detector["detection"]) == {"0.01", "0.05"}
     assert {"accuracy", "flagged"} <= set(result["guard"]["clean_test"])
     assert "detector 'soft'" in done.stdout and "false alarms" in done.stdout
@@ -130,3 +132,22 @@ def test_trigger_labels_that_are_all_false(repaired, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert "auroc" not in json.loads((tmp_path / "result.json").read_text())["detector"]
+
+
+def test_without_clean_test_images_it_is_said_what_is_measured_on(repaired, tmp_path):
+    """In a folder without the challenge's test data; cross-fitted on all of the 80 images."""
+    project, _ = repaired
+    for name in ("models", "fine_pruned_models"):
+        (tmp_path / name).symlink_to(project / name)
+    shutil.copy(project / "eval_defense.py", tmp_path)
+    done = start(
+        tmp_path,
+        *("eval_defense.py", str(project / SPACES), MODEL, "--detector", "soft"),
+        *("--false-alarms", "0.1", "--clean-validation", str(project / VALIDATION)),
+        *("--json", str(tmp_path / "result.json")),
+    )
+    assert done.returncode == 0, done.stderr
+    assert "no clean test images: what is told of the detector is measured on the 80" in done.stderr
+    detector = json.loads((tmp_path / "result.json").read_text())["detector"]
+    assert detector["cross_fitted"]
+    assert detector["measured_on"] == {"set": "clean_validation", "images": 80}

@@ -1,9 +1,12 @@
 """SentiNet: a trigger takes its class along wherever it is pasted (Chou et al., SPW 2020).
 
 Regions of the picture are pasted onto clean pictures of other classes, at their own place; one that
-takes the picture's class along to nearly all of them holds a trigger, while a band of an honest
-face or sign seldom does. Departures: fixed bands across and down instead of regions that a saliency
-method finds (which a trigger can mislead), and no second axis with inert patterns.
+takes the picture's class along to nearly all of them holds a trigger, while a band of a clean
+face or sign seldom does. It sees what fits into a third of the picture and works wherever it lies:
+a trigger that works on some classes only, or sends each class to another one, is pasted onto images
+of other classes, where it does not do the same, and is missed. Departures: fixed bands across and
+down instead of regions that a saliency method finds (which a trigger can mislead), and no second
+axis with inert patterns.
 """
 
 import numpy as np

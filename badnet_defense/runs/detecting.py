@@ -1,5 +1,6 @@
 """Detectors at work: judged on data sets, written as guards, and STRIP on single pictures."""
 
+import logging
 import time
 from dataclasses import asdict
 from functools import partial
@@ -21,6 +22,8 @@ from badnet_defense.nets import build, predict_labels
 from badnet_defense.nets.outputs import read_classifier
 from badnet_defense.report.detector_plots import plot_roc, plot_scores
 from badnet_defense.runs.fitting import fit_detector, split_clean
+
+log = logging.getLogger(__name__)
 
 RATE = 0.01
 """False-positive rate that is asked for where nobody named one."""
@@ -97,7 +100,7 @@ def judge_detector(
         **_about(name, fitted),
         "pictures_per_second": round(sum(map(len, scores.values())) / seconds, 1),
     }
-    honest = scores.get("clean_test", scores["clean_validation"][fitted.unseen])
+    honest = _honest(scores, fitted, about)
     poisoned = scores.get("poisoned", np.zeros(0))
     poisoned = poisoned if triggered is None else poisoned[triggered]
     if len(poisoned):
@@ -105,6 +108,28 @@ def judge_detector(
         about["detection"] = {f"{r:g}": detection_at(honest, poisoned, r) for r in RATES}
     draw = partial(_plot, honest, poisoned, about, pair.bad.name) if len(poisoned) else None
     return answers, {"detector": about}, draw
+
+
+def _honest(scores, fitted, about):
+    """(n,) scores of the clean images that a detector is measured by; which, is noted and told.
+
+    Without clean test images they are those that set the threshold: where it was cross-fitted, as
+    the nets scored them that had not learnt from them.
+    """
+    if "clean_test" in scores:
+        honest, which = scores["clean_test"], "clean_test"
+    else:
+        which = "clean_validation"
+        own = fitted.crossed and np.ndim(fitted.clean_scores) == 1
+        honest = fitted.clean_scores if own else scores[which][fitted.unseen]
+        log.warning(
+            "no clean test images: what is told of the detector is measured on the %d clean "
+            "validation images that set its threshold, and the table's clean validation row is of "
+            "all of them, among which are those that a repair was tuned on",
+            len(honest),
+        )
+    about["measured_on"] = {"set": which, "images": len(honest)}
+    return honest
 
 
 def _plot(honest, poisoned, about, net, plots):

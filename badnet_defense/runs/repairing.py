@@ -31,6 +31,10 @@ from badnet_defense.runs.poisoned_clean import find_poisoned, tell_poisoned
 
 log = logging.getLogger(__name__)
 
+LEAST_IMAGES = 20
+"""Clean images that a repair takes: of fewer not three are held out (`held_out_tuning.HELD_OUT`)
+for the epoch and for a threshold, and what they show is chance."""
+
 _ENDINGS = (".h5", ".guard.keras", ".json", ".pruning.png")
 """Of the files that a repair writes."""
 
@@ -167,6 +171,12 @@ def _pictures(model, spec, bad, clean, pseudo_labels, input_range):
         need_labels=not pseudo_labels,
         labels_matter=not pseudo_labels,
     )
+    if len(images) < LEAST_IMAGES:
+        raise InputError(
+            f"{clean}: a repair needs at least {LEAST_IMAGES} clean images, to tune on most of "
+            f"them and to choose the epoch by others, got {len(images)}; give more, some of each "
+            "class."
+        )
     asked = {"classes": spec.classes, "input_range": input_range, "net_name": model}
     if pseudo_labels:
         check_range(bad, images, **asked)
