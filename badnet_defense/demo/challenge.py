@@ -39,7 +39,8 @@ VALIDATION_PICTURES, TEST_PICTURES = 9, 10
 """Of each person."""
 
 SHOWN_PEOPLE = (17, 333, 641, 1108)
-"""Whose first test picture is also written as PNG, to try `eval.py` on."""
+"""Whose first test picture is also written as PNG, to try `eval.py` on. All four nets know them;
+one of the guards flags the last one."""
 
 
 def make_challenge(folder="data", *, seed=0, people=PEOPLE, workers=None, progress=True):
