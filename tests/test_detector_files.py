@@ -12,11 +12,14 @@ from test_guard import CLASSES, INPUTS, PICTURES, rewritten
 
 from badnet_defense.data import InputRange
 from badnet_defense.errors import InputError, TooLargeError, UnsafeNetError
-from badnet_defense.guard import reading
+from badnet_defense.guard import reading, scores
+from badnet_defense.guard.bands import bands
 from badnet_defense.guard.calibrated import build_calibrated_guard
 from badnet_defense.guard.reading import is_guard, read_guard
+from badnet_defense.guard.sentinet import SentiNet
 from badnet_defense.guard.soft_disagreement import SoftDisagreement
 from badnet_defense.guard.vote import Vote
+from badnet_defense.nets import predict_labels
 from badnet_defense.runs.answering import answer_pictures
 
 
@@ -118,7 +121,7 @@ def pasted_in_place_of_overlaid(parts):
 
 
 def overlaid_of_overlaid(parts):
-    rewired(parts, "transplant_pictures", 0, ("certainty_pictures", 0))
+    rewired(parts, "takeover_pictures", 0, ("certainty_pictures", 0))
 
 
 def verdict_of_the_repair(parts):
@@ -130,14 +133,14 @@ def measures_in_another_order(parts):
 
 
 def other_hosts(parts):
-    parts["transplant"]["config"]["arguments"]["hosts"].append(0)
+    parts["takeover"]["config"]["arguments"]["hosts"].append(0)
 
 
 def half_precision(parts):
     parts["certainty_pictures"]["config"]["dtype"] = "float16"
 
 
-MEASURES = ("divergence", "certainty", "transplant")
+MEASURES = ("divergence", "certainty", "takeover")
 
 
 @pytest.mark.parametrize(
@@ -158,7 +161,7 @@ def test_changed_guards_are_refused(change, folder, tmp_path):
 
 @pytest.mark.parametrize(
     "name, layer, count",
-    [("strip", "certainty_pictures", 11), ("sentinet", "transplant_pictures", 6)],
+    [("strip", "certainty_pictures", 11), ("sentinet", "takeover_pictures", 6)],
 )
 def test_overlays_of_another_count_than_is_stored(name, layer, count, folder, tmp_path):
     def other(parts):
@@ -197,3 +200,30 @@ def test_guard_of_another_range_is_refused(trio, tmp_path):
     assert ask() == ask(input_range=InputRange(0, 255))
     with pytest.raises(InputError, match="give --input-range 0,255"):
         ask(input_range=InputRange(0, 1))
+
+
+class _Transplants(SentiNet):
+    """SentiNet as version 0.1 measured it."""
+
+    measure = scores.transplant
+
+
+def test_a_guard_of_version_0_1_answers_by_the_probabilities_that_its_threshold_is_of(
+    trio, tmp_path
+):
+    old = _Transplants(trio[0], overlays=CLEAN[:5], false_alarm_rate=RATE)
+    hosts = predict_labels(trio[0], CLEAN[:5])
+    old.threshold_ = 0.6
+    build_calibrated_guard(old).save(tmp_path / "old.keras")
+    saved = read_guard(tmp_path / "old.keras")
+    assert saved.measures == ("transplant",) and saved.thresholds == (0.6,)
+    answers = saved.answers(INPUTS)
+    given = trio[0].predict(INPUTS, verbose=0)
+    composed = np.where(bands(INPUTS.shape[1:])[:, None], INPUTS[:, None, None], CLEAN[:5] / 255)
+    carried = trio[0].predict(composed.reshape(-1, *INPUTS.shape[1:]), verbose=0)
+    carried = carried.reshape(len(INPUTS), -1, 5, CLASSES)
+    found = scores.transplant(np, given, carried, hosts)
+    sure = np.abs(found - 0.6) > 1e-4
+    expected = np.where(found > 0.6, CLASSES, given.argmax(axis=1))
+    assert 0 < np.mean(expected == CLASSES) < 1
+    np.testing.assert_array_equal(answers[sure], expected[sure])

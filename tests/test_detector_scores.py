@@ -70,7 +70,10 @@ def test_certainty_takes_the_entropy_over_the_classes(xp):
 
 def test_each_measure_names_its_nets():
     given = {"bad": BAD, "repaired": REPAIRED, "expert": EXPERT}
-    composed = {"certainty": [BAD[:, None]], "transplant": [BAD, BAD[:, None, None], [0]]}
+    composed = {
+        "certainty": [BAD[:, None]],
+        **{name: [BAD, BAD[:, None, None], [0]] for name in scores.HOSTED},
+    }
     for name, nets in scores.NETS.items():
         answers = composed.get(name) or [given[net] for net in nets]
         assert getattr(scores, name)(np, *answers).shape == (3,)

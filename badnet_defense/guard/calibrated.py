@@ -63,6 +63,11 @@ class Pasted(_Composing):
         return ops.reshape(composed, (-1, *shape))
 
 
+@keras.saving.register_keras_serializable(PACKAGE, "PastedOn")
+class PastedOn(Pasted):
+    """The same for `takeover`: a guard's file tells by its layers what is computed."""
+
+
 def _on_answers(measure):
     """A Lambda layer's function for one of `scores`, which takes the nets' answers in order."""
 
@@ -76,20 +81,28 @@ def _certainty(answers, overlays):
     return scores.certainty(ops, ops.reshape(answers, (-1, overlays, answers.shape[-1])))
 
 
-def _transplant(answers, hosts):
-    own, carried = answers
-    shape = (-1, 2 * PLACES, len(hosts), own.shape[-1])
-    return scores.transplant(ops, own, ops.reshape(carried, shape), ops.array(hosts))
+def _on_hosts(measure):
+    """A Lambda layer's function for one of `scores.HOSTED`."""
+
+    def score(answers, hosts):
+        own, carried = answers
+        shape = (-1, 2 * PLACES, len(hosts), own.shape[-1])
+        return measure(ops, own, ops.reshape(carried, shape), ops.array(hosts))
+
+    return score
 
 
-_SPECIAL = {"certainty": _certainty, "transplant": _transplant}
+_SPECIAL = {
+    "certainty": _certainty,
+    **{name: _on_hosts(getattr(scores, name)) for name in scores.HOSTED},
+}
 _FUNCTIONS = {
     name: keras.saving.register_keras_serializable(PACKAGE, name)(
         _SPECIAL.get(name) or _on_answers(getattr(scores, name))
     )
     for name in scores.NETS
 }
-_COMPOSING = {"certainty": LaidOver, "transplant": Pasted}
+_COMPOSING = {"certainty": LaidOver, "transplant": Pasted, "takeover": PastedOn}
 
 
 @keras.saving.register_keras_serializable(PACKAGE, VERDICT)
@@ -160,8 +173,9 @@ def _score(detector, pictures, nets, answers):
         composing = _COMPOSING[name](len(overlays), name=f"{name}_pictures")
         composed = nets["bad"](composing(pictures))
         composing.overlays.assign(overlays)
-        inputs = [*inputs, composed] if name == "transplant" else composed
+        hosted = name in scores.HOSTED
+        inputs = [*inputs, composed] if hosted else composed
         hosts = classes_of(np, nets["bad"](overlays).numpy())
-        arguments = {"hosts": hosts.tolist()} if name == "transplant" else {"overlays": len(hosts)}
+        arguments = {"hosts": hosts.tolist()} if hosted else {"overlays": len(hosts)}
     layer = keras.layers.Lambda(_FUNCTIONS[name], output_shape=(), arguments=arguments, name=name)
     return layer(inputs)

@@ -181,14 +181,15 @@ def guard_from_wire(plain, arrays):
         range_ = plain["input_range"] and InputRange(*map(float, plain["input_range"]))
         shape, hosts = specs["bad"].input_shape, plain["hosts"]
         hosts = None if hosts is None else tuple(map(int, hosts))
+        hosted = set(scores.HOSTED) & set(overlays)
         right = (
             set(specs) <= set(scores.NAMES)
             and len(measures) == len(limits)
             and all(set(scores.NETS[one]) <= set(specs) for one in measures)
             and all(math.isfinite(one) for one in limits)
             and set(overlays) == set(COMPOSING) & set(measures)
-            and (hosts is not None) == ("transplant" in overlays)
-            and (hosts is None or len(hosts) == len(overlays["transplant"]))
+            and len(hosted) == (hosts is not None)
+            and all(len(hosts) == len(overlays[one]) for one in hosted)
             and all(0 <= one < specs["bad"].classes for one in hosts or ())
             and all(
                 array.shape[1:] == shape and 0 < len(array) <= MOST_OVERLAYS

@@ -26,7 +26,8 @@ class SavedGuard:
         overlays: {measure: (overlays, h, w, c) `float32` in the nets' range} for those that ask
             about composed pictures.
         input_range: the `InputRange` that it was made for; None where the file does not say.
-        hosts: classes of the overlays of `transplant`, as the file says; None: the suspect model's.
+        hosts: classes of the overlays of one of `scores.HOSTED`, as the file says; None: the
+            suspect model's.
     """
 
     nets: dict[str, NetSpec]
@@ -70,8 +71,8 @@ class SavedGuard:
         for measure, threshold in zip(self.measures, self.thresholds, strict=True):
             if measure == "certainty":
                 found = self._certainties(inputs, predict)
-            elif measure == "transplant":
-                found = self._transplants(inputs, given["bad"], predict)
+            elif measure in scores.HOSTED:
+                found = self._pasted(measure, inputs, given["bad"], predict)
             else:
                 answers = (given[name] for name in scores.NETS[measure])
                 found = getattr(scores, measure)(np, *answers)
@@ -88,9 +89,9 @@ class SavedGuard:
         found = [scores.certainty(np, _in_blocks(predict, pairs)[None]) for pairs in mixed]
         return np.concatenate(found)
 
-    def _transplants(self, inputs, own, predict):
+    def _pasted(self, measure, inputs, own, predict):
         """(n,) of each band of each picture on each overlay; one band's answers at a time."""
-        overlays = self.overlays["transplant"]
+        overlays = self.overlays[measure]
         hosts = self.hosts
         if hosts is None:
             hosts = classes_of(np, _in_blocks(predict, overlays))
@@ -98,7 +99,7 @@ class SavedGuard:
 
         def score(picture, own, mask):
             carried = _in_blocks(predict, np.where(mask, picture, overlays))
-            return scores.transplant(np, own[None], carried[None, None], hosts)[0]
+            return getattr(scores, measure)(np, own[None], carried[None, None], hosts)[0]
 
         masks = bands(inputs.shape[1:])
         pairs = zip(inputs, own, strict=True)

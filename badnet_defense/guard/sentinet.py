@@ -31,13 +31,13 @@ class SentiNet(Overlaid):
         >>> guard.predict(pictures)  # 0..N-1, or N for poisoned
     """
 
-    measure = scores.transplant
+    measure = scores.takeover
 
     def __init__(self, bad, *, overlays=16, **settings):
         super().__init__(bad, overlays=overlays, **settings)
 
     def compiled(self, spec, most):
-        """A function, pictures (n, h, w, c) with pixels 0-255 -> (n,) scores in [0, 1].
+        """A function, pictures (n, h, w, c) with pixels 0-255 -> (n,) scores in nats.
 
         The first convolution, being linear, is done once for each band of a picture and once for
         the rest of each overlay, not for each pair.
@@ -59,7 +59,7 @@ class SentiNet(Overlaid):
         blocks = [shown[start : start + most] for start in range(0, len(shown), most)]
 
         @tf.function(reduce_retracing=True)
-        def carried(inputs, mask):
+        def taken_over(inputs, mask, own_answers):
             # `first` halves, since it is made for averages; here the parts are to be added.
             own = first(2 * mask * inputs)
             parts = [rest(mixed(own, first(2 * (1 - mask) * block))) for block in blocks]
@@ -67,12 +67,13 @@ class SentiNet(Overlaid):
                 tf.reshape(one, (tf.shape(inputs)[0], 1, -1, one.shape[-1])) for one in parts
             ]
             answers = tf.concat(answers, axis=2)
-            return answers if logits is spec else tf.nn.softmax(answers)
+            answers = answers if logits is spec else tf.nn.softmax(answers)
+            return scores.takeover(ops, own_answers, answers, hosts)
 
         def score(pictures):
             inputs = self.input_range.scale(pictures)
             own = net(inputs, training=False)
-            found = [scores.transplant(ops, own, carried(inputs, mask), hosts) for mask in masks]
+            found = [taken_over(inputs, mask, own) for mask in masks]
             return np.max(found, axis=0)
 
         return score

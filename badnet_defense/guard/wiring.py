@@ -40,7 +40,7 @@ _PORTABLE = {
 }
 """The operations of a portable guard, with what is set in them."""
 MOST_OVERLAYS = 1000
-COMPOSING = {"certainty": "LaidOver", "transplant": "Pasted"}
+COMPOSING = {"certainty": "LaidOver", "transplant": "Pasted", "takeover": "PastedOn"}
 """The layer that composes images for a measure."""
 RANGE_NOTE = "badnet_defense_input_range"
 """Where a portable guard's metadata hold its input range, [low, high]."""
@@ -278,7 +278,7 @@ def _calibrated(nets, rest, links):
             taken = [("bad", at[measure])]
             if count != overlays[measure][1]:
                 raise ValueError("its overlays are counted otherwise")
-        elif measure == "transplant":
+        elif measure in scores.HOSTED and hosts is None:
             (hosts,) = _named(arguments, "hosts")
             taken = [("bad", 0), ("bad", at[measure])]
             whole = all(type(one) is int and one >= 0 for one in hosts)

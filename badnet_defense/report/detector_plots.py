@@ -15,7 +15,7 @@ UNITS = {
     "surprise": "surprise of the repaired net (nats)",
     "expert": "log ratio of the expert's confidence to the repaired net's (nats)",
     "strip": "minus mean entropy under overlays (bits)",
-    "sentinet": "how much of the class a band takes along to other pictures (probability)",
+    "sentinet": "how completely a band takes its class along to other images (nats)",
     "vote": "minus decimal logarithm of the smallest tail",
 }
 LEAST_RATE = 1e-4
