@@ -202,6 +202,17 @@ def test_page_shows_the_triggers_of_so_many_nets(tmp_path, monkeypatch):
         assert page.count("2 more nets that are not clean: their triggers lie in") == told
 
 
+def test_page_says_what_a_guard_s_rate_rests_on(tmp_path):
+    about = {"net": {"file": "nets/c.h5", "sha256": "0" * 64}, "flagged": [4]}
+    expected = {"rate": 0.01, "caveat": "holds only if the suspect model was not trained on these"}
+    detector = {"name": "soft", "expected": expected, "tail": None}
+    repair = {"method": "fine-pruning", "repaired": {}, "detector": detector}
+    results = [{**RESULTS[2], **about, "name": "c", "repair": repair}]
+    report.write_audit_page(tmp_path / "a.html", results, audit_rows(results), "audit", "a/scans")
+    page = (tmp_path / "a.html").read_text()
+    assert "guarded by soft; the false-positive rate that is asked for holds only if" in page
+
+
 def test_command(zoo_folder, tmp_path, monkeypatch, capfd):
     from badnet_defense.__main__ import main
 

@@ -122,7 +122,7 @@ def test_targets_and_what_a_rate_rests_on_are_told(tmp_path):
     notes = comparison_notes([run, again])
     assert notes["net"] == [
         "Targets by trigger: warp: all-to-all (43 targets), square: 3.",
-        f"The false-positive rate that is asked for {caveat}.",
+        f"fine-pruning with soft: the false-positive rate that is asked for {caveat}.",
         "fine-pruning with soft: 12 clean images score apart from the rest, 11 of them answered 7 "
         "by the suspect model (counted from 0: 3, 4, 5, 6, 7, 8, 9, 10, 11, 12 and 2 more); with "
         "them the threshold is 24, without them 3.6; look at them: poisoned images among the clean "

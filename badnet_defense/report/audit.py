@@ -4,6 +4,7 @@ from tabulate import tabulate
 
 from badnet_defense.errors import one_line
 from badnet_defense.report.pages import encoded, sort_key, write_template
+from badnet_defense.report.promises import detector_notes
 
 COLUMNS = {
     "net": "net",
@@ -124,7 +125,9 @@ def _net(result, picture):
         told = f"{result['verdict']}: {result['reason']}".capitalize()
     repair = result.get("repair") or {}
     if "repaired" in repair:
-        told += f"; repaired by {repair['method']}, guarded by {repair['detector']['name']}"
+        detector = repair["detector"]
+        told += f"; repaired by {repair['method']}, guarded by {detector['name']}"
+        told = "; ".join([told, *detector_notes(detector)])
     return {
         "name": result["name"],
         "sentence": f"{told}.",

@@ -22,6 +22,16 @@ def tail_text(tail):
     )
 
 
+def detector_notes(figures):
+    """[half a sentence] on what a detector's rate rests on, from its `expected` and its `tail`."""
+    notes = []
+    if caveat := (figures.get("expected") or {}).get("caveat"):
+        notes.append(f"the false-positive rate that is asked for {caveat}")
+    if tail := figures.get("tail"):
+        notes.append(tail_text(tail))
+    return notes
+
+
 def comparison_notes(runs):
     """{net: [sentence]} beside a comparison's figures: targets, and what its rates rest on.
 
@@ -33,10 +43,8 @@ def comparison_notes(runs):
         own = notes.setdefault(run["name"], [])
         targets = [f"{name}: {target_text(one)}" for name, one in run["triggers"].items()]
         found = [f"Targets by trigger: {', '.join(targets)}."] if targets else []
-        if caveat := (run.get("expected") or {}).get("caveat"):
-            found.append(f"The false-positive rate that is asked for {caveat}.")
-        if tail := run.get("tail"):
-            found.append(f"{run['repair']} with {run['detector']}: {tail_text(tail)}.")
+        title = f"{run['repair']} with {run['detector']}"
+        found += [f"{title}: {one}." for one in detector_notes(run)]
         own += [one for one in found if one not in own]
     return notes
 
