@@ -12,6 +12,7 @@ from badnet_defense.data.input_range import UNIT
 from badnet_defense.data.splits import three_parts
 from badnet_defense.errors import InputError
 from badnet_defense.guard import choice
+from badnet_defense.guard.calibration import threshold_at
 from badnet_defense.guard.pairing import read_pair
 from badnet_defense.guard.sentinet import SentiNet
 from badnet_defense.guard.soft_disagreement import SoftDisagreement
@@ -265,13 +266,19 @@ def test_a_tail_is_told_with_both_thresholds():
     answers[order[380:]] = 7
     places = np.arange(400) + 1000
     detector = SoftDisagreement(None, None, false_alarm_rate=0.05).fit_scores(scores)
-    tail = fitting.tail_of(detector, scores, answers, places)
+    tail = fitting.tail_of(detector, scores, answers, places, places)
     assert tail["images"] == (order[380:][::-1] + 1000).tolist()
     assert (tail["answer"], tail["answered"]) == (7, 20)
     assert tail["threshold"] == 24.0 == detector.threshold_  # it stays as it was
     assert tail["threshold_without"] == pytest.approx(3.61)
+    part = np.setdiff1d(places, tail["images"][:19])[:200]
+    detector.fit_scores(scores[part - 1000])  # of 200 at most one of the 20 sets the threshold
+    found = fitting.tail_of(detector, scores, answers, places, part)
+    assert found["images"] == tail["images"]
+    alone = np.setdiff1d(part, tail["images"]) - 1000
+    assert found["threshold_without"] == threshold_at(scores[alone], 0.05)[0]
     joint = Vote([detector, detector], false_alarm_rate=0.05).fit_scores(np.stack([scores] * 2))
-    found = fitting.tail_of(joint, np.stack([scores] * 2), answers, places)
+    found = fitting.tail_of(joint, np.stack([scores] * 2), answers, places, places)
     assert found["images"] == tail["images"] and found["threshold_without"] is None
 
 

@@ -10,7 +10,13 @@ import numpy as np
 from badnet_defense.data.images import LabelledImages
 from badnet_defense.errors import InputError
 from badnet_defense.guard.calibration import places_above
-from badnet_defense.guard.choice import OVERLAID, check_enough, make_detector, overlays_needed
+from badnet_defense.guard.choice import (
+    OVERLAID,
+    PAIRED,
+    check_enough,
+    make_detector,
+    overlays_needed,
+)
 from badnet_defense.guard.detector import Detector
 from badnet_defense.guard.pairing import noted_seed
 from badnet_defense.measure.memorised import memorised_caveat
@@ -214,25 +220,31 @@ class _Fit:
         """The same `Fitted` with what its promise rests on, which is said through the logger."""
         detector, images = fitted.detector, self.clean.images
         detector.expected_ = replace(detector.expected_, caveat=self.clean.caveat)
-        pictures = images.pictures[fitted.unseen]
+        scores, places = fitted.clean_scores, fitted.unseen
+        if self.name in PAIRED and not fitted.crossed:
+            # Two answers an image cost little: a part that is too small for a tail hides none then.
+            places = np.arange(len(images))
+            scores = detector.raw_scores(images.pictures)
+        pictures = images.pictures[places]
         answers = predict_labels(self.nets["bad"], pictures, input_range=self.input_range)
-        tail = tail_of(detector, fitted.clean_scores, answers, fitted.unseen)
+        tail = tail_of(detector, scores, answers, places, fitted.unseen)
         if tail:
             log.warning("%s: %s", images.source, tail_text(tail))
         return replace(fitted, tail=tail)
 
 
-def tail_of(detector, scores, answers, places):
+def tail_of(detector, scores, answers, places, calibrating):
     """The clean images whose scores stand apart from all others: among clean ones, poisoned ones.
 
     They set the threshold with the others, since whoever leaves out what is odd promises too low
     a rate; what it would be without them is told beside it.
 
     Args:
-        detector: fitted by the scores.
-        scores: (n,) or, of a vote, (members, n).
+        detector: fitted.
+        scores: (n,) or, of a vote, (members, n), of the images that set the threshold and of others.
         answers: (n,) the suspect model's.
         places: (n,) positions of the images in their file.
+        calibrating: positions of those that set the threshold.
 
     Returns:
         {"images": [positions], "answer": the class that most are answered with, "answered": how
@@ -247,7 +259,8 @@ def tail_of(detector, scores, answers, places):
     without = None
     if np.ndim(scores) == 1:
         with suppress(InputError):  # too few are left
-            rest = copy(detector).fit_scores(np.delete(scores, found.places))
+            kept = np.setdiff1d(calibrating, places[found.places])
+            rest = copy(detector).fit_scores(scores[np.isin(places, kept)])
             without = float(rest.threshold_)
     return {
         "images": [int(place) for place in places[found.places]],
