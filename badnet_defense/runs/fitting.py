@@ -241,7 +241,7 @@ def tail_of(detector, scores, answers, places, calibrating):
 
     Args:
         detector: fitted.
-        scores: (n,) or, of a vote, (members, n), of the images that set the threshold and of others.
+        scores: (n,) or, of a vote, (members, n), of the calibrating images and maybe of others.
         answers: (n,) the suspect model's.
         places: (n,) positions of the images in their file.
         calibrating: positions of those that set the threshold.
