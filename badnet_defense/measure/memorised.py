@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from badnet_defense.nets.answers import classes_of
+
 ACCURATE = 0.998
 """Accuracy from which a net is nearly perfect: on new images most nets err more often."""
 SURE_TOO = 0.99
@@ -29,7 +31,7 @@ def memorised_caveat(probabilities, labels=None):
             return None
         seen = f"it is sure of its answers on them, {100 * sure:.1f} % on average"
     else:
-        right = float(np.mean(np.argmax(probabilities, axis=-1) == labels))
+        right = float(np.mean(classes_of(np, probabilities) == labels))
         if right < ACCURATE or sure < SURE_TOO:
             return None
         seen = f"it answers {100 * right:.1f} % of them correctly"

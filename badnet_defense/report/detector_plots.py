@@ -79,7 +79,11 @@ def plot_scores(path, clean, others, about, *, net, low=False):
     figure = new_figure((7, 4.2))
     axes = figure.subplots()
     every = np.concatenate([clean, *others.values()])
-    edges = np.linspace(every.min(), every.max() + 1e-9, 60)
+    # Where an answer is not finite, the score is infinite: it stands at the end of the others.
+    ends = every[np.isfinite(every)] if np.isfinite(every).any() else np.zeros(1)
+    clean = np.clip(clean, ends.min(), ends.max())
+    others = {name: np.clip(one, ends.min(), ends.max()) for name, one in others.items()}
+    edges = np.linspace(ends.min(), ends.max() + 1e-9, 60)
     groups = {"clean": (clean, _CLEAN)}
     for (name, scores), colour in zip(others.items(), cycle(_POISONED)):
         groups[name] = (scores, colour)

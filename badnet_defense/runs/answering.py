@@ -111,6 +111,7 @@ def answer_pictures(pictures, net, *, root, alone=False, input_range=None):
     answers = limited(answered, memory=memory, seconds=seconds, doing=doing)
     if answers.shape != (len(read),) or not np.isin(answers, range(guard.net.classes + 1)).all():
         raise ReaderError(f"{doing} gives no class numbers.")
+    _tell_unanswered(guard, answers, net)
     return answers.tolist()
 
 
@@ -203,4 +204,19 @@ def data_accuracy(data, model, *, alone=False, input_range=None):
         guard.answers(input_range.scale(images.pictures[start:][:size]), predict)
         for start in range(0, len(images), size)
     ]
-    return accuracy(np.concatenate(answers), images.labels)
+    answers = np.concatenate(answers)
+    _tell_unanswered(guard, answers, model)
+    return accuracy(answers, images.labels)
+
+
+def _tell_unanswered(guard, answers, net):
+    """Says how many images a net that answers alone has no answer for: it says N there."""
+    count = int(np.sum(answers == guard.net.classes))
+    if count and not guard.measures:
+        log.warning(
+            "%s: %d of %d answers were not finite or hang on rounding; they are no class and "
+            "count as wrong",
+            net,
+            count,
+            len(answers),
+        )
