@@ -19,7 +19,8 @@ def forward(spec, pictures, *, after=None):
     Args:
         spec: the net (`NetSpec`).
         pictures: in the net's range; as many go through it at once as memory allows.
-        after: what is done to the result of each call: an array (n, ..) -> the same shape.
+        after: what is done to the pictures and to the result of each call: an array (n, ..) -> the
+            same shape.
     """
     return _in_batches(spec, pictures, lambda batch: _batch(spec, batch, after))
 
@@ -36,7 +37,7 @@ def _in_batches(spec, pictures, answer):
 def _batch(spec, pictures, after):
     """The same of so many pictures; a result is dropped once no later call needs it."""
     last_use = {source: place for place, call in enumerate(spec.calls) for source in call.inputs}
-    results = {0: flushed(pictures)}
+    results = {0: flushed(after(pictures) if after else pictures)}
     for place, call in enumerate(spec.calls[1:], start=1):
         layer = spec.layers[call.layer]
         inputs = [results[source] for source in call.inputs]
