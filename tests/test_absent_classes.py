@@ -1,4 +1,4 @@
-"""Classes that no clean image shows: a repair neither forgets them nor keeps their backdoor."""
+"""Classes that no clean image shows are not forgotten by a repair."""
 
 from dataclasses import replace
 from functools import cache
@@ -111,8 +111,8 @@ REPAIRS = {
 }
 
 
-KEPT = dict.fromkeys(REPAIRS, 0.6) | {"fine-pruning": 0.4}
-"""Accuracy that must be left of the class: fine-pruning takes its channels for dormant."""
+KEPT = 0.8
+"""Accuracy that must be left of the class."""
 
 
 def _square():
@@ -124,7 +124,7 @@ def _square():
 @pytest.mark.parametrize("name", REPAIRS)
 def test_a_class_without_images_is_kept(name):
     repaired, _ = REPAIRS[name](suspect(), without(OTHER))
-    assert accuracy_of(repaired, OTHER) > KEPT[name]
+    assert accuracy_of(repaired, OTHER) > KEPT
     others = [label for label in range(CLASSES) if label != OTHER]
     assert min(accuracy_of(repaired, label) for label in others) > 0.85
 
@@ -134,14 +134,7 @@ def test_tuning_against_it_on_every_image_forgets_more(monkeypatch):
     kept, _ = REPAIRS["fine-pruning"](suspect(), without(OTHER))
     monkeypatch.setattr(held_out_tuning, "absent_classes", lambda *_: ())
     plain, _ = REPAIRS["fine-pruning"](suspect(), without(OTHER))
-    assert accuracy_of(plain, OTHER) < accuracy_of(kept, OTHER) - 0.15
-
-
-@pytest.mark.parametrize("name", ["fine-pruning", "fine-tuning", "ft-sam", "unlearning"])
-def test_the_backdoor_goes_where_its_target_has_no_images(name):
-    """Its class may go with it: nothing in the images tells the one from the other."""
-    repaired, _ = REPAIRS[name](suspect(), without(TARGET))
-    assert attack_success(repaired) < 0.5 * attack_success(suspect())
+    assert accuracy_of(plain, OTHER) < accuracy_of(kept, OTHER) - 0.3
 
 
 def test_the_loss_of_the_other_classes_by_hand():
@@ -149,19 +142,14 @@ def test_the_loss_of_the_other_classes_by_hand():
     kept = logits[:, [0, 2, 3]].astype(np.float64)
     shares = np.log(np.exp(kept) / np.exp(kept).sum(axis=1, keepdims=True))
     labels = np.array([2, 3])
-    beaten = ((5 - 2) + (9 - 3)) / 2  # class 1, held back, has larger logits than the labels
-    expected = -(shares[0, 1] + shares[1, 2]) / 2 + beaten
+    expected = -(shares[0, 1] + shares[1, 2]) / 2
     found = loss_for(labels, np.array([1]))(labels, tf.constant(logits))
     np.testing.assert_allclose(float(found), expected, rtol=1e-5)
     soft = np.array([[0.1, 0.2, 0.6, 0.1], [0.0, 0.5, 0.0, 0.5]], np.float32)
     scaled = np.array([[0.125, 0.75, 0.125], [0, 0, 1]])
     found = loss_for(soft, np.array([1]))(tf.constant(soft), tf.constant(logits))
-    expected = -(scaled * shares).sum(axis=1).mean() + beaten
+    expected = -(scaled * shares).sum(axis=1).mean()
     np.testing.assert_allclose(float(found), expected, rtol=1e-5)
-    lower = logits.copy()
-    lower[:, 1] = -9  # where it does not win, the loss asks nothing of it
-    found = loss_for(labels, np.array([1]))(labels, tf.constant(lower))
-    np.testing.assert_allclose(float(found), -(shares[0, 1] + shares[1, 2]) / 2, rtol=1e-5)
 
 
 def test_nothing_is_held_back_where_every_class_has_an_image():

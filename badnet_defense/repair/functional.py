@@ -39,11 +39,10 @@ def loss_for(targets, held_back=()):
 
     Args:
         targets: as above; only their number of axes counts.
-        held_back: classes that no picture shows. The cross-entropy is that of the others, so that
-            nothing pushes these down on every picture, which would forget them; only where one of
-            them has a larger logit than the picture's own class, the difference is added, so that
-            what turns pictures of other classes into it, such as a trigger, is unlearnt. No hard
-            target may be one of them; soft targets of the others are scaled to a sum of 1.
+        held_back: classes that no image shows. The cross-entropy is that of the others: what
+            pushes these down on every image would forget them. A backdoor that leads to one of
+            them is not pushed down either. No hard target may be one of them; soft targets of the
+            others are scaled to a sum of 1.
     """
     import keras
 
@@ -54,20 +53,16 @@ def loss_for(targets, held_back=()):
 
 
 def _among_others(loss, targets, held_back):
-    """`loss` of all classes but those that are held back, and by how much these win."""
+    """`loss` of all classes but those that are held back."""
     import tensorflow as tf
 
     def among(wanted, logits):
         kept = np.setdiff1d(np.arange(logits.shape[-1]), held_back)
-        shown = tf.gather(logits, kept, axis=-1)
         if targets.ndim > 1:
             wanted = tf.gather(wanted, kept, axis=-1)
             wanted /= tf.reduce_sum(wanted, axis=-1, keepdims=True)
-            places = tf.argmax(wanted, axis=-1)
         else:
-            places = wanted = tf.searchsorted(kept, tf.cast(wanted, kept.dtype))
-        own = tf.gather(shown, places, axis=-1, batch_dims=1)
-        highest = tf.reduce_max(tf.gather(logits, held_back, axis=-1), axis=-1)
-        return loss(wanted, shown) + tf.reduce_mean(tf.nn.relu(highest - own))
+            wanted = tf.searchsorted(kept, tf.cast(wanted, kept.dtype))
+        return loss(wanted, tf.gather(logits, kept, axis=-1))
 
     return among

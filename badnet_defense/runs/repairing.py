@@ -154,10 +154,11 @@ def _absent(method, images, classes):
         return {"classes": [], "treatment": None}
     treatment = "nothing is tuned"
     if own_recipe(method) is not None:
-        treatment = "left out of the tuning's loss, but where they win"
+        treatment = "left out of the tuning's loss"
         log.warning(
-            "%s: %d of %d classes have no image; the tuning does not teach the net to avoid them, "
-            "so that it forgets less of them, but no figure says what is left: give images of them",
+            "%s: %d of %d classes have no image: the tuning leaves them out, so that the net keeps "
+            "most of them, but a backdoor whose target is one of them may stay, and no figure here "
+            "measures either; give images of them, or scan the repaired net",
             *(images.source, len(absent), classes),
         )
     return {"classes": absent.tolist(), "treatment": treatment}
