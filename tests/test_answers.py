@@ -66,7 +66,9 @@ def test_guard_answers_poisoned_where_both_nets_have_no_answer():
 
 @pytest.fixture
 def nets():
-    return overflowing_net(), overflowing_net()
+    repaired = overflowing_net()
+    repaired.set_weights([weights * np.float32(1.001) for weights in repaired.get_weights()])
+    return overflowing_net(), repaired
 
 
 def in_numpy(guard):

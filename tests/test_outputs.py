@@ -6,7 +6,7 @@ import pytest
 from keras import layers
 from small_nets import CLASSES, SHAPE, inputs, net
 
-from badnet_defense.errors import InputError
+from badnet_defense.errors import InputError, UnsafeNetError
 from badnet_defense.guard.soft_disagreement import SoftDisagreement
 from badnet_defense.guard.strip import Strip
 from badnet_defense.nets import as_given, as_probabilities, build, describe, read_classifier
@@ -106,5 +106,6 @@ def test_a_file_says_nothing_about_its_own_output(tmp_path):
 
     model = net([*body(), layers.Dense(CLASSES, activation="softmax")])
     save_net(model, tmp_path / "net.h5", attributes={FORM: LOGITS})
-    assert FORM not in read_classifier(tmp_path / "net.h5").attributes
+    with pytest.raises(UnsafeNetError, match=FORM):
+        read_classifier(tmp_path / "net.h5")
     assert isinstance(model, keras.Model)

@@ -160,7 +160,9 @@ class _Group:
         """The arguments of `run_group`."""
         data = {part: str(path) for part, path in self.case.data().items()}
         what = (self.repair, self.seed, self.missing, self._standing(apart), self.triggers)
-        return str(self.case.model), data, *what
+        hashes = {"net": self.digest(self.case.model)}
+        hashes |= {part: self.digest(path) for part, path in self.case.data().items()}
+        return str(self.case.model), data, hashes, *what
 
     @property
     def _repaired(self):

@@ -59,13 +59,14 @@ class Standing:
     files: dict = field(default_factory=dict)
 
 
-def run_group(grid, model, data, repair, seed, detectors, standing, triggers):
+def run_group(grid, model, data, hashes, repair, seed, detectors, standing, triggers):
     """The runs of one net, repair and seed, which share nets, pictures and answers.
 
     Args:
         grid: `Grid`.
         model: path of the net, as in `grid.parcels`.
         data: {part: path} of its data, likewise.
+        hashes: SHA-256 of the net ("net") and of each part of the data, which the results note.
         repair: its name, or `NO_REPAIR`.
         seed: of repair and detectors.
         detectors: their names.
@@ -78,7 +79,7 @@ def run_group(grid, model, data, repair, seed, detectors, standing, triggers):
     """
     with results_below(grid.out) as (out, made):
         write_files(out, standing.files if standing else {})
-        group = _Group(grid, out, model, data, repair, seed, standing, triggers)
+        group = _Group(grid, out, model, data, hashes, repair, seed, standing, triggers)
         done, failed = {}, {}
         for name in detectors:
             try:
@@ -91,9 +92,10 @@ def run_group(grid, model, data, repair, seed, detectors, standing, triggers):
 class _Group:
     """Nets, pictures and answers, made with the first detector; a failure fails them all."""
 
-    def __init__(self, grid, out, model, data, repair, seed, standing, triggers):
+    def __init__(self, grid, out, model, data, hashes, repair, seed, standing, triggers):
         self.grid, self.repair, self.seed, self.triggers = grid, repair, seed, triggers
         self.model, self.data, self.standing = Path(model), data, standing
+        self.hashes = hashes
         self.folder = out / "nets" / f"{repair}.{seed}"
         self.judged = self.failure = self.spec = self.repaired = None
 
@@ -164,8 +166,8 @@ class _Group:
         """Refuses other files than those whose hashes the results will note."""
         read = {"net": spec.attributes["file_sha256"]}
         read |= {part: images.sha256 for part, images in sets.items()}
-        for name in ("net", "clean_validation"):
-            if read[name] != self.origin[name]:
+        for name, sha256 in self.hashes.items():
+            if read[name] != sha256:
                 path = self.model if name == "net" else self.data[name]
                 raise InputError(f"{path}: it was changed while the runs were made; start again.")
 

@@ -69,7 +69,7 @@ def good_files():
     from keras import layers
 
     from badnet_defense.guard.disagreement import build_guard
-    from badnet_defense.nets import save_net
+    from badnet_defense.nets import copy_net, save_net
 
     keras.utils.set_random_seed(0)
 
@@ -112,7 +112,9 @@ def good_files():
             (path / "answer").unlink()
             found.setdefault("net.keras", []).append((path / "net.keras").read_bytes())
             if not place:
-                build_guard(one, one).save(path / "guard.keras")
+                repaired = copy_net(one)
+                repaired.set_weights([weights / 2 for weights in one.get_weights()])
+                build_guard(one, repaired).save(path / "guard.keras")
                 found["guard.keras"] = [(path / "guard.keras").read_bytes()]
     pixels = np.random.default_rng(0).integers(0, 256, SHAPE, np.uint8)
     for packing in ({}, {"compression": "gzip", "chunks": (2, 3, 12, 10)}):
