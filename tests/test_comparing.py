@@ -152,7 +152,7 @@ def test_a_run_that_loses_its_workers_does_not_end_the_grid(case, tmp_path, quic
 
         def run(self, function, handles, units):
             for place, unit in enumerate(units):
-                if unit[3] == 1:
+                if unit[4] == 1:
                     raise LostUnitError("its workers are lost again and again", place)
                 yield place, function(*handles, *unit)
 
