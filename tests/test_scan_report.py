@@ -103,6 +103,8 @@ def test_text_of_a_scan_that_is_undecided(verdict):
     lines = scan_text(drawn_up([], [40.0, 41.0], **more)).splitlines()
     assert lines[0] == f"{verdict}: this and that" and "flagged (index" not in "".join(lines)
     assert lines[1] == "scanned beside, to judge by: labels 4, 5"
+    told = any(line.startswith("flagged label list") for line in lines)
+    assert told == (verdict == "suspicious")
 
 
 def shown(path):

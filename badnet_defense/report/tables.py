@@ -182,7 +182,8 @@ def scan_text(result, *, style="simple"):
     if rows:
         lines += [] if result["flagged"] else ["the triggers that stand out most:"]
         lines.append(_table(rows, headers, style))
-    for look in (result, result["near"]):
+    # An empty "flagged label list" would read as "nothing found" where nothing can be told.
+    for look in () if result["verdict"] == "cannot be judged" else (result, result["near"]):
         lines += _neural_cleanse(look)
     return "\n".join(lines)
 
