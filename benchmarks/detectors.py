@@ -87,20 +87,20 @@ def figures(cases, folder, names, rate):
     from badnet_defense.data import read_images
     from badnet_defense.guard.choice import needs_repair
     from badnet_defense.guard.pairing import read_pair
-    from badnet_defense.nets import build
+    from badnet_defense.nets import build, read_classifier
     from badnet_defense.runs.fitting import FEW, fit_detector, like_repairs, split_clean
 
     for net, model, clean_path, judged in cases:
-        pair = read_pair(model, folder=folder)
-        images = read_images(
-            clean_path, shape=pair.bad.input_shape, classes=None, need_labels=False
-        )
-        clean = split_clean(images, build(pair.bad), pair.repaired, input_range=UNIT)
+        nets, likes = (read_classifier(model), None), None
+        if any(map(needs_repair, names)):
+            pair = read_pair(model, folder=folder)
+            nets = pair.bad, pair.repaired
+        images = read_images(clean_path, shape=nets[0].input_shape, classes=None, need_labels=False)
+        clean = split_clean(images, build(nets[0]), nets[1], input_range=UNIT)
         judged = {
             part: (drawn(pictures, MOST if part == "clean" else MOST_TRIGGERED), one)
             for part, (pictures, one) in judged.items()
         }
-        nets, likes = (pair.bad, pair.repaired), None
         if any(map(needs_repair, names)) and len(clean.unseen) * rate < FEW:  # once for all
             likes = like_repairs(nets, clean, input_range=UNIT)
         for name in names:
