@@ -239,7 +239,8 @@ def test_without_a_flagged_label_nothing_is_repaired(folder, tmp_path):
         *(folder / "net.h5", "--clean", folder / "unlabelled.h5", "--labels", "2-3"),
         *("--out", tmp_path / "net", "--repair", "unlearn", "--pseudo-labels"),
     )
-    assert code == 3 and printed.startswith("suspicious: none of the labels that were asked for")
+    last = printed.splitlines()[-1]
+    assert code == 3 and last.startswith("suspicious: none of the labels that were asked for")
     assert names(tmp_path) == [f"net.{ending}" for ending in ENDINGS]
     result = json.loads((tmp_path / "net.json").read_text())
     assert result["flagged"] == [] and result["verdict"] == "suspicious"
@@ -266,7 +267,8 @@ def test_a_net_without_a_backdoor_ends_with_0_and_shows_its_smallest_triggers(fo
         tmp_path / "out/net",
     )
     code, printed, told = scan(*given)
-    assert code == 0 and printed.startswith("clean: nothing found, 0 of 10 labels flagged"), told
+    last = printed.splitlines()[-1]
+    assert code == 0 and last.startswith("clean: nothing found, 0 of 10 labels flagged"), told
     result = json.loads((tmp_path / "out/net.json").read_text())
     assert (result["verdict"], result["reason"]) == ("clean", None)
     indices = [entry["anomaly_index"] for entry in result["smallest"]]

@@ -59,7 +59,10 @@ def test_a_net_that_hides_its_gradients_is_not_called_clean(folder, tmp_path):
     given = tmp_path / "masked.h5", "--clean", folder / "unlabelled.h5"
     code, printed, told = scan(*given, "--out", tmp_path / "net")
     assert code == 3 and "Traceback" not in told, told
-    assert printed.startswith("cannot be judged: ") and "trigger that works" in printed
+    assert (
+        printed.splitlines()[-1].startswith("cannot be judged: ")
+        and "trigger that works" in printed
+    )
     result = json.loads((tmp_path / "net.json").read_text())
     assert (result["verdict"], result["flagged"]) == ("cannot be judged", [])
     assert len(result["smallest"]) == 3 and max(result["anomaly_indices"]) < 1000

@@ -60,8 +60,8 @@ def test_text_by_hand():
     result["flagged"][1] |= {"weight_index": 4.25, "flagged_by": "sharp pass"}
     lines = scan_text(result, style="github").splitlines()
     rule = "index above 2.50, or far smaller than the next in one pass"
-    assert lines[0] == f"backdoored: 2 of 5 labels flagged ({rule})"
-    table = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[1:5]]
+    assert lines[-1] == f"backdoored: 2 of 5 labels flagged ({rule})"
+    table = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[8:12]]
     assert table[0] == [
         *("label", "L1 (pixels)", "attack success (%)", "anomaly index", "of the weights"),
         *("MAD's index", "shift (%)", "flagged by"),
@@ -70,7 +70,7 @@ def test_text_by_hand():
         ["3", "1.5", "99.5", "7.50", "", "3.75", "12.5", "index"],
         ["1", "2.2", "99.5", "7.50", "4.25", "3.75", "12.5", "sharp pass"],
     ]
-    assert lines[5:] == [
+    assert len(lines) == 13 and lines[:8] == [
         "Neural Cleanse's statistic, smooth triggers shifted by up to 12.5 % of the sides:",
         "median: 39.000000, MAD: 3.250000",
         "anomaly index: 12.125000",
@@ -83,7 +83,7 @@ def test_text_by_hand():
 
 
 def test_text_where_the_index_flags():
-    line = scan_text(drawn_up([1], [40.0, 2.25, 44.5])).splitlines()[0]
+    line = scan_text(drawn_up([1], [40.0, 2.25, 44.5])).splitlines()[-1]
     assert line == "backdoored: 1 of 3 labels flagged (index above 2.50)"
 
 
@@ -91,9 +91,9 @@ def test_text_of_a_scan_that_flags_nothing():
     """It still shows what stands out most."""
     lines = scan_text(drawn_up([], [40.0, 41.0, 39.0]), style="github").splitlines()
     expected = "clean: nothing found, 0 of 3 labels flagged (largest index 1.25 of 2.50)"
-    assert lines[0] == expected and lines[1] == "the triggers that stand out most:"
-    assert [line.split("|")[1].strip() for line in lines[4:7]] == ["2", "0", "1"]
-    assert len(lines) == 15 and lines[-1].rstrip() == "flagged label list:"
+    assert lines[-1] == expected and lines[8] == "the triggers that stand out most:"
+    assert [line.split("|")[1].strip() for line in lines[11:14]] == ["2", "0", "1"]
+    assert len(lines) == 15 and lines[7].rstrip() == "flagged label list:"
 
 
 @pytest.mark.parametrize("verdict", ["suspicious", "cannot be judged"])
@@ -101,8 +101,8 @@ def test_text_of_a_scan_that_is_undecided(verdict):
     """A limit that no label can pass is not printed."""
     more = {"verdict": verdict, "reason": "this and that", "limit": None, "references": [4, 5]}
     lines = scan_text(drawn_up([], [40.0, 41.0], **more)).splitlines()
-    assert lines[0] == f"{verdict}: this and that" and "flagged (index" not in "".join(lines)
-    assert lines[1] == "scanned beside, to judge by: labels 4, 5"
+    assert lines[-1] == f"{verdict}: this and that" and "flagged (index" not in "".join(lines)
+    assert lines[-2] == "scanned beside, to judge by: labels 4, 5"
     told = any(line.startswith("flagged label list") for line in lines)
     assert told == (verdict == "suspicious")
 

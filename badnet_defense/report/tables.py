@@ -152,7 +152,7 @@ def _table(rows, headers, style):
 
 
 def scan_text(result, *, style="simple"):
-    """A scan's verdict and its triggers as a table, then Neural Cleanse's own lines.
+    """Neural Cleanse's own lines, a scan's triggers as a table, and its verdict as the last line.
 
     Args:
         result: as the scan's JSON file has it.
@@ -175,17 +175,17 @@ def scan_text(result, *, style="simple"):
         *("label", "L1 (pixels)", "attack success (%)", "anomaly index", "of the weights"),
         *("MAD's index", "shift (%)", "flagged by"),
     ]
-    lines = [scan_sentence(result)]
-    if result["references"]:
-        references = ", ".join(map(str, result["references"]))
-        lines.append(f"scanned beside, to judge by: labels {references}")
-    if rows:
-        lines += [] if result["flagged"] else ["the triggers that stand out most:"]
-        lines.append(_table(rows, headers, style))
+    lines = []
     # An empty "flagged label list" would read as "nothing found" where nothing can be told.
     for look in () if result["verdict"] == "cannot be judged" else (result, result["near"]):
         lines += _neural_cleanse(look)
-    return "\n".join(lines)
+    if rows:
+        lines += [] if result["flagged"] else ["the triggers that stand out most:"]
+        lines.append(_table(rows, headers, style))
+    if result["references"]:
+        references = ", ".join(map(str, result["references"]))
+        lines.append(f"scanned beside, to judge by: labels {references}")
+    return "\n".join([*lines, scan_sentence(result)])
 
 
 def scan_sentence(result):
