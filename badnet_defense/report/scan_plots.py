@@ -141,5 +141,7 @@ def _name(axes, entries, colour):
 def _title(net, result):
     labels = ", ".join(str(entry["label"]) for entry in result["flagged"][:MOST_SHOWN])
     subject = f"{one_line(net)}: " if net else ""
-    told = f"{result['verdict']}, {len(result['flagged'])} of {result['labels']} labels flagged"
+    told = result["verdict"]
+    if told != "cannot be judged":
+        told += f", {len(result['flagged'])} of {result['labels']} labels flagged"
     return f"{subject}{told}" + (f" ({labels})" if labels else "")
