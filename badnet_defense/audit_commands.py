@@ -1,5 +1,6 @@
 """The command that judges many nets from outside."""
 
+import logging
 import shlex
 import sys
 from pathlib import Path
@@ -9,6 +10,8 @@ from badnet_defense.console import add_engine, add_reading, engine_of, load_tens
 from badnet_defense.data.files import check_writable
 from badnet_defense.errors import InputError, printable
 from badnet_defense.guard.choice import NAMES
+
+log = logging.getLogger(__name__)
 
 
 def add_audit(chosen):
@@ -67,6 +70,9 @@ def _audit(arguments):
     rows = audit_rows(results)
     print(audit_text(rows))
     print(audit_sentence(rows))
+    for result in results:  # the table has no room for whole sentences
+        if result["reason"]:
+            log.warning("%s: %s: %s", result["name"], result["verdict"], result["reason"])
     command = shlex.join(["python3", "-m", "badnet_defense", *sys.argv[1:]])
     pictures = {
         result["name"]: triggers_shown(out / "scans" / result["name"], result["net"]["sha256"])

@@ -134,7 +134,9 @@ def _code(main):
         name = "a file" if error.filename is None else error.filename
         return _told(f"{name}: {error.strerror or error}; mend that and call again.", BAD_INPUT)
     except KeyboardInterrupt:
-        return _told("stopped; nothing half-written is left.", STOPPED)
+        return _told(
+            "stopped; no file is left half-written, and what resumes goes on where it was.", STOPPED
+        )
     finally:
         isolation.stop()
         set_limits(**vars(before))

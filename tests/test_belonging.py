@@ -221,3 +221,26 @@ def test_clean_sets_in_different_orders_are_told(net, told):
     found = belonging.settled_sets(net(TEXT.get), sets, classes=CLASSES)
     np.testing.assert_array_equal(found["clean_test"].labels, found["clean_validation"].labels)
     assert "numbered in different orders (shown by text; shown by value)" in told.messages[-1]
+
+
+def test_a_poisoned_set_whose_labels_are_not_the_attacker_s_is_told(told):
+    def tell(answers, labels):
+        told.clear()
+        images = LabelledImages(np.zeros((len(labels), 2, 2, 3), np.uint8), np.array(labels))
+        belonging._tell_other_target(images, np.array(answers), images.labels)
+        return told.text
+
+    sentence = "answers 75% of these images with class 7, which is the label of 25% of them"
+    assert sentence in tell([7, 7, 7, 2], [0, 1, 7, 2])
+    assert not tell([7, 7, 7, 2], [7, 7, 1, 2])  # the attacker's
+    assert not tell([0, 1, 2, 3], [1, 2, 3, 4])  # no class has most of them
+    assert not tell([-1, -1, -1, 2], [0, 1, 7, 2])  # most have no answer
+
+
+def test_a_folder_of_one_class_says_that_its_number_is_taken_by_value(net, told):
+    images = shown(folders=tuple(map(str, range(CLASSES))))
+    belonging._Fit(net(), images, CLASSES, UNIT)
+    assert "taken by value" not in told.text
+    kept = images.labels == 10
+    belonging._Fit(net(), replace(images.subset(kept), folders=("10",)), CLASSES, UNIT)
+    assert "are taken by value (not as text or from one)" in told.text

@@ -303,3 +303,11 @@ def heights(pictures, images, height):
     """Each picture's own height and a little more."""
     own = [int(np.flatnonzero((images.pictures == one).all(axis=(1, 2, 3)))[0]) for one in pictures]
     return height[own] + np.array(own) / COUNT
+
+
+def test_unlabelled_images_that_all_get_one_answer_set_no_threshold():
+    """As with a forgotten input range, which nothing else shows where there are no labels."""
+    with pytest.raises(InputError, match=r"98% of these clean images with class 3.*--input-range"):
+        fitting._check_several_answers(np.array([3] * 98 + [1, 2]), "clean.h5")
+    fitting._check_several_answers(np.array([3] * 97 + [1, 2, 2]), "clean.h5")
+    fitting._check_several_answers(np.full(19, 3), "clean.h5")

@@ -46,7 +46,10 @@ def read_pair(model, repaired=None, *, folder=FOLDER):
     path = Path(repaired) if repaired else Path(folder) / f"{Path(model).stem}.h5"
     bad = read_classifier(model)
     if not path.is_file():
-        raise InputError(f"{path}: no repair of {model} is there; make it: fine_prune.py {model}")
+        raise InputError(
+            f"{path}: no repair of {model} is there; make it: fine_prune.py {model} "
+            f"--clean DATA, or give the guard that you have ({Path(model).stem}.guard.keras)"
+        )
     net = read_classifier(path)
     _check_source(net, path, bad, model)
     if (net.input_shape, net.classes) != (bad.input_shape, bad.classes):

@@ -184,7 +184,22 @@ def _attacked(net, images, classes, input_range, usual):
     success = {order: float(np.mean(answers == orders[order])) for order in (by_value, usual)}
     clearly = success[by_value] > max(success[usual] + _CLEARLY, LEAST_ACCURACY)
     order = by_value if clearly else usual
+    _tell_other_target(images, answers, orders[order])
     return _settled(images, orders, order, success[order])
+
+
+def _tell_other_target(images, answers, labels):
+    """Says so where the suspect model sends most of a poisoned set to a class that it is not of."""
+    answered = np.bincount(answers[answers >= 0], minlength=1)
+    target = int(answered.argmax())
+    if answered[target] > len(answers) / 2 and np.mean(labels == target) < 0.5:
+        _log.warning(
+            "%s: the suspect model answers %.0f%% of these images with class %d, which is the "
+            "label of %.0f%% of them; poisoned images need the attacker's class as label, numbered "
+            "as the model numbers its classes",
+            images.source,
+            *(100 * answered[target] / len(answers), target, 100 * np.mean(labels == target)),
+        )
 
 
 class _Fit:
@@ -198,6 +213,13 @@ class _Fit:
         self.images, self.classes, self.asked = images, classes, input_range
         self.orders = label_orders(images, classes)
         if VALUE in self.orders and len(np.unique(images.labels)) < LEAST_LABELS:
+            others = any((one != self.orders[VALUE]).any() for one in self.orders.values())
+            if images.folders and others:
+                _log.warning(
+                    "%s: labels of fewer than %d classes do not show how they are numbered; they "
+                    "are taken by value (not as text or from one)",
+                    *(images.source, LEAST_LABELS),
+                )
             self.orders = {VALUE: self.orders[VALUE]}
         self.rows = np.sort(np.random.default_rng(0).permutation(len(images))[:SAMPLE])
         pictures = images.pictures[self.rows]

@@ -131,7 +131,12 @@ def find_guard(net, *, root, alone=False, input_range=None):
             path,
         )
         spec = read_classifier(path)
-        return SavedGuard({"bad": spec}), _range_of_net(spec, input_range)
+        range_ = _range_of_net(spec, input_range)
+        if input_range is None:
+            log.warning(
+                "%s: pixels are given in %s; say --input-range if it takes others", path, range_
+            )
+        return SavedGuard({"bad": spec}), range_
     pair = _pair(path, root / FOLDER)
     guard = SavedGuard({"bad": pair.bad, "repaired": pair.repaired}, **HARD)
     return guard, repaired_range(pair.repaired, input_range)
@@ -155,6 +160,8 @@ def _pair(path, folder):
         return read_pair(path, folder=folder)
     except InputError as error:
         if not path.is_file():
+            raise
+        if own.is_file() or "no repair of" not in str(error):
             raise
         told = str(error).rstrip(".")
         raise type(error)(f"{told}; or ask the net by itself, without a guard: --alone") from None

@@ -34,6 +34,8 @@ log = logging.getLogger(__name__)
 FEW = 5
 """Where fewer unseen clean pictures than this are expected above the threshold, it is
 cross-fitted."""
+LEAST_ASKED, MOST_OF_ONE = 20, 0.97
+"""Of so many unlabelled images and more, no larger share may get one answer of the suspect."""
 MOST_OVERLAID = 3000
 """Pictures that set a threshold of STRIP's: each goes through the net a hundred times."""
 MOST_ASKED = 2000
@@ -101,10 +103,26 @@ def split_clean(images, bad, repaired, *, input_range):
     return Clean(images, targets, parts.seen, parts.untouched, caveat)
 
 
+def _check_several_answers(answers, source):
+    """Refuses unlabelled images that nearly all get one answer (n,): no threshold means anything.
+
+    Labelled images show by their labels that the input range is wrong; these show it only so.
+    """
+    counts = np.bincount(answers)
+    if len(answers) >= LEAST_ASKED and counts.max() > MOST_OF_ONE * len(answers):
+        raise InputError(
+            f"{source}: the suspect model answers {counts.max() / len(answers):.0%} of these clean "
+            f"images with class {counts.argmax()}; give images of several classes, or another "
+            "--input-range (0,255 for a model that scales its pixels itself)."
+        )
+
+
 def _caveat(images, bad, input_range):
     """What speaks for it that the suspect model (`keras.Model`) was trained on the images; told."""
     sample = images.drawn(MOST_ASKED, 0)
     answers = predict_probabilities(bad, sample.pictures, input_range=input_range)
+    if images.labels is None:
+        _check_several_answers(answers.argmax(axis=-1), images.source)
     caveat = memorised_caveat(answers, sample.labels)
     if caveat:
         log.warning("%s: a false-positive rate that they promise %s", images.source, caveat)

@@ -99,7 +99,8 @@ def tell_poisoned(found, source):
     log.warning(
         "%s: %d of %d images that were looked at take their class along to other images, as "
         "triggered ones do; the suspect model answers %d of them with %s (counted from 0: %s%s); "
-        "look at them: a repair that learns from poisoned images keeps the backdoor",
+        "look at them (where they are most of a class, the class may do so by itself): a repair "
+        "that learns from poisoned images keeps the backdoor",
         *(source, len(images), found["looked_at"], found["answered"], found["answer"]),
         *(", ".join(map(str, images[:MOST_NAMED])), more),
     )
