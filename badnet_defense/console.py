@@ -107,7 +107,7 @@ def run(main):
             a verdict gives `FOUND` or `CANNOT_JUDGE` itself once its answer is printed. Bad input
             and what cannot be judged may also be raised; they are one sentence on stderr.
     """
-    crash.watch(CANNOT_JUDGE)
+    crash.watch(CANNOT_JUDGE, memory=2 * isolation.memory_limit())
     # TensorFlow's C++ side reads these once, when it is imported.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     with _speaking() as output, _safe_children():

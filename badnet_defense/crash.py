@@ -2,7 +2,8 @@
 
 TensorFlow's C++ ends its process where it meets what it did not expect (SIGABRT), and no Python
 code of that process comes to speak again. So a command works in a child, and its parent tells how
-the child ended. Input, output, exit code and Ctrl-C pass through.
+the child ended. Input, output, exit code and Ctrl-C pass through. The parent also ends a child that
+takes more than its share of the machine's memory, whatever the model makes the libraries do.
 """
 
 import contextlib
@@ -10,6 +11,7 @@ import ctypes
 import os
 import signal
 import sys
+import threading
 import time
 from itertools import pairwise
 from pathlib import Path
@@ -18,10 +20,12 @@ CRASHES = ("SIGABRT", "SIGSEGV", "SIGBUS", "SIGILL", "SIGFPE", "SIGKILL")
 _PASSED_ON = ("SIGINT", "SIGTERM", "SIGHUP")
 _AT_ONCE = 1.0
 """Seconds within which a second interrupt is the same one."""
+_LOOK = 0.5
+"""Seconds between two looks at the memory that the child takes."""
 _PR_SET_PDEATHSIG = 1
 
 
-def watch(code):
+def watch(code, memory):
     """Goes on in a child of this process, which itself only waits, tells of a crash and ends.
 
     Only where this process is a command of this project, started as such: another program that
@@ -29,6 +33,7 @@ def watch(code):
 
     Args:
         code: of the exit after a crash.
+        memory: bytes that the child and its own children may take together.
     """
     if not (os.name == "posix" and _is_command()):
         return
@@ -41,32 +46,62 @@ def watch(code):
         return
     for name in _PASSED_ON:
         signal.signal(getattr(signal, name), lambda number, _: _send(child, number))
+    over = threading.Event()
+    threading.Thread(target=_watch_memory, args=(child, memory, over), daemon=True).start()
     _, status = os.waitpid(child, 0)
-    _end_as(os.waitstatus_to_exitcode(status), code)
+    _end_as(os.waitstatus_to_exitcode(status), code, memory if over.is_set() else None)
+
+
+def _watch_memory(child, memory, over):
+    """Kills the child once it takes more than `memory` bytes (Linux), and sets `over`."""
+    while (taken := _taken(child)) is not None:
+        if taken > memory:
+            over.set()
+            _send(child, signal.SIGKILL)
+            return
+        time.sleep(_LOOK)
+
+
+def _taken(process):
+    """Bytes of their own that a process and its children have in memory; None where it is gone."""
+    try:
+        _, resident, shared, *_ = map(int, Path(f"/proc/{process}/statm").read_text().split())
+        own = (resident - shared) * os.sysconf("SC_PAGESIZE")
+        children = Path(f"/proc/{process}/task/{process}/children").read_text().split()
+    except (OSError, ValueError):
+        return None
+    return own + sum(_taken(int(child)) or 0 for child in children)
 
 
 def _is_command():
     """True where the interpreter was started with this project's script or module."""
     given, name = sys.orig_argv[1:], Path(sys.argv[0]).name
     as_module = ("-m", "badnet_defense") in pairwise(given)
-    return as_module or any(Path(one).name == name and name.endswith(".py") for one in given[:3])
+    ours = name.endswith(".py") or name == "badnet-defense"
+    return as_module or any(Path(one).name == name and ours for one in given[:3])
 
 
-def _end_as(ended, code):
-    """Ends this process as its child did; a crash is told."""
+def _end_as(ended, code, over):
+    """Ends this process as its child did; a crash, or more memory than `over` bytes, is told."""
     if ended >= 0:
         os._exit(ended)
     name = signal.Signals(-ended).name
     if name in CRASHES:
         with contextlib.suppress(OSError):
-            os.write(2, f"\n{_sentence(name)}\n".encode())
+            os.write(2, f"\n{_sentence(name, over)}\n".encode())
         os._exit(code)
     signal.signal(-ended, signal.SIG_DFL)
     os.kill(os.getpid(), -ended)
     os._exit(128 - ended)
 
 
-def _sentence(name):
+def _sentence(name, over=None):
+    if over is not None:
+        return (
+            f"The process that computes took more than {over >> 20} MB, three quarters of this "
+            "machine's memory, and was stopped; nothing half-written is left. Give fewer images, "
+            "or work on this model with more memory."
+        )
     if name == "SIGKILL":
         return (
             "The process that computes was killed (SIGKILL), most likely because the machine's "

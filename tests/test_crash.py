@@ -9,15 +9,17 @@ from pathlib import Path
 
 import pytest
 
+from badnet_defense import crash
+
 ROOT = Path(__file__).resolve().parents[1]
 START = "import os, signal, sys, time\nfrom badnet_defense import console\n"
 
 
-def command(folder, body):
-    """A running command whose `main` is `body`."""
+def command(folder, body, before=""):
+    """A running command whose `main` is `body`; `before` stands in front of it."""
     script = folder / "work.py"
     lines = "\n".join(f"    {line}" for line in body.splitlines())
-    script.write_text(f"{START}def main():\n{lines}\nconsole.run(main)\n")
+    script.write_text(f"{START}{before}def main():\n{lines}\nconsole.run(main)\n")
     return subprocess.Popen(
         [sys.executable, str(script)],
         env={**os.environ, "PYTHONPATH": str(ROOT)},
@@ -38,6 +40,29 @@ def test_a_crash_is_one_sentence_and_exit_code_3(tmp_path, name, told):
     out, err = running.communicate(timeout=60)
     assert running.returncode == 3 and out == ""
     assert name in err and told in err and len(err.strip().splitlines()) == 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
+def test_a_command_that_takes_too_much_memory_is_stopped_in_one_sentence(tmp_path):
+    taken = "import numpy\nmore = numpy.ones(2**26)\ntime.sleep(20)\nprint('went on')"
+    running = command(tmp_path, taken, before="console.isolation.memory_limit = lambda: 2**27\n")
+    out, err = running.communicate(timeout=60)
+    assert running.returncode == 3 and out == ""
+    assert "took more than 256 MB" in err and len(err.strip().splitlines()) == 1
+
+
+def test_the_memory_of_a_process_and_its_children_is_counted():
+    code = "import time; held = bytearray(2**26); print('there', flush=True); time.sleep(50)"
+    before = crash._taken(os.getpid())
+    child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
+    try:
+        child.stdout.readline()
+        assert 2**26 <= crash._taken(child.pid) < 2**28
+        assert crash._taken(os.getpid()) >= before + 2**25
+    finally:
+        child.kill()
+        child.wait()
+    assert crash._taken(child.pid) is None
 
 
 def test_output_input_and_exit_code_pass_through(tmp_path):
