@@ -128,6 +128,7 @@ def test_targets_and_what_a_rate_rests_on_are_told(tmp_path):
         "them the threshold is 24, without them 3.6; look at them: poisoned images among the clean "
         "ones raise the threshold.",
     ]
+    assert len(comparison_notes([{**run, "detector": "hard"}])["net"]) == 1  # the targets alone
     rows = leaderboard([run, again])
     sentences = verdicts(rows, "fine-pruning", "soft")
     write_page(tmp_path / "report.html", [run, again], rows, sentences, [], "call")

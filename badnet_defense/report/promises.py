@@ -44,7 +44,8 @@ def comparison_notes(runs):
         targets = [f"{name}: {target_text(one)}" for name, one in run["triggers"].items()]
         found = [f"Targets by trigger: {', '.join(targets)}."] if targets else []
         title = f"{run['repair']} with {run['detector']}"
-        found += [f"{title}: {one}." for one in detector_notes(run)]
+        if run["detector"] != "hard":  # which has neither a rate that was asked for nor a threshold
+            found += [f"{title}: {one}." for one in detector_notes(run)]
         own += [one for one in found if one not in own]
     return notes
 
