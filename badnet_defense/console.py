@@ -134,6 +134,7 @@ def _code(main):
         name = "a file" if error.filename is None else error.filename
         return _told(f"{name}: {error.strerror or error}; mend that and call again.", BAD_INPUT)
     except KeyboardInterrupt:
+        crash.stopping()
         return _told(
             "stopped; no file is left half-written, and what resumes goes on where it was.", STOPPED
         )

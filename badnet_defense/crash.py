@@ -127,6 +127,20 @@ def _interrupt_once():
 
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not ignored, as by nohup
         signal.signal(signal.SIGINT, interrupt)
+        _handled.append(interrupt)
+
+
+_handled = []
+"""The handler of `_interrupt_once`, in a child that has it."""
+
+
+def stopping():
+    """Lets no later interrupt end this child in another way than the first one does.
+
+    Python takes its handlers back while it ends, so that a signal which comes twice would kill it.
+    """
+    if _handled:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _send(child, number):
