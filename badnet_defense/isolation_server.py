@@ -11,6 +11,7 @@ import socket
 from PIL import Image
 
 from badnet_defense.data.frames import write_frame
+from badnet_defense.data.limited import address_space_taken
 from badnet_defense.data.limits import set_limits
 from badnet_defense.errors import InputError
 from badnet_defense.reading_tasks import TASKS
@@ -86,7 +87,7 @@ def limit(limits):
     """Limits this process for good: memory, processor time, no written files, no new processes."""
     set_limits(max_net_size=limits["max_net_size"], isolate=False)
     for name, most in (
-        ("RLIMIT_AS", _taken() + limits["memory"]),
+        ("RLIMIT_AS", address_space_taken() + limits["memory"]),
         ("RLIMIT_CPU", limits["seconds"]),
         ("RLIMIT_FSIZE", 0),
         ("RLIMIT_NOFILE", MOST_FILES),
@@ -100,15 +101,6 @@ def limit(limits):
             # Past the soft limit on time a signal comes that says so, past the hard one a kill.
             hard = most + 5 if name == "RLIMIT_CPU" else most
             resource.setrlimit(kind, (most, hard if allowed < 0 else min(hard, allowed)))
-
-
-def _taken():
-    """Bytes of address space that this process has already."""
-    try:
-        with open("/proc/self/statm") as file:
-            return int(file.read().split()[0]) * resource.getpagesize()
-    except OSError:
-        return 0
 
 
 class _Kept(logging.Handler):

@@ -58,7 +58,7 @@ def _compute(work, pipe, memory, seconds):
     status = 1
     try:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
-        most = _taken() + memory
+        most = address_space_taken() + memory
         resource.setrlimit(resource.RLIMIT_AS, (most, most))
         resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 5))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -70,7 +70,7 @@ def _compute(work, pipe, memory, seconds):
         os._exit(status)
 
 
-def _taken():
+def address_space_taken():
     """Bytes of address space that this process has already."""
     try:
         with open("/proc/self/statm") as file:
