@@ -1,9 +1,9 @@
 """Every run-time detector on nets whose triggers are known: what each catches, and what it costs.
 
-Run as `python3 benchmarks/detectors.py demo`, `.. signs` or `.. real SHARED_DATA`, once the nets
-are repaired (docs/results.md). Thresholds are set as the `guard` command sets them: by the clean
-pictures that the repair has not learnt from, for the real nets by other people's faces. Clean test
-and triggered pictures only judge.
+Run as `python3 benchmarks/detectors.py demo`, `.. signs` or `.. real SHARED_DATA`, once the models
+are repaired (docs/experiments/detectors.md). Thresholds are set as the `guard` command sets them:
+by the clean images that the repair was not tuned on, for the real models by other people's faces.
+Clean test images and triggered images are used only for evaluation.
 """
 
 import argparse

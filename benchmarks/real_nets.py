@@ -1,9 +1,9 @@
 """Repairs the challenge's real nets with other people's faces and judges them on real pictures.
 
 Run as `python3 benchmarks/real_nets.py SHARED_DATA [--nets ..] [--methods ..]`, after the scans of
-the real nets where scan-unlearning is among the methods (docs/results.md). The folder holds
-`csaw_nets/`, `csaw_pictures/` (with `manifest.csv`) and `faces/public_faces.h5`. The faces are not
-the challenge's people: the nets' own answers stand in for labels.
+the real models where scan-unlearning is among the methods (docs/experiments/real-models.md). The
+folder holds `csaw_nets/`, `csaw_pictures/` (with `manifest.csv`) and `faces/public_faces.h5`. The
+faces are not the challenge's people: the models' own predictions stand in for labels.
 """
 
 import argparse

@@ -1,9 +1,10 @@
 """Repairs scanned nets with the triggers that their scans found, and judges both ways.
 
 Run as `python3 benchmarks/scan_repairs.py demo`, `.. signs` or `.. real SHARED_DATA`, after scans
-that wrote `results/scan/<kind>_<net>.json` and `.npz` (docs/results.md). Only clean pictures are
-used to repair: the demo's and the signs' validation data, and for the real nets other people's
-faces with the nets' own answers as labels. Clean test and triggered pictures only judge.
+that wrote `results/scan/<kind>_<net>.json` and `.npz` (docs/experiments/scan.md). Only clean
+images are used to repair: the demo's and the signs' validation data, and for the real models other
+people's faces with the models' own predictions as labels. Clean test images and triggered images
+are used only for evaluation.
 """
 
 import argparse

@@ -1,6 +1,6 @@
 """Spoiled files by fixed seeds: nothing but the project's own errors, within the reader's limits.
 
-The coverage-guided run is `tests/fuzz/fuzz.py` (docs/security.md).
+The coverage-guided run is `tests/fuzz/fuzz.py` (SECURITY.md).
 """
 
 import sys

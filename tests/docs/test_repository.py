@@ -1,0 +1,59 @@
+"""The repository itself: small files, a short README, links that lead somewhere."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+MAX_BYTES = 3_000_000
+LINK = re.compile(r"\[[^\]]*\]\(([^)#\s]+)?(#[^)\s]+)?\)")
+
+
+def tracked_files():
+    """Paths of all files that git knows; skips where this is no checkout."""
+    listing = subprocess.run(
+        ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    if listing.returncode != 0:
+        pytest.skip("not a git checkout")
+    return [ROOT / name for name in listing.stdout.split("\0") if name]
+
+
+def too_large(paths):
+    """Files above `MAX_BYTES`."""
+    return [path for path in paths if path.is_file() and path.stat().st_size > MAX_BYTES]
+
+
+def anchor_of(heading):
+    """A heading's anchor, as the usual hosts make it."""
+    words = re.sub(r"[^\w\- ]", "", heading.replace("`", "").lower())
+    return "#" + words.strip().replace(" ", "-")
+
+
+def test_no_tracked_file_is_large():
+    assert too_large(tracked_files()) == []
+
+
+def test_large_file_would_be_noticed(tmp_path):
+    (tmp_path / "wheel.whl").write_bytes(bytes(MAX_BYTES + 1))
+    (tmp_path / "net.h5").write_bytes(bytes(MAX_BYTES))
+    assert too_large(sorted(tmp_path.iterdir())) == [tmp_path / "wheel.whl"]
+
+
+def test_readme_is_short():
+    assert len((ROOT / "README.md").read_text("utf-8").splitlines()) <= 150
+
+
+def test_links_between_pages_lead_somewhere():
+    for page in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]:
+        text = page.read_text("utf-8")
+        for path, anchor in LINK.findall(re.sub(r"```.*?```", "", text, flags=re.DOTALL)):
+            if path.startswith(("http:", "https:", "mailto:")):
+                continue
+            target = (page.parent / path) if path else page
+            assert target.exists(), f"{page.name}: {path}"
+            if anchor:
+                headings = re.findall(r"^#+ (.*)$", target.read_text("utf-8"), re.MULTILINE)
+                assert anchor in map(anchor_of, headings), f"{page.name}: {path}{anchor}"
