@@ -218,19 +218,19 @@ def results_methods(data: Path) -> Table:
     return Table(columns, rows, sources)
 
 
-def scan_row(of: str, rows: list[dict[str, Any]], clean: str = "0") -> list[Any]:
+def scan_row(of: str, rows: list[dict[str, Any]]) -> list[Any]:
     """One row of the scan's summary from rows with a model, a target and whether it is detected."""
     by_model: dict[str, list[bool]] = {}
-    without = set()
+    without = {}
     for row in rows:
         if row["target"] == "none":
-            without.add(row["model"])
+            without[row["model"]] = row["detected"] == "yes"
         else:
             by_model.setdefault(row["model"], []).append(row["detected"] == "yes")
     found = sum(any(marks) for marks in by_model.values())
     targets = [mark for marks in by_model.values() for mark in marks]
     named = f"{sum(targets)} of {len(targets)}"
-    share = f"{clean} of {len(without)}" if without else None
+    share = f"{sum(without.values())} of {len(without)}" if without else None
     return [of, f"{found} of {len(by_model)}", named, share]
 
 

@@ -121,3 +121,26 @@ def test_every_data_file_is_shown(make_tables):
 
 def names_in(make_tables, page):
     return [name for _, name, _ in make_tables.BLOCK.findall(page.read_text("utf-8"))]
+
+
+def test_scan_counts_by_hand(make_tables):
+    rows = [
+        {"model": "a", "target": 1, "detected": "yes"},
+        {"model": "a", "target": 5, "detected": "no"},
+        {"model": "b", "target": 0, "detected": "no"},
+        {"model": "c", "target": "none", "detected": "no"},
+        {"model": "d", "target": "none", "detected": "yes"},
+    ]
+    assert make_tables.scan_row("these", rows) == ["these", "1 of 2", "1 of 3", "1 of 2"]
+    zoo = [
+        {"targets": "1 5", "verdict": "backdoored", "classes named": "5 7"},
+        {"targets": 3, "verdict": "clean", "classes named": None},
+        {"targets": None, "verdict": "clean", "classes named": None},
+    ]
+    assert make_tables.zoo_counts(zoo) == ["1 of 2", "1 of 3", "0 of 1"]
+
+
+def test_extremes_count_every_trigger(make_tables):
+    rows = [{"detected": [100.0, 33.3]}, {"detected": 50.0}, {"detected": None}]
+    assert make_tables.extreme(rows, "detected", min) == 33.3
+    assert make_tables.extreme(rows, "detected", max) == 100.0
