@@ -2,6 +2,7 @@
 
 import re
 import subprocess
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -57,3 +58,23 @@ def test_links_between_pages_lead_somewhere():
             if anchor:
                 headings = re.findall(r"^#+ (.*)$", target.read_text("utf-8"), re.MULTILINE)
                 assert anchor in map(anchor_of, headings), f"{page.name}: {path}{anchor}"
+
+
+def test_version_and_date_are_the_same_everywhere():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    citation = (ROOT / "CITATION.cff").read_text("utf-8")
+    newest = re.search(r"^## (\S+) \((\S+)\)$", (ROOT / "CHANGELOG.md").read_text("utf-8"), re.M)
+    assert newest[1] == project["version"]
+    assert f"version: {newest[1]}\n" in citation
+    assert f"date-released: {newest[2]}\n" in citation
+
+
+def test_two_commands_of_the_readme_are_there_to_the_letter():
+    blocks = re.findall(r"```bash\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.DOTALL)
+    assert blocks[0] == "pip install . && bash fine_prune_all.sh\n"
+    assert blocks[1] == "pip install . -r requirements-dev.txt && python3 -m pytest\n"
+
+
+def test_workflow_runs_what_ci_runs():
+    assert "run: .ci/run\n" in (ROOT / ".github" / "workflows" / "ci.yml").read_text("utf-8")
+    assert (ROOT / ".ci" / "run").is_file()
