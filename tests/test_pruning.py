@@ -23,7 +23,7 @@ from badnet_defense.errors import InputError
 from badnet_defense.guard.pairing import read_pair
 from badnet_defense.nets import build, describe, save_net
 from badnet_defense.nets.graph import layer_to_prune, on_every_path, position_of
-from badnet_defense.repair import back_half, forward
+from badnet_defense.repair import forward
 from badnet_defense.repair.channels import zero_channels
 from badnet_defense.repair.forward import FrontHalf
 from badnet_defense.repair.pruning import kept_point, prune
@@ -81,17 +81,6 @@ def test_curve_is_the_same_where_memory_does_not_suffice(name, monkeypatch):
     monkeypatch.setattr(forward, "BATCH", 17)
     _, again = prune(spec, pictures, layer=layer)
     assert again.curve == kept.curve and again.order == kept.order
-
-
-@pytest.mark.parametrize("name", ["side_path", "normalised"])
-def test_answers_on_a_knife_s_edge_are_settled_the_plain_way(name, monkeypatch):
-    """With every margin called too small, every answer takes the plain way: the same curve."""
-    make, layer = NETS[name]
-    spec, pictures = case(make)
-    _, fast = prune(spec, pictures, layer=layer)
-    monkeypatch.setattr(back_half, "NEAR", 1e9)
-    _, plain = prune(spec, pictures, layer=layer)
-    assert plain.curve == fast.curve
 
 
 def test_equal_logits_are_answered_with_the_first_class():
