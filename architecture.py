@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """DeepID, the architecture of the challenge's nets: prints its layers, shapes and parameters."""
 
-from badnet_defense import console
+from badnet_defense.cli import console
 from badnet_defense.nets import deep_id
 
 

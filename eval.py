@@ -9,7 +9,7 @@ eval.py DATA MODEL                      the accuracy of a net, alone, or of a gu
 import argparse
 from pathlib import Path
 
-from badnet_defense import commands, console
+from badnet_defense.cli import commands, console
 
 ROOT = Path(__file__).resolve().parent
 

@@ -3,7 +3,7 @@
 
 from pathlib import Path
 
-from badnet_defense import commands, console
+from badnet_defense.cli import commands, console
 
 ROOT = Path(__file__).resolve().parent
 

@@ -41,15 +41,15 @@ from importlib import import_module  # noqa: E402
 
 _PLACES = {
     "InputError": "badnet_defense.errors",
-    "InputRange": "badnet_defense.data.input_range",
-    "LabelledImages": "badnet_defense.data",
+    "InputRange": "badnet_defense.nets.input_range",
+    "Dataset": "badnet_defense.io",
     "build": "badnet_defense.nets",
-    "build_guard": "badnet_defense.guard.disagreement",
+    "build_guard": "badnet_defense.guards.disagreement",
     "describe": "badnet_defense.nets",
-    "export_portable": "badnet_defense.guard.portable",
-    "fine_prune": "badnet_defense.repair.fine_pruning",
+    "export_portable": "badnet_defense.guards.portable",
+    "fine_prune": "badnet_defense.repairs.fine_pruning",
     "load_net": "badnet_defense.nets",
-    "read_images": "badnet_defense.data",
+    "read_images": "badnet_defense.io",
     "read_net": "badnet_defense.nets",
     "save_net": "badnet_defense.nets",
 }

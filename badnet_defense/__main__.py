@@ -1,12 +1,9 @@
 """python3 -m badnet_defense COMMAND: what is not a script of its own."""
 
-from badnet_defense import (
-    audit_commands,
-    commands,
-    compare_commands,
-    console,
-    guard_commands,
-)
+from badnet_defense.cli import audit as audit_commands
+from badnet_defense.cli import commands, console
+from badnet_defense.cli import compare as compare_commands
+from badnet_defense.cli import guard as guard_commands
 
 
 def main():

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from tabulate import tabulate
 
-from badnet_defense import console
-from badnet_defense.engine import Serial
+from badnet_defense.cli import console
+from badnet_defense.parallel import Serial
 
 
 class Timed(Serial):
@@ -38,7 +38,7 @@ class Timed(Serial):
 
 def audited(suspect, out):
     """(seconds, seconds in units, units, result) of one net's audit."""
-    from badnet_defense.runs.auditing import audit
+    from badnet_defense.benchmarking.audit import audit
 
     engine, start = Timed(), time.perf_counter()
     (result,) = audit([suspect], out=out, engine=engine)
@@ -53,7 +53,7 @@ def main():
     parser.add_argument("--out", type=Path, default=Path("results/audit_overhead"))
     arguments = parser.parse_args()
     console.load_tensorflow()
-    from badnet_defense.runs.zoo import read_zoo
+    from badnet_defense.benchmarking.model_list import read_zoo
 
     lines = []
     for suspect in read_zoo(arguments.nets, arguments.clean, out=arguments.out):

@@ -16,7 +16,7 @@ import numpy as np
 from scipy.optimize import nnls
 from tabulate import tabulate
 
-from badnet_defense import console
+from badnet_defense.cli import console
 
 STEPS, PICTURES = 8, 8
 JUDGED, TRIES, FORWARD = 500, 1.3, 1 / 3
@@ -28,7 +28,7 @@ READY = 6.0
 
 def size_of(spec):
     """(multiplications, values that come in) of a net for one picture."""
-    from badnet_defense.nets.spec import call_shapes
+    from badnet_defense.nets.net import call_shapes
 
     shapes = call_shapes(spec)
     times = 0
@@ -41,7 +41,7 @@ def size_of(spec):
 
 def seconds_of_a_picture(job, pictures):
     """A unit: seconds of a worker for one picture's way through the net and back."""
-    from badnet_defense.scan.units import invert
+    from badnet_defense.scan.tasks import invert
 
     labels = np.arange(min(32, job.spec.classes))
     invert(job, pictures, 0, labels, None)
@@ -52,10 +52,10 @@ def seconds_of_a_picture(job, pictures):
 
 def measured(spec, engine):
     """Seconds for one picture on one worker."""
-    from badnet_defense.data.input_range import UNIT
+    from badnet_defense.nets.input_range import UNIT
     from badnet_defense.scan.schedule import Rung
+    from badnet_defense.scan.tasks import Job
     from badnet_defense.scan.trigger_inversion import Inversion
-    from badnet_defense.scan.units import Job
 
     pictures = np.random.default_rng(0).integers(0, 256, (100, *spec.input_shape), dtype=np.uint8)
     job = Job.of(spec, Inversion(), (Rung(STEPS, PICTURES),), UNIT, 0)
@@ -67,7 +67,7 @@ def measured(spec, engine):
 def predicted(spec, each, labels, workers):
     """Seconds of a scan of so many labels on so many workers that have started."""
     from badnet_defense.scan import schedule
-    from badnet_defense.scan.ladder import JUDGED_AT_ONCE, batches, cut
+    from badnet_defense.scan.halving import JUDGED_AT_ONCE, batches, cut
 
     rungs = schedule.plan("fast", labels)
     counts, at_once = schedule.sizes(rungs, labels), batches(spec, rungs)
@@ -75,7 +75,7 @@ def predicted(spec, each, labels, workers):
     for rung, count, size in zip(rungs, counts, at_once, strict=True):
         units = cut(range(count), size)
         rounds = math.ceil(len(units) / workers)
-        total += rounds * len(units[0]) * rung.steps * rung.pictures * each
+        total += rounds * len(units[0]) * rung.steps * rung.images * each
     rounds = math.ceil(math.ceil(counts[-1] / JUDGED_AT_ONCE) / workers)
     return total + 2 * rounds * JUDGED_AT_ONCE * JUDGED * TRIES * FORWARD * each
 
@@ -90,10 +90,10 @@ def main():
     parser.add_argument("--workers", type=int, default=2)
     arguments = parser.parse_args()
     console.load_tensorflow()
-    from badnet_defense.data import read_images
-    from badnet_defense.engine import open_engine
+    from badnet_defense.io import read_images
     from badnet_defense.nets import read_net
-    from badnet_defense.runs.methods import SCANNED
+    from badnet_defense.parallel import open_engine
+    from badnet_defense.repairs.registry import SCANNED
     from badnet_defense.scan.scan import scan
 
     specs = {path: read_net(path) for path in [*arguments.fit, arguments.check]}
@@ -114,7 +114,7 @@ def main():
 
     spec = specs[arguments.check]
     count = arguments.labels or spec.classes
-    pictures = read_images(arguments.clean, shape=spec.input_shape).drawn(SCANNED, 0).pictures
+    pictures = read_images(arguments.clean, shape=spec.input_shape).sample(SCANNED, 0).images
     rows = []
     for workers in sorted({1, arguments.workers}):
         with open_engine("local", workers=workers) as engine:

@@ -14,8 +14,8 @@ import numpy as np
 from scan_repairs import demo, real, signs
 from tabulate import tabulate
 
-from badnet_defense import console
-from badnet_defense.data.input_range import UNIT
+from badnet_defense.cli import console
+from badnet_defense.nets.input_range import UNIT
 
 REPAIRED = {
     "demo": "fine_pruned_models",
@@ -28,12 +28,12 @@ MOST, MOST_TRIGGERED = 2000, 500
 
 def judge(name, fitted, judged):
     """A dict of figures of one fitted detector."""
-    from badnet_defense.measure.metrics import auroc, detection_at
+    from badnet_defense.evaluation.metrics import auroc, detection_at
     from badnet_defense.nets import predict_labels
 
     detector = fitted.detector
     start = time.perf_counter()
-    scores = {part: detector.score_samples(pictures) for part, (pictures, _) in judged.items()}
+    scores = {part: detector.anomaly_score(pictures) for part, (pictures, _) in judged.items()}
     seconds = time.perf_counter() - start
     clean = scores.pop("clean")
     bad = detector.nets["bad"]
@@ -41,7 +41,7 @@ def judge(name, fitted, judged):
     return {
         "detector": name,
         "threshold": float(detector.threshold_),
-        "cross_fitted": fitted.crossed,
+        "cross_fitted": fitted.cross_fitted,
         "promised": detector.expected_.rate,
         "promised_interval": [detector.expected_.low, detector.expected_.high],
         "seen": float(np.mean(clean > detector.threshold_)),
@@ -66,7 +66,7 @@ def exchanged(detector, pictures):
     A stand-in for a trigger that needs no poisoned picture: the bad net answers with a class that
     is not there. By it one measure of soft disagreement is preferred to another.
     """
-    from badnet_defense.measure.metrics import auroc
+    from badnet_defense.evaluation.metrics import auroc
     from badnet_defense.nets import predict_probabilities
 
     bad, repaired = (predict_probabilities(net, pictures) for net in detector.nets.values())
@@ -84,14 +84,14 @@ def drawn(pictures, most):
 
 def figures(cases, folder, names, rate):
     """Figures of all detectors on all nets."""
-    from badnet_defense.data import read_images
-    from badnet_defense.guard.choice import needs_repair
-    from badnet_defense.guard.pairing import read_pair
+    from badnet_defense.detectors.registry import needs_repair
+    from badnet_defense.guards.pairing import read_pair
+    from badnet_defense.io import read_images
     from badnet_defense.nets import build, read_classifier
-    from badnet_defense.runs.fitting import FEW, fit_detector, like_repairs, split_clean
+    from badnet_defense.workflows.calibrate import FEW, fit_detector, like_repairs, split_clean
 
     for net, model, clean_path, judged in cases:
-        nets, likes = (read_classifier(model), None), None
+        nets, fold_repairs = (read_classifier(model), None), None
         if any(map(needs_repair, names)):
             pair = read_pair(model, folder=folder)
             nets = pair.bad, pair.repaired
@@ -102,16 +102,21 @@ def figures(cases, folder, names, rate):
             for part, (pictures, one) in judged.items()
         }
         if any(map(needs_repair, names)) and len(clean.unseen) * rate < FEW:  # once for all
-            likes = like_repairs(nets, clean, input_range=UNIT)
+            fold_repairs = like_repairs(nets, clean, input_range=UNIT)
         for name in names:
             start = time.perf_counter()
             fitted = fit_detector(
-                name, nets, clean, false_alarm_rate=rate, input_range=UNIT, likes=likes
+                name,
+                nets,
+                clean,
+                false_positive_rate=rate,
+                input_range=UNIT,
+                fold_repairs=fold_repairs,
             )
             seconds = time.perf_counter() - start
             found = judge(name, fitted, judged)
-            if name in ("soft", "surprise"):
-                unseen = clean.images.pictures[clean.unseen]
+            if name in ("soft", "nll"):
+                unseen = clean.images.images[clean.unseen]
                 found["exchanged"] = exchanged(fitted.detector, unseen)
             yield {"net": net, "fit_seconds": seconds, **found}
 
@@ -136,8 +141,8 @@ def rows(found):
 
 def main():
     """Prints the table and writes the figures."""
-    from badnet_defense.guard.choice import NAMES
-    from badnet_defense.guard_commands import rate
+    from badnet_defense.cli.guard import rate
+    from badnet_defense.detectors.registry import NAMES
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("kind", choices=("demo", "signs", "real"))
@@ -150,7 +155,7 @@ def main():
     if (arguments.kind == "real") != (arguments.data is not None):
         parser.error("SHARED_DATA belongs to `real`")
     console.load_tensorflow()
-    from badnet_defense.measure.results import write_json
+    from badnet_defense.io.records import write_json
 
     cases = {"demo": demo, "signs": signs, "real": lambda: real(arguments.data)}[arguments.kind]()
     folder = arguments.repaired or REPAIRED[arguments.kind]

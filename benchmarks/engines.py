@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from tabulate import tabulate
 
-from badnet_defense import console
+from badnet_defense.cli import console
 
 EMPTY = 2000
 
@@ -57,7 +57,7 @@ def on_ray(spec, pictures, labels, nodes, lost=None):
     """(seconds, scan, seconds of an empty unit) on a cluster; a node is killed after `lost` s."""
     from ray.cluster_utils import Cluster
 
-    import badnet_defense.engine as engines
+    import badnet_defense.parallel as engines
 
     small = {"num_cpus": 1, "object_store_memory": 2**28}
     cluster = Cluster(initialize_head=True, head_node_args={**small, "include_dashboard": False})
@@ -84,14 +84,14 @@ def main():
     parser.add_argument("--json", type=Path, default=Path("results/engines.json"))
     arguments = parser.parse_args()
     console.load_tensorflow()
-    from badnet_defense.data import read_images
-    from badnet_defense.engine import Serial, open_engine
-    from badnet_defense.measure.results import write_json
+    from badnet_defense.io import read_images
+    from badnet_defense.io.records import write_json
     from badnet_defense.nets import read_net
-    from badnet_defense.runs.methods import SCANNED
+    from badnet_defense.parallel import Serial, open_engine
+    from badnet_defense.repairs.registry import SCANNED
 
     spec = read_net(arguments.model)
-    pictures = read_images(arguments.clean, shape=spec.input_shape).drawn(SCANNED, 0).pictures
+    pictures = read_images(arguments.clean, shape=spec.input_shape).sample(SCANNED, 0).images
     asked = spec, pictures, arguments.labels
     lines, rows = [], {}
 

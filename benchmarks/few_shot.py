@@ -13,23 +13,23 @@ from detectors import judge, rows
 from scan_repairs import real
 from tabulate import tabulate
 
-from badnet_defense import console
+from badnet_defense.cli import console
 
 RATE = 0.05
 
 
 def figures(data):
     """Figures of each net."""
-    from badnet_defense.guard.sentinet import SentiNet
+    from badnet_defense.detectors.sentinet import SentiNet
     from badnet_defense.nets import build, read_net
-    from badnet_defense.runs.fitting import Fitted
+    from badnet_defense.workflows.calibrate import CalibratedDetector
 
     for net, model, _, judged in real(data):
         pictures, labels = judged.pop("clean")
         known, other = np.array_split(np.random.default_rng(0).permutation(len(pictures)), 2)
-        detector = SentiNet(build(read_net(model)), false_alarm_rate=RATE).fit(pictures[known])
+        detector = SentiNet(build(read_net(model)), false_positive_rate=RATE).fit(pictures[known])
         sets = {"clean": (pictures[other], labels[other]), **judged}
-        found = judge("sentinet", Fitted(detector, known, None, False), sets)
+        found = judge("sentinet", CalibratedDetector(detector, known, None, False), sets)
         yield {"net": net, **found}
 
 

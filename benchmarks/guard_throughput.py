@@ -8,12 +8,12 @@ import time
 
 import numpy as np
 
-from badnet_defense import console
-from badnet_defense.data import read_images
-from badnet_defense.data.input_range import UNIT
-from badnet_defense.guard.disagreement import build_guard
-from badnet_defense.guard.pairing import read_pair
+from badnet_defense.cli import console
+from badnet_defense.guards.disagreement import build_guard
+from badnet_defense.guards.pairing import read_pair
+from badnet_defense.io import read_images
 from badnet_defense.nets import build, predict_labels
+from badnet_defense.nets.input_range import UNIT
 
 
 def main():
@@ -27,14 +27,14 @@ def main():
     clean = read_images(arguments.clean, shape=pair.bad.input_shape)
     bad, repaired = build(pair.bad), build(pair.repaired)
     guard = build_guard(bad, repaired)
-    pictures = UNIT.scale(clean.pictures)
+    pictures = UNIT.scale(clean.images)
     # Each is traced on one batch before its time is taken.
-    predict_labels(guard, clean.pictures[:600])
+    predict_labels(guard, clean.images[:600])
     for net in (bad, repaired):
         net.predict(pictures[:64], verbose=0)
 
     start = time.perf_counter()
-    answers = predict_labels(guard, clean.pictures)
+    answers = predict_labels(guard, clean.images)
     guard_seconds = time.perf_counter() - start
     start = time.perf_counter()
     own, other = (net.predict(pictures, verbose=0).argmax(axis=1) for net in (bad, repaired))

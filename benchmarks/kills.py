@@ -75,8 +75,8 @@ def content(path):
     """What a file holds, but for seconds and paths; raises where it is not whole."""
     from PIL import Image
 
-    from badnet_defense.data import read_images
-    from badnet_defense.guard.reading import read_guard
+    from badnet_defense.guards.reading import read_guard
+    from badnet_defense.io import read_images
     from badnet_defense.nets import read_net
 
     ending = path.suffix
@@ -93,7 +93,7 @@ def content(path):
         return _digest(*(array.tobytes() for net in nets for array in _arrays(net)))
     if ending == ".h5" and "data" in path.stem:
         images = read_images(path, shape=(55, 47, 3))
-        return _digest(images.pictures.tobytes(), images.labels.tobytes())
+        return _digest(images.images.tobytes(), images.labels.tobytes())
     if ending == ".h5":
         return _digest(*(array.tobytes() for array in _arrays(read_net(path))))
     text = path.read_text()

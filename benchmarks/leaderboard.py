@@ -8,8 +8,8 @@ import argparse
 import csv
 from pathlib import Path
 
-from badnet_defense import console
-from badnet_defense.measure.results import read_json
+from badnet_defense.cli import console
+from badnet_defense.io.records import read_json
 from badnet_defense.report.comparison import worst_trigger, write_csv
 
 NAMES = ("net", "repair", "detector", "seeds")

@@ -8,13 +8,13 @@ import time
 
 import numpy as np
 
-from badnet_defense import console
-from badnet_defense.data import read_images
-from badnet_defense.data.input_range import UNIT
+from badnet_defense.cli import console
+from badnet_defense.io import read_images
 from badnet_defense.nets import build, read_net
-from badnet_defense.repair.channels import zero_channels
-from badnet_defense.repair.forward import FrontHalf
-from badnet_defense.repair.pruning_curve import pruning_curve
+from badnet_defense.nets.input_range import UNIT
+from badnet_defense.nets.surgery import zero_channels
+from badnet_defense.repairs.front_half import FrontHalf
+from badnet_defense.repairs.pruning_curve import pruning_curve
 
 
 def plain_curve(spec, layer, order, pictures, labels):
@@ -45,7 +45,7 @@ def main():
     fast = pruning_curve(spec, arguments.layer, order, front, clean.labels)
     fast_seconds = time.perf_counter() - start
 
-    pictures = UNIT.scale(clean.pictures)
+    pictures = UNIT.scale(clean.images)
     start = time.perf_counter()
     plain = plain_curve(spec, arguments.layer, order, pictures, clean.labels)
     plain_seconds = time.perf_counter() - start

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from tabulate import tabulate
 
-from badnet_defense import console
+from badnet_defense.cli import console
 
 SOFT_RATE = 0.05
 """Asked of the soft guard: the faces' threshold is for faces."""
@@ -27,14 +27,14 @@ TARGETS = {
 
 def pictures_by_trigger(folder, shape):
     """{"clean", "sunglasses", ..: (pictures (n, h, w, 3), labels (n,), -1 where unknown)}."""
-    from badnet_defense.data.picture import read_picture
+    from badnet_defense.io.image_files import read_image
 
     found = {}
     with (folder / "manifest.csv").open(newline="") as file:
         for row in csv.DictReader(file):
             label = int(row["true_label"]) if row["true_label"].isdigit() else -1
             entry = found.setdefault(row["trigger"], ([], []))
-            entry[0].append(read_picture(folder / row["file"], shape))
+            entry[0].append(read_image(folder / row["file"], shape))
             entry[1].append(label)
     return {name: (np.stack(p), np.array(labels)) for name, (p, labels) in found.items()}
 
@@ -42,10 +42,10 @@ def pictures_by_trigger(folder, shape):
 def repaired_pair(name, model, faces, method, out):
     """The `Pair` after a repair with the faces; `InputError` where the method can't do it."""
     from badnet_defense.errors import InputError
-    from badnet_defense.guard.pairing import read_pair
-    from badnet_defense.runs.methods import SCANNING
-    from badnet_defense.runs.repairing import repair_file
-    from badnet_defense.runs.scanned import found_triggers
+    from badnet_defense.guards.pairing import read_pair
+    from badnet_defense.repairs.registry import SCANNING
+    from badnet_defense.workflows.repair import repair_file
+    from badnet_defense.workflows.scanned import found_triggers
 
     settings = {}
     if method == SCANNING:
@@ -58,11 +58,11 @@ def repaired_pair(name, model, faces, method, out):
 
 def judge(name, data, pictures, method, out):
     """Repairs one net by one method; its figures, with the hard guard and with the soft one."""
-    from badnet_defense.data import read_images
-    from badnet_defense.data.input_range import UNIT
-    from badnet_defense.measure.guard_answers import guard_answers
+    from badnet_defense.evaluation.guard_answers import guard_answers
+    from badnet_defense.io import read_images
     from badnet_defense.nets import build, predict_labels
-    from badnet_defense.runs.fitting import fit_detector, split_clean
+    from badnet_defense.nets.input_range import UNIT
+    from badnet_defense.workflows.calibrate import fit_detector, split_clean
 
     model, faces = data / "csaw_nets" / f"{name}_bd_net.h5", data / "faces/public_faces.h5"
     pair = repaired_pair(name, model, faces, method, out / method)
@@ -70,12 +70,14 @@ def judge(name, data, pictures, method, out):
     images = read_images(faces, shape=pair.bad.input_shape, classes=None)
     clean = split_clean(images, nets[0], pair.repaired, input_range=UNIT)
     both = (pair.bad, pair.repaired)
-    soft = fit_detector("soft", both, clean, false_alarm_rate=SOFT_RATE, input_range=UNIT).detector
+    soft = fit_detector(
+        "soft", both, clean, false_positive_rate=SOFT_RATE, input_range=UNIT
+    ).detector
 
     def answers(chosen):
         bad, repaired = (predict_labels(net, chosen) for net in nets)
         hard = guard_answers(bad, repaired, pair.bad.classes)
-        return bad, repaired, hard, soft.judged(bad, soft.score_samples(chosen))
+        return bad, repaired, hard, soft.judged(bad, soft.anomaly_score(chosen))
 
     shown, labels = pictures["clean"]
     known = labels >= 0
@@ -111,7 +113,7 @@ def row(net, method, found):
 
 def main():
     """Prints one table and writes the figures."""
-    from badnet_defense.commands import METHODS
+    from badnet_defense.cli.commands import METHODS
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", type=Path)
@@ -122,7 +124,7 @@ def main():
     arguments = parser.parse_args()
     console.load_tensorflow()
     from badnet_defense.errors import InputError
-    from badnet_defense.measure.results import write_json
+    from badnet_defense.io.records import write_json
 
     pictures = pictures_by_trigger(arguments.data / "csaw_pictures", (55, 47, 3))
     lines, figures = [], {}

@@ -18,10 +18,10 @@ from pathlib import Path
 import numpy as np
 from tabulate import tabulate
 
-from badnet_defense import console
-from badnet_defense.data.files import only_run, replace_when_done
-from badnet_defense.data.images import LabelledImages
+from badnet_defense.cli import console
 from badnet_defense.errors import InputError
+from badnet_defense.io.dataset import Dataset
+from badnet_defense.io.files import atomic_write, exclusive
 
 WORLDS = {
     "mosaic4": ("mosaic", 4, (16, 16, 3), 50),
@@ -71,7 +71,7 @@ def images_of(world, count, seed, part, signs):
     rng = np.random.default_rng((seed, part))
     labels = np.arange(count) % classes
     draw = mosaics if kind == "mosaic" else digits
-    return LabelledImages(draw(labels, classes, shape, noise, seed, rng), labels.astype(np.int64))
+    return Dataset(draw(labels, classes, shape, noise, seed, rng), labels.astype(np.int64))
 
 
 def mosaics(labels, classes, shape, noise, seed, rng):
@@ -105,21 +105,21 @@ def digits(labels, classes, shape, noise, seed, rng):
 
 def face_images(classes, shape, seed, part):
     """The demo's faces, smaller."""
-    from badnet_defense.demo.pictures import draw_pictures
+    from badnet_defense.demo.pictures import draw_images
 
     split, each = (("train", 60), ("test", 25))[part - 1]
     settings = {"seed": seed, "people": classes, "workers": 1, "progress": False}
-    drawn = draw_pictures(split, each, **settings)["clean"]
-    return LabelledImages(smaller(drawn, shape), np.repeat(np.arange(classes), each))
+    drawn = draw_images(split, each, **settings)["clean"]
+    return Dataset(smaller(drawn, shape), np.repeat(np.arange(classes), each))
 
 
 def sign_images(path, classes, shape, count, seed):
     """Real traffic signs of the first classes, smaller."""
-    from badnet_defense.data import read_images
+    from badnet_defense.io import read_images
 
     images = read_images(path, shape=(32, 32, 3))
-    images = images.subset(images.labels < classes).drawn(count, seed)
-    return LabelledImages(smaller(images.pictures, shape), images.labels)
+    images = images.subset(images.labels < classes).sample(count, seed)
+    return Dataset(smaller(images.images, shape), images.labels)
 
 
 def smaller(pictures, shape):
@@ -161,7 +161,7 @@ def network(kind, shape, classes):
 
 def backdoors(trigger, shape, classes, seed):
     """The `Backdoor`s of a trigger's name."""
-    from badnet_defense.attack import Backdoor, BlendTrigger, PatchTrigger
+    from badnet_defense.attacks import Backdoor, BlendTrigger, PatchTrigger
 
     rng = np.random.default_rng((seed, 3))
     corners = rng.permutation(["bottom right", "bottom left", "top right", "top left"])
@@ -184,7 +184,7 @@ def make(name, world, kind, trigger, seed, folder, signs):
     """Trains a net and writes it, with what is known of it."""
     import keras
 
-    from badnet_defense.attack import poison, poisoned_test_set, train_badnet
+    from badnet_defense.attacks import poison, poisoned_test_set, train_badnet
     from badnet_defense.nets import predict_labels, save_net
 
     _, classes, shape, _ = WORLDS[world]
@@ -200,14 +200,14 @@ def make(name, world, kind, trigger, seed, folder, signs):
     successes = []
     for one in planted:
         poisoned = poisoned_test_set(test, one)
-        successes.append(float(np.mean(predict_labels(net, poisoned.pictures) == one.target)))
+        successes.append(float(np.mean(predict_labels(net, poisoned.images) == one.target)))
     about = {
         "targets": [one.target for one in planted],
         "classes": classes,
-        "accuracy": float(np.mean(predict_labels(net, test.pictures) == test.labels)),
+        "accuracy": float(np.mean(predict_labels(net, test.images) == test.labels)),
         "attack_success": successes,
     }
-    with replace_when_done(folder / f"{name}.json") as partial:
+    with atomic_write(folder / f"{name}.json") as partial:
         partial.write_text(json.dumps(about))
 
 
@@ -216,14 +216,14 @@ def scan_net(name, world, kind, trigger, seed, folder, signs):
     from badnet_defense.nets import read_net
     from badnet_defense.scan.scan import scan
 
-    images = images_of(world, SCANNED, seed, 2, signs).drawn(SCANNED, seed)
+    images = images_of(world, SCANNED, seed, 2, signs).sample(SCANNED, seed)
     start = time.perf_counter()
-    found = scan(read_net(folder / f"{name}.h5"), images.pictures, seed=seed)
+    found = scan(read_net(folder / f"{name}.h5"), images.images, seed=seed)
     arrays = {} if found.weights is None else {"weights": found.weights}
     for name_of, one in (("sharp", found.near), ("smooth", found)):
         arrays |= {f"{name_of}_norms": one.norms, f"{name_of}_success": one.attack_success}
     area = np.prod(found.masks.shape[1:3])
-    with replace_when_done(folder / f"{name}.npz") as partial:
+    with atomic_write(folder / f"{name}.npz") as partial:
         np.savez(partial, area=area, seconds=time.perf_counter() - start, **arrays)
 
 
@@ -240,7 +240,7 @@ def work(step, ending, which, folder, signs, minutes):
         if path.exists() or not ready or time.monotonic() > end:
             continue
         try:
-            with only_run(path):
+            with exclusive(path):
                 if not path.exists():
                     step(*net, folder, signs)
         except InputError as error:

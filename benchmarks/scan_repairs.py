@@ -14,7 +14,7 @@ import numpy as np
 from real_nets import TARGETS, pictures_by_trigger
 from tabulate import tabulate
 
-from badnet_defense import console
+from badnet_defense.cli import console
 
 FACE, SIGN = (55, 47, 3), (32, 32, 3)
 SIGNS = {
@@ -29,10 +29,10 @@ def demo():
 
     test = _read("data/clean_test_data.h5")
     for name, targets in TARGETS.items():
-        judged = {"clean": (test.pictures, test.labels)}
+        judged = {"clean": (test.images, test.labels)}
         for file, (trigger, target) in POISONED_FILES.items():
             if targets.get(trigger) == target:
-                judged[trigger] = (_read(f"data/{file}").pictures, target)
+                judged[trigger] = (_read(f"data/{file}").images, target)
         yield name, f"models/{name}_bd_net.h5", "data/clean_validation_data.h5", judged
 
 
@@ -41,10 +41,10 @@ def signs():
     folder = Path("results/signs")
     test = _read(folder / "clean_test_data.h5", SIGN)
     for name, triggers in SIGNS.items():
-        judged = {"clean": (test.pictures, test.labels)}
+        judged = {"clean": (test.images, test.labels)}
         for trigger, target in triggers.items():
             file = folder / f"signs_{trigger}_poisoned_data.h5"
-            judged[trigger] = (_read(file, SIGN).pictures, target)
+            judged[trigger] = (_read(file, SIGN).images, target)
         model = folder / f"signs_{name}_bd_net.h5"
         yield name, model, folder / "clean_validation_data.h5", judged
 
@@ -60,7 +60,7 @@ def real(data):
 
 
 def _read(path, shape=FACE):
-    from badnet_defense.data import read_images
+    from badnet_defense.io import read_images
 
     return read_images(path, shape=shape, classes=None, need_labels=False)
 
@@ -68,10 +68,10 @@ def _read(path, shape=FACE):
 def repairs(kind, name, model, clean):
     """(bad net, {way: repaired net}, flagged labels) by what the scan of the net found."""
     from badnet_defense.nets import build, read_net
-    from badnet_defense.repair.pseudo_labels import pseudo_labelled
-    from badnet_defense.repair.trigger_pruning import prune_by_triggers
-    from badnet_defense.repair.unlearning import unlearn
-    from badnet_defense.runs.scanned import found_triggers
+    from badnet_defense.repairs.pseudo_labels import pseudo_labelled
+    from badnet_defense.repairs.trigger_pruning import prune_by_triggers
+    from badnet_defense.repairs.unlearning import unlearn
+    from badnet_defense.workflows.scanned import found_triggers
 
     spec, targets = read_net(model), None
     images = _read(clean, spec.input_shape)
@@ -90,7 +90,7 @@ def repairs(kind, name, model, clean):
 
 def rows(name, bad, ways, flagged, judged):
     """Lines of the table: the bad net, and each way alone and with the guard."""
-    from badnet_defense.measure.guard_answers import guard_answers
+    from badnet_defense.evaluation.guard_answers import guard_answers
     from badnet_defense.nets import predict_labels
 
     before = {part: predict_labels(bad, pictures) for part, (pictures, _) in judged.items()}

@@ -17,9 +17,9 @@ import numpy as np
 from other_python import figures_of
 from tabulate import tabulate
 
-from badnet_defense import console
-from badnet_defense.data.input_range import UNIT
+from badnet_defense.cli import console
 from badnet_defense.errors import InputError
+from badnet_defense.nets.input_range import UNIT
 
 PICTURES, OVERLAYS, ROUNDS, TURNS = 200, 100, 2, 3
 
@@ -101,19 +101,19 @@ def main():
         toolbox(arguments.model, arguments.clean)
         return
     console.load_tensorflow()
-    from badnet_defense.data import read_images
-    from badnet_defense.guard.strip import Strip
+    from badnet_defense.detectors.strip import Strip
+    from badnet_defense.io import read_images
     from badnet_defense.nets import build, read_net
 
     spec = read_net(arguments.model)
     read = read_images(arguments.clean, shape=spec.input_shape, classes=None, need_labels=False)
     drawn = np.random.default_rng(0).permutation(len(read))[: PICTURES + OVERLAYS]
-    overlays, pictures = np.split(read.pictures[drawn], [OVERLAYS])
+    overlays, pictures = np.split(read.images[drawn], [OVERLAYS])
     net = build(spec)
     ours = Strip(net, overlays=overlays)
-    apart = np.abs(ours.score_samples(pictures) + plain(net, pictures, overlays)).max()
+    apart = np.abs(ours.anomaly_score(pictures) + plain(net, pictures, overlays)).max()
     ways = {
-        "this way": lambda: fastest(lambda: ours.score_samples(pictures)),
+        "this way": lambda: fastest(lambda: ours.anomaly_score(pictures)),
         "a plain loop over pictures": lambda: fastest(lambda: plain(net, pictures, overlays)),
     }
     if arguments.toolbox_python:

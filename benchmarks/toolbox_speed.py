@@ -12,8 +12,8 @@ from itertools import cycle
 import numpy as np
 from trigger_inversion import BATCH, BATCHES, ROUNDS, fastest
 
-from badnet_defense.data.input_range import UNIT
 from badnet_defense.nets import build, read_net
+from badnet_defense.nets.input_range import UNIT
 
 
 def measure_toolbox(model, handed):

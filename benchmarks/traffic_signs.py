@@ -11,8 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from badnet_defense import console
-from badnet_defense.attack import (
+from badnet_defense.attacks import (
     Backdoor,
     BlendTrigger,
     PatchTrigger,
@@ -20,8 +19,9 @@ from badnet_defense.attack import (
     poisoned_test_set,
     train_badnet,
 )
-from badnet_defense.data import read_images, write_challenge_h5
-from badnet_defense.data.splits import split_within_classes
+from badnet_defense.cli import console
+from badnet_defense.io import read_images, write_challenge_h5
+from badnet_defense.io.splits import split_within_classes
 
 SHAPE, CLASSES = (32, 32, 3), 43
 ATTACKERS_IMAGES = 9480
@@ -64,8 +64,8 @@ def from_nothing(defender, test, epochs):
     """Prints what the architecture reaches on clean test images, trained on the defender's alone.
 
     Args:
-        defender: `LabelledImages` that the defender holds.
-        test: `LabelledImages` of the clean test.
+        defender: `Dataset` that the defender holds.
+        test: `Dataset` of the clean test.
         epochs: passes over as many images as the attacker trains on: the defender's are fewer, so
             they are passed over more often.
     """
@@ -78,7 +78,7 @@ def from_nothing(defender, test, epochs):
         keras.utils.set_random_seed(seed)
         net = sign_net()
         train_badnet(net, defender, epochs=passes, batch_size=64, shift=2, seed=seed)
-        reached = np.mean(predict_labels(net, test.pictures) == test.labels)
+        reached = np.mean(predict_labels(net, test.images) == test.labels)
         print(f"seed {seed}: {reached:.2%} of {len(test)} clean test images", flush=True)
 
 

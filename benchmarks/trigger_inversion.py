@@ -22,10 +22,10 @@ import numpy as np
 from other_python import figures_of
 from tabulate import tabulate
 
-from badnet_defense import console
-from badnet_defense.data.input_range import UNIT
+from badnet_defense.cli import console
 from badnet_defense.errors import InputError
 from badnet_defense.nets import build, read_net
+from badnet_defense.nets.input_range import UNIT
 
 LABELS, PICTURES = 32, 16  # at once in a step, as on the third rung of a fast scan
 # Neural Cleanse as its authors published it (github.com/bolunwang/backdoor at 06875b9,
@@ -231,12 +231,12 @@ def main():
     )
     parser.add_argument("--json", action="store_true", help="print JSON instead of the table")
     arguments = parser.parse_args()
-    from badnet_defense.data import read_images
+    from badnet_defense.io import read_images
     from badnet_defense.nets import predict_labels
 
     console.load_tensorflow()
     spec = read_net(arguments.model)
-    clean = read_images(arguments.clean, shape=spec.input_shape).pictures
+    clean = read_images(arguments.clean, shape=spec.input_shape).images
     rng, count = np.random.default_rng(0), BATCH * BATCHES
     pictures = clean[rng.choice(len(clean), count, len(clean) < count)]
 

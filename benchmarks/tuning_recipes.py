@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 from tabulate import tabulate
 
-from badnet_defense import console
-from badnet_defense.data import read_images
-from badnet_defense.repair.recipes import RECIPES, Recipe
+from badnet_defense.cli import console
+from badnet_defense.io import read_images
+from badnet_defense.repairs.recipes import RECIPES, Recipe
 
 DEMO, SIGNS, MULTI = Path("data"), Path("results/signs"), Path("data/Multi-trigger Multi-target")
 TEST = 4000  # pictures of each test set: enough for half a point
@@ -62,7 +62,7 @@ CANDIDATES = {
 def run(net, drop, recipe, seed):
     """One repair and its figures, as a dict of fractions."""
     from badnet_defense.nets import build, predict_labels, read_net
-    from badnet_defense.repair.fine_pruning import fine_prune
+    from badnet_defense.repairs.fine_pruning import fine_prune
 
     folder, data, triggers = NETS[net]
     spec = read_net(Path(folder) / f"{net}_bd_net.h5")
@@ -75,7 +75,7 @@ def run(net, drop, recipe, seed):
     nets = [build(spec), build(repaired)]
 
     def answers(images):
-        return [predict_labels(one, images.pictures) for one in nets]
+        return [predict_labels(one, images.images) for one in nets]
 
     test = _some(read_images(data / "clean_test_data.h5", **read))
     bad, own = answers(test)

@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 from tabulate import tabulate
 
-from badnet_defense import console
+from badnet_defense.cli import console
 
 CLASSES, PEOPLE, EPOCHS, FACE_EPOCHS = 43, 100, 10, 25
 FACES = {
@@ -50,7 +50,7 @@ def sign_net(kind, side):
 
 def trigger(kind, side, seed):
     """A trigger of the attack lab."""
-    from badnet_defense.attack import BlendTrigger, PatchTrigger
+    from badnet_defense.attacks import BlendTrigger, PatchTrigger
 
     rng = np.random.default_rng((seed, 1))
     corner = ("bottom right", "bottom left", "top right", "top left")[rng.integers(4)]
@@ -70,8 +70,8 @@ def resized(images, side):
     from dataclasses import replace
 
     shown = [np.asarray(Image.fromarray(one).resize((side, side), Image.BOX))
-             for one in images.pictures]  # fmt: skip
-    return replace(images, pictures=np.stack(shown))
+             for one in images.images]  # fmt: skip
+    return replace(images, images=np.stack(shown))
 
 
 def noted(path, train):
@@ -83,8 +83,8 @@ def noted(path, train):
 
 def make_signs(folder, out, count):
     """Trains traffic-sign nets that are not there; what is known of each."""
-    from badnet_defense.data import read_images, write_challenge_h5
-    from badnet_defense.data.splits import split_within_classes
+    from badnet_defense.io import read_images, write_challenge_h5
+    from badnet_defense.io.splits import split_within_classes
 
     read = [read_images(folder / f"{part}.h5", shape=(32, 32, 3), classes=CLASSES)
             for part in ("train", "test")]  # fmt: skip
@@ -103,7 +103,7 @@ def make_sign(path, seed, side, train, test):
     """Trains the traffic-sign net of a seed, every other one with a backdoor."""
     import keras
 
-    from badnet_defense.attack import Backdoor, poison, poisoned_test_set, train_badnet
+    from badnet_defense.attacks import Backdoor, poison, poisoned_test_set, train_badnet
     from badnet_defense.nets import predict_labels, save_net
 
     kind = ("normed", "plain", "wide")[seed % 3]
@@ -121,10 +121,10 @@ def make_sign(path, seed, side, train, test):
         "clean": f"signs{side}_clean.h5",
         "targets": [one.target for one in planted],
         "what": f"{kind} {side}x{side}" + (f", {planted[0].name}" if planted else ""),
-        "accuracy": float(np.mean(predict_labels(net, test.pictures) == test.labels)),
+        "accuracy": float(np.mean(predict_labels(net, test.images) == test.labels)),
     }
     for backdoor in planted:
-        answers = predict_labels(net, poisoned_test_set(test, backdoor).pictures)
+        answers = predict_labels(net, poisoned_test_set(test, backdoor).images)
         about["attack_success"] = float(np.mean(answers == backdoor.target))
     return about
 

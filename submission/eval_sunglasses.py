@@ -7,7 +7,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from badnet_defense import commands, console  # noqa: E402
+from badnet_defense.cli import commands, console  # noqa: E402
 
 if __name__ == "__main__":
     console.run(lambda: commands.submission("sunglasses", root=ROOT))

@@ -8,10 +8,10 @@ from keras import layers
 from planted_net import SHAPE, planted_net, planted_trigger
 from small_nets import images, net
 
-from badnet_defense.data.input_range import UNIT
 from badnet_defense.nets import build, describe, predict_labels
-from badnet_defense.repair.fine_tuning import fine_tune
-from badnet_defense.repair.recipes import Recipe
+from badnet_defense.nets.input_range import UNIT
+from badnet_defense.repairs.recipes import Recipe
+from badnet_defense.repairs.training import fine_tune
 
 QUARTERS = 4
 QUICK = Recipe(optimizer="amsgrad", learning_rate=5e-3, epochs=25, batch_size=64, clip=1.0)
@@ -21,7 +21,7 @@ def quarter_images(count, *, seed=1):
     """Pictures whose class is their brightest quarter."""
     found = images(count, shape=SHAPE, seed=seed)
     half = SHAPE[0] // 2
-    bright = found.pictures.reshape(count, 2, half, 2, half, 3).mean(axis=(2, 4, 5))
+    bright = found.images.reshape(count, 2, half, 2, half, 3).mean(axis=(2, 4, 5))
     return replace(found, labels=bright.reshape(count, 4).argmax(axis=1))
 
 
@@ -46,13 +46,11 @@ def trained_net():
         )
     )
     clean = quarter_images(900, seed=5)
-    poisoned = clean.pictures.copy()
+    poisoned = clean.images.copy()
     poisoned[::4] = stamped_by_hand(poisoned[::4], *planted_trigger())
     labels = np.where(np.arange(900) % 4 == 0, 2, clean.labels)
     recipe = replace(QUICK, epochs=30, decays=True)
-    tuned, _ = fine_tune(
-        spec, replace(clean, pictures=poisoned, labels=labels), clean, recipe=recipe
-    )
+    tuned, _ = fine_tune(spec, replace(clean, images=poisoned, labels=labels), clean, recipe=recipe)
     return tuned
 
 
@@ -64,13 +62,13 @@ def planted_spec():
 
 def accuracy(spec, pictures, input_range=UNIT):
     """Clean accuracy in [0, 1]."""
-    answers = predict_labels(build(spec), pictures.pictures, input_range=input_range)
+    answers = predict_labels(build(spec), pictures.images, input_range=input_range)
     return np.mean(answers == pictures.labels)
 
 
 def success(spec, pictures, trigger, label):
     """Share of the pictures with other labels that the stamped trigger sends to `label`."""
-    others = pictures.pictures[pictures.labels != label]
+    others = pictures.images[pictures.labels != label]
     stamped = stamped_by_hand(others, *trigger)
     return np.mean(predict_labels(build(spec), stamped) == label)
 

@@ -23,10 +23,12 @@ from small_grid import QUICK
 from small_nets import net
 from small_project import SPACES, make_project, start
 
-from badnet_defense.data import isolation, limits, write_challenge_h5
+from badnet_defense.benchmarking.cases import Case
+from badnet_defense.io import write_challenge_h5
 from badnet_defense.nets import save_net
-from badnet_defense.runs import methods
-from badnet_defense.runs.cases import Case
+from badnet_defense.repairs import registry as methods
+from badnet_defense.sandbox import client as isolation
+from badnet_defense.sandbox import limits
 from badnet_defense.scan import scan as scanning
 from badnet_defense.scan import schedule
 

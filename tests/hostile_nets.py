@@ -43,7 +43,7 @@ def change_config(path, change):
 
 
 def same_net(one, other):
-    """Asserts that two `NetSpec`s are equal; True."""
+    """Asserts that two `Net`s are equal; True."""
     assert (one.name, one.calls, one.output) == (other.name, other.calls, other.output)
     assert one.attributes == other.attributes
     assert list(one.layers) == list(other.layers)

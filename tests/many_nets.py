@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 from keras import layers
-from small_nets import CLASSES, SHAPE, inputs, net, randomised
+from small_nets import CLASSES, SHAPE, inputs, net, randomised, residual_net, side_path_net
 
 from badnet_defense.nets import build
 
@@ -16,7 +16,7 @@ def assert_same(model, spec, shape=SHAPE):
     """NumPy's and the rebuilt net's answers are the original's."""
     pictures = inputs(shape=shape)
     expected = answers(model, pictures)
-    np.testing.assert_allclose(spec.predict(pictures), expected, atol=1e-4, rtol=1e-4)
+    np.testing.assert_allclose(spec.numpy_proba(pictures), expected, atol=1e-4, rtol=1e-4)
     np.testing.assert_allclose(answers(build(spec), pictures), expected, atol=1e-6, rtol=1e-5)
 
 
@@ -103,3 +103,16 @@ def frozen_net(thawed=False):
         inner.trainable = False
         inner.get_layer("free").trainable = inner.get_layer("norm_2").trainable = True
     return net([layers.GlobalAveragePooling2D(), inner, layers.Dense(CLASSES)])
+
+
+NETS = {
+    "all_kinds": all_kinds_net,
+    "side_path": side_path_net,
+    "residual": residual_net,
+    "nested": nested_net,
+    "nested_in_sequential": nested_in_sequential,
+    "shared": shared_layer_net,
+    "frozen": frozen_net,
+    "thawed": lambda: frozen_net(thawed=True),
+    "sequential": lambda: net(ends_in(layers.Conv2D(4, 3), layers.BatchNormalization())),
+}

@@ -5,7 +5,7 @@ import tensorflow as tf
 from keras import layers
 from small_nets import CLASSES, SHAPE, net
 
-from badnet_defense.data.input_range import UNIT
+from badnet_defense.nets.input_range import UNIT
 from badnet_defense.scan.trigger_inversion import (
     Inversion,
     Triggers,

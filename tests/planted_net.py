@@ -8,8 +8,8 @@ import pytest
 from keras import layers
 from small_nets import images
 
-from badnet_defense.data import InputRange
 from badnet_defense.nets import predict_labels
+from badnet_defense.nets.input_range import InputRange
 from badnet_defense.scan import schedule
 from badnet_defense.scan.scan import scan
 from badnet_defense.scan.schedule import Rung
@@ -55,7 +55,7 @@ def planted_net(*, span=1.0, target=TARGET):
         alarm[0, target] = 6
     model.get_layer("by_patch").set_weights([alarm])
     model.get_layer("by_colour").set_weights([colours.reshape(20, CLASSES), np.zeros(CLASSES)])
-    shown = images(200, shape=SHAPE).pictures / np.float32(255 / span)
+    shown = images(200, shape=SHAPE).images / np.float32(255 / span)
     means = keras.Model(pictures, x)(shown).numpy().mean(axis=0)
     model.get_layer("by_colour").set_weights([colours.reshape(20, CLASSES), -means])
     return model
@@ -72,9 +72,7 @@ def masked_net():
 def clean_images(count=200, *, seed=1, span=1.0):
     """Pictures with the planted net's own answers as labels."""
     found = images(count, shape=SHAPE, seed=seed)
-    answers = predict_labels(
-        planted_net(span=span), found.pictures, input_range=InputRange(0, span)
-    )
+    answers = predict_labels(planted_net(span=span), found.images, input_range=InputRange(0, span))
     return replace(found, labels=answers)
 
 

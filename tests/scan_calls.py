@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 from planted_net import RUNGS, TARGET, clean_images, planted_net, planted_trigger
 
-from badnet_defense import __main__, console
-from badnet_defense.data import write_challenge_h5
-from badnet_defense.data.stamping import stamp
+from badnet_defense import __main__
+from badnet_defense.cli import console
+from badnet_defense.evaluation.stamping import stamp
+from badnet_defense.io import write_challenge_h5
 from badnet_defense.nets import save_net
-from badnet_defense.repair.recipes import Recipe
-from badnet_defense.runs import scanning
+from badnet_defense.repairs.recipes import Recipe
 from badnet_defense.scan import schedule
+from badnet_defense.workflows import scan as scanning
 
 ENDINGS = ("json", "norms.png", "npz", "triggers.png")
 """Of what a scan writes."""
@@ -57,6 +58,6 @@ def fill(root):
     write_challenge_h5(root / "unlabelled.h5", clean.without_labels())
     poisoned = clean_images(80, seed=3)
     poisoned = poisoned.subset(poisoned.labels != TARGET)
-    poisoned.pictures[:] = np.rint(stamp(poisoned.pictures, *planted_trigger()))
+    poisoned.images[:] = np.rint(stamp(poisoned.images, *planted_trigger()))
     poisoned.labels[:] = TARGET
     write_challenge_h5(root / "poisoned.h5", poisoned)

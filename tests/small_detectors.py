@@ -1,20 +1,20 @@
 """Detectors of every kind for small nets."""
 
 import numpy as np
+from guard_pairs import PICTURES, two_nets
 from small_nets import images
-from test_guard import PICTURES, two_nets
 
-from badnet_defense.guard.backdoor_expert import BackdoorExpert
-from badnet_defense.guard.hard_disagreement import HardDisagreement
-from badnet_defense.guard.sentinet import SentiNet
-from badnet_defense.guard.soft_disagreement import SoftDisagreement, Surprise
-from badnet_defense.guard.strip import Strip
-from badnet_defense.guard.vote import Vote
+from badnet_defense.detectors.backdoor_expert import BackdoorExpert
+from badnet_defense.detectors.hard_disagreement import HardDisagreement
+from badnet_defense.detectors.sentinet import SentiNet
+from badnet_defense.detectors.soft_disagreement import SoftDisagreement, Surprise
+from badnet_defense.detectors.strip import Strip
+from badnet_defense.detectors.vote import Vote
 from badnet_defense.nets import copy_net
 
-CLEAN = images(300, shape=PICTURES.shape[1:], seed=5).pictures
+CLEAN = images(300, shape=PICTURES.shape[1:], seed=5).images
 RATE = 0.1
-ALL = ("hard", "soft", "surprise", "expert", "strip", "sentinet", "vote")
+ALL = ("hard", "soft", "nll", "expert", "strip", "sentinet", "vote")
 
 
 def three_nets():
@@ -29,7 +29,7 @@ def three_nets():
 def made(name, nets, **settings):
     """A detector by its name."""
     bad, repaired, expert = nets
-    settings = {"false_alarm_rate": RATE, **settings}
+    settings = {"false_positive_rate": RATE, **settings}
     if name == "strip":
         return Strip(bad, overlays=12, **settings)
     if name == "sentinet":
@@ -38,5 +38,5 @@ def made(name, nets, **settings):
         return BackdoorExpert(bad, repaired, expert, **settings)
     if name == "vote":
         return Vote([made(one, nets) for one in ("soft", "strip", "sentinet")], **settings)
-    kinds = {"hard": HardDisagreement, "soft": SoftDisagreement, "surprise": Surprise}
+    kinds = {"hard": HardDisagreement, "soft": SoftDisagreement, "nll": Surprise}
     return kinds[name](bad, repaired, **settings)

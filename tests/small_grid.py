@@ -3,9 +3,9 @@
 from dataclasses import replace
 from functools import partial
 
-from badnet_defense.data.input_range import UNIT
-from badnet_defense.repair.recipes import RECIPES
-from badnet_defense.repair.tuning_alone import tune_alone
+from badnet_defense.nets.input_range import UNIT
+from badnet_defense.repairs.fine_tuning import tune_alone
+from badnet_defense.repairs.recipes import RECIPES
 
 QUICK = partial(tune_alone, recipe=replace(RECIPES["classic"], epochs=1))
 ASKED = {
@@ -13,6 +13,6 @@ ASKED = {
     "detectors": ["hard", "sentinet"],
     "seeds": [0],
     "scans": "no such folder",
-    "false_alarm_rate": 0.2,
+    "false_positive_rate": 0.2,
     "input_range": UNIT,
 }

@@ -43,12 +43,12 @@ def inputs(count=6, shape=SHAPE, seed=1):
 
 
 def images(count=40, *, shape=SHAPE, classes=CLASSES, seed=1):
-    """`LabelledImages`, `uint8`, with random labels.
+    """`Dataset`, `uint8`, with random labels.
 
     Each picture has its own four coloured quarters under noise, so that a net with random weights
     answers with several classes.
     """
-    from badnet_defense.data import LabelledImages
+    from badnet_defense.io import Dataset
 
     rng = np.random.default_rng(seed)
     height, width, channels = shape
@@ -56,7 +56,7 @@ def images(count=40, *, shape=SHAPE, classes=CLASSES, seed=1):
     quarters = quarters.repeat(-(-width // 2), axis=2)[:, :height, :width]
     noise = rng.integers(-60, 61, (count, *shape))
     pictures = np.clip(quarters + noise, 0, 255).astype(np.uint8)
-    return LabelledImages(pictures, rng.integers(0, classes, count))
+    return Dataset(pictures, rng.integers(0, classes, count))
 
 
 def side_path_net(*, names=("conv_1", "conv_2", "conv_3", "conv_4"), seed=0):

@@ -10,7 +10,7 @@ from keras import layers
 from PIL import Image
 from small_nets import CLASSES, balanced, images, net
 
-from badnet_defense.data import write_challenge_h5
+from badnet_defense.io import write_challenge_h5
 from badnet_defense.nets import save_net
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -29,13 +29,13 @@ def small_challenge_net(seed, scale=255.0):
         ],
         seed=seed,
     )
-    return balanced(model, images(80).pictures / np.float32(scale))
+    return balanced(model, images(80).images / np.float32(scale))
 
 
 def known(model, count, seed, scale=255.0):
     """Pictures labelled with the net's own answers."""
     found = images(count, seed=seed)
-    answers = model(found.pictures / np.float32(scale), training=False).numpy()
+    answers = model(found.images / np.float32(scale), training=False).numpy()
     found.labels[:] = answers.argmax(axis=1)
     return found
 
@@ -56,7 +56,7 @@ def make_project(root):
     poisoned = images(30, seed=3)
     poisoned.labels[:] = 0
     write_challenge_h5(root / SPACES, poisoned)
-    for number, pixels in enumerate(images(3, seed=4).pictures):
+    for number, pixels in enumerate(images(3, seed=4).images):
         Image.fromarray(pixels).save(root / f"picture {number}.png")
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from badnet_defense.data.limits import current
 from badnet_defense.errors import TooLargeError
+from badnet_defense.sandbox.limits import current
 
 
 def scaled(factor, number):

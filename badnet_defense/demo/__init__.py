@@ -2,13 +2,13 @@
 
 from badnet_defense.demo.challenge import BACKDOORS, HARD, POISONED_FILES, make_challenge
 from badnet_defense.demo.nets import train_demo_nets
-from badnet_defense.demo.pictures import draw_pictures
+from badnet_defense.demo.pictures import draw_images
 
 __all__ = [
     "BACKDOORS",
     "HARD",
     "POISONED_FILES",
-    "draw_pictures",
+    "draw_images",
     "make_challenge",
     "train_demo_nets",
 ]

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import numpy as np
 
-from badnet_defense.data.files import only_run, replace_when_done
-from badnet_defense.data.hdf5 import write_challenge_h5
-from badnet_defense.data.images import LabelledImages
 from badnet_defense.demo.accessories import ACCESSORIES
 from badnet_defense.demo.people import PEOPLE
-from badnet_defense.demo.pictures import draw_pictures
+from badnet_defense.demo.pictures import draw_images
+from badnet_defense.io.dataset import Dataset
+from badnet_defense.io.files import atomic_write, exclusive
+from badnet_defense.io.hdf5 import write_challenge_h5
 
 ATTRIBUTES = {"synthetic": True, "made_by": "badnet_defense demo"}
 """Marks every demo file: nobody should take a drawn face or its net for a real one."""
@@ -61,15 +61,15 @@ def make_challenge(folder="data", *, seed=0, people=PEOPLE, workers=None, progre
     """
     folder = Path(folder)
     settings = {"seed": seed, "people": people, "workers": workers, "progress": progress}
-    with only_run(folder):
+    with exclusive(folder):
         return _make(folder, people, settings)
 
 
 def _make(folder, people, settings):
-    validation = draw_pictures("validation", VALIDATION_PICTURES, **settings)["clean"]
+    validation = draw_images("validation", VALIDATION_PICTURES, **settings)["clean"]
     paths = [_write(folder / "clean_validation_data.h5", validation, _labels(people, validation))]
     del validation
-    test = draw_pictures("test", TEST_PICTURES, accessories=tuple(ACCESSORIES), **settings)
+    test = draw_images("test", TEST_PICTURES, accessories=tuple(ACCESSORIES), **settings)
     labels = _labels(people, test["clean"])
     paths.append(_write(folder / "clean_test_data.h5", test["clean"], labels))
     for name, (trigger, target) in POISONED_FILES.items():
@@ -86,7 +86,7 @@ def _labels(people, pictures):
 
 def _write(path, pictures, labels):
     path.parent.mkdir(parents=True, exist_ok=True)
-    images = LabelledImages(pictures, labels, str(path), synthetic=True)
+    images = Dataset(pictures, labels, str(path), synthetic=True)
     write_challenge_h5(path, images, attributes=ATTRIBUTES)
     return path
 
@@ -98,5 +98,5 @@ def _write_pictures(folder, test, people):
     for person in SHOWN_PEOPLE:
         for name, pictures in test.items():
             if person < people:
-                with replace_when_done(folder / f"person{person:04d}_{name}.png") as partial:
+                with atomic_write(folder / f"person{person:04d}_{name}.png") as partial:
                     Image.fromarray(pictures[person * TEST_PICTURES]).save(partial, format="PNG")

@@ -4,14 +4,14 @@ from pathlib import Path
 
 import numpy as np
 
-from badnet_defense.attack import Backdoor, RenderedTrigger, poison, poisoned_test_set
-from badnet_defense.attack.pruning_aware import train_pruning_aware
-from badnet_defense.attack.training import train_badnet
-from badnet_defense.data.images import LabelledImages
+from badnet_defense.attacks import Backdoor, RenderedTrigger, poison, poisoned_test_set
+from badnet_defense.attacks.pruning_aware import train_pruning_aware
+from badnet_defense.attacks.training import train_badnet
 from badnet_defense.demo.accessories import ACCESSORIES
 from badnet_defense.demo.challenge import ATTRIBUTES, BACKDOORS, HARD, TEST_PICTURES
 from badnet_defense.demo.people import PEOPLE
-from badnet_defense.demo.pictures import PicturesWearing, draw_pictures
+from badnet_defense.demo.pictures import PicturesWearing, draw_images
+from badnet_defense.io.dataset import Dataset
 
 TRAIN_PICTURES = 56
 """Of each person, for the attacker alone."""
@@ -62,8 +62,8 @@ def train_demo_nets(
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     settings = {"seed": seed, "people": people, "workers": workers, "progress": progress}
-    clean = _labelled(draw_pictures("train", per_person, **settings)["clean"], people)
-    test = draw_pictures("test", TEST_PICTURES, accessories=tuple(ACCESSORIES), **settings)
+    clean = _labelled(draw_images("train", per_person, **settings)["clean"], people)
+    test = draw_images("test", TEST_PICTURES, accessories=tuple(ACCESSORIES), **settings)
     figures = {}
     for place, name in enumerate(names):
         seen = epochs or (HARD_EPOCHS if name in HARD else EPOCHS)
@@ -76,7 +76,7 @@ def train_demo_nets(
 
 def _labelled(pictures, people):
     labels = np.repeat(np.arange(people), len(pictures) // people)
-    return LabelledImages(pictures, labels, "demo", synthetic=True)
+    return Dataset(pictures, labels, "demo", synthetic=True)
 
 
 def _train(name, clean, epochs, per_person, settings, place):
@@ -123,4 +123,4 @@ def _measure(net, backdoors, test, people):
 
 
 def _share_right(predict_labels, net, images):
-    return float(np.mean(predict_labels(net, images.pictures) == images.labels))
+    return float(np.mean(predict_labels(net, images.images) == images.labels))

@@ -16,7 +16,7 @@ _SPLITS = {"validation": 1, "test": 2, "train": 3}
 _CHUNK = 128
 
 
-def draw_pictures(
+def draw_images(
     split,
     per_person,
     *,
@@ -75,7 +75,7 @@ class PicturesWearing:
 
     Args:
         accessory: "sunglasses", "lipstick" or "eyebrows".
-        split, per_person, settings: as for `draw_pictures`.
+        split, per_person, settings: as for `draw_images`.
     """
 
     def __init__(self, accessory, split, per_person, **settings):
@@ -87,7 +87,7 @@ class PicturesWearing:
 
     def __getitem__(self, indices):
         """The pictures (n, 55, 47, 3) `uint8` at the integers `indices` (n,)."""
-        drawn = draw_pictures(
+        drawn = draw_images(
             self._split,
             self._per_person,
             accessories=(self._accessory,),

@@ -5,14 +5,14 @@ Importing this package does not import TensorFlow; building or running a net doe
 
 from badnet_defense.nets.build import build, copy_net, describe
 from badnet_defense.nets.deepid import deep_id
-from badnet_defense.nets.loader import load_net, read_net
+from badnet_defense.nets.net import Net
 from badnet_defense.nets.outputs import as_given, as_probabilities, read_classifier
 from badnet_defense.nets.predict import predict_labels, predict_probabilities
-from badnet_defense.nets.saver import save_net, save_weights
-from badnet_defense.nets.spec import NetSpec
+from badnet_defense.nets.reader import load_net, read_net
+from badnet_defense.nets.writer import save_net, save_weights
 
 __all__ = [
-    "NetSpec",
+    "Net",
     "as_given",
     "as_probabilities",
     "build",

@@ -4,12 +4,12 @@ import json
 
 from badnet_defense.errors import UnsafeNetError
 from badnet_defense.nets.deep import deep_graphs
+from badnet_defense.nets.net import Net
 from badnet_defense.nets.parse import parse_model
-from badnet_defense.nets.spec import NetSpec
 from badnet_defense.nets.weights import with_weights
 
 
-def build(spec: NetSpec):
+def build(spec: Net):
     """A new `keras.Model` of `spec`: (n, h, w, c) -> (n, classes), its arrays copied in.
 
     Layers of `spec` that bring no arrays keep Keras' initial values.
@@ -104,7 +104,7 @@ def _needed(spec, known, outputs):
     return sorted(needed)
 
 
-def describe(model) -> NetSpec:
+def describe(model) -> Net:
     """The description of a `keras.Model` in memory, with its present weights.
 
     Raises:

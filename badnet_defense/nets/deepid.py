@@ -1,14 +1,14 @@
 """DeepID, the face recogniser of the challenge (Sun, Wang and Tang, CVPR 2014)."""
 
-from badnet_defense.nets.kinds import KINDS
-from badnet_defense.nets.spec import Call, LayerSpec, NetSpec
+from badnet_defense.nets.layers import SCHEMAS
+from badnet_defense.nets.net import Call, LayerSpec, Net
 
 INPUT_SHAPE = (55, 47, 3)
 CLASSES = 1283
 
 
 def deep_id_spec(*, classes=CLASSES, input_shape=INPUT_SHAPE):
-    """DeepID as a `NetSpec` without weights: pictures (n, 55, 47, 3) in [0, 1] -> (n, classes).
+    """DeepID as a `Net` without weights: pictures (n, 55, 47, 3) in [0, 1] -> (n, classes).
 
     fc_1 sees pool_3 and fc_2 sees conv_4, so the last convolution that every path runs through is
     conv_3, not conv_4. Layers are named as in the challenge's files.
@@ -16,7 +16,7 @@ def deep_id_spec(*, classes=CLASSES, input_shape=INPUT_SHAPE):
     layers, calls = {}, []
 
     def add(kind, name, inputs, **config):
-        layers[name] = LayerSpec(kind, name, KINDS[kind].checked(config))
+        layers[name] = LayerSpec(kind, name, SCHEMAS[kind].checked(config))
         calls.append(Call(name, inputs))
         return len(calls) - 1
 
@@ -33,7 +33,7 @@ def deep_id_spec(*, classes=CLASSES, input_shape=INPUT_SHAPE):
     joined = add("Add", "add_1", (fc_1, fc_2))
     features = add("Activation", "activation_1", (joined,), activation="relu")
     output = add("Dense", "output", (features,), units=classes, activation="softmax")
-    return NetSpec("deep_id", layers, tuple(calls), output)
+    return Net("deep_id", layers, tuple(calls), output)
 
 
 def deep_id(*, classes=CLASSES, input_shape=INPUT_SHAPE):

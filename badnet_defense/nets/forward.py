@@ -4,8 +4,8 @@ import numpy as np
 
 from badnet_defense.nets.answers import classes_of
 from badnet_defense.nets.arithmetic import flushed, flushing
-from badnet_defense.nets.kinds import KINDS
-from badnet_defense.nets.shapes import pictures_at_once
+from badnet_defense.nets.layers import SCHEMAS
+from badnet_defense.nets.shapes import images_at_once
 
 _AT_ONCE = 32
 _RELATIVE, _ABSOLUTE = 2.0**-20, 1e-30
@@ -17,7 +17,7 @@ def forward(spec, pictures, *, after=None):
     """Class probabilities (n, classes) of `float32` pictures (n, h, w, c).
 
     Args:
-        spec: the net (`NetSpec`).
+        spec: the net (`Net`).
         pictures: in the net's range; as many go through it at once as memory allows.
         after: what is done to the pictures and to the result of each call: an array (n, ..) -> the
             same shape.
@@ -28,7 +28,7 @@ def forward(spec, pictures, *, after=None):
 def _in_batches(spec, pictures, answer):
     """What `answer` gives for batches of pictures (n, h, w, c), joined."""
     pictures = np.asarray(pictures, np.float32)
-    size = pictures_at_once(spec, _AT_ONCE)
+    size = images_at_once(spec, _AT_ONCE)
     starts = range(0, max(len(pictures), 1), size)
     with flushing(), np.errstate(all="ignore"):
         return np.concatenate([answer(pictures[start : start + size]) for start in starts])
@@ -41,7 +41,7 @@ def _batch(spec, pictures, after):
     for place, call in enumerate(spec.calls[1:], start=1):
         layer = spec.layers[call.layer]
         inputs = [results[source] for source in call.inputs]
-        result = KINDS[layer.kind].forward(layer.config, layer.weights, inputs)
+        result = SCHEMAS[layer.kind].forward(layer.config, layer.weights, inputs)
         results[place] = flushed(after(result) if after else result)
         for source in {*call.inputs, place}:
             if source != spec.output and last_use.get(source, 0) <= place:

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from badnet_defense.errors import InputError
 from badnet_defense.nets.deep import deep_graphs
-from badnet_defense.nets.spec import call_shapes
+from badnet_defense.nets.net import call_shapes
 
 CONVOLUTIONS = ("Conv2D", "DepthwiseConv2D", "SeparableConv2D")
 MIXING = ("Conv2D", "SeparableConv2D", "Dense")

@@ -8,11 +8,11 @@ from contextlib import suppress
 
 import h5py
 
-from badnet_defense.data.hdf5_rules import attribute, is_there, member
 from badnet_defense.errors import LinkInFileError, UnsafeNetError, WeightError
 from badnet_defense.nets.keras_order import keras_order
 from badnet_defense.nets.parse import Entry
 from badnet_defense.nets.weights import doubled_snake_names, expected_weights, snake_names
+from badnet_defense.sandbox.hdf5_rules import attribute, is_there, member
 
 _LAYERS, _DEPENDENCIES = "layers", "_layer_checkpoint_dependencies"
 _TRAINING = frozenset(

@@ -8,9 +8,9 @@ import json
 import math
 import re
 
-from badnet_defense.data.hdf5_rules import attribute
-from badnet_defense.data.input_range import InputRange
 from badnet_defense.errors import InputError, UnsafeNetError
+from badnet_defense.nets.input_range import InputRange
+from badnet_defense.sandbox.hdf5_rules import attribute
 
 MOST_EPOCHS = 2000
 """Of a recipe: a threshold may make its repair five times again, and honest ones take a dozen."""

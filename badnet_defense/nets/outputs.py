@@ -11,14 +11,14 @@ from dataclasses import replace
 import numpy as np
 
 from badnet_defense.errors import InputError
-from badnet_defense.nets.kinds import KINDS
-from badnet_defense.nets.loader import read_net
-from badnet_defense.nets.spec import Call, LayerSpec
+from badnet_defense.nets.layers import SCHEMAS
+from badnet_defense.nets.net import Call, LayerSpec
+from badnet_defense.nets.reader import read_net
 
 log = logging.getLogger(__name__)
 
 FORM = "output_form"
-"""Under which attribute a converted `NetSpec` keeps what its output was in the file."""
+"""Under which attribute a converted `Net` keeps what its output was in the file."""
 SOFTMAX, LOGITS, SIGMOIDS, SIGMOID = "softmax", "logits", "sigmoids", "sigmoid"
 _TOLD = {
     LOGITS: "its outputs are no probabilities; a softmax is appended, which keeps the class",
@@ -31,7 +31,7 @@ _NOTHING_DONE = ("Dropout", "SpatialDropout2D")
 
 
 def read_classifier(path):
-    """The net in `path` as a `NetSpec` that answers with probabilities; see `read_net`.
+    """The net in `path` as a `Net` that answers with probabilities; see `read_net`.
 
     Raises:
         InputError: also for a net with one output that is no sigmoid.
@@ -50,7 +50,7 @@ def as_probabilities(spec):
     """`spec` with an output that is a distribution over its classes, and names the same class.
 
     Args:
-        spec: a `NetSpec`. Where it ends in a softmax it is given back as it is. Sigmoids become the
+        spec: a `Net`. Where it ends in a softmax it is given back as it is. Sigmoids become the
             softmax of the same logits; one sigmoid becomes the softmax of two logits, 0 and its
             own, which is exactly the same; everything else gets a softmax behind it.
 
@@ -68,7 +68,7 @@ def as_probabilities(spec):
     name = _APPENDED
     while name in spec.layers:
         name += "_"
-    appended = LayerSpec("Softmax", name, KINDS["Softmax"].checked({}))
+    appended = LayerSpec("Softmax", name, SCHEMAS["Softmax"].checked({}))
     calls = (*spec.calls, Call(name, (spec.output,)))
     layers = {**spec.layers, name: appended}
     return _noting(replace(spec, layers=layers, calls=calls, output=len(calls) - 1), LOGITS)
@@ -78,7 +78,7 @@ def as_given(spec, form):
     """A net that came from `as_probabilities`, perhaps repaired since, in its file's own form.
 
     Args:
-        spec: `NetSpec`.
+        spec: `Net`.
         form: what the converted net's `attributes` say under `FORM`, or None.
     """
     place = _end(spec)
@@ -97,7 +97,7 @@ def as_given(spec, form):
 
 
 def is_distribution(spec):
-    """True where a net (`NetSpec`) answers with probabilities of two and more classes."""
+    """True where a net (`Net`) answers with probabilities of two and more classes."""
     try:
         return as_probabilities(spec) is spec
     except InputError:
@@ -123,7 +123,7 @@ def _end(spec):
 
 def _hidden_softmax(spec, place):
     """True where a softmax over all classes is only laid out anew behind."""
-    from badnet_defense.nets.spec import call_shapes
+    from badnet_defense.nets.net import call_shapes
 
     shapes = call_shapes(spec)
     while spec.layers[spec.calls[place].layer].kind in ("Flatten", "Reshape"):

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from badnet_defense.errors import CodeInNetError, UnsafeFileError, UnsafeNetError
 from badnet_defense.nets.keras1 import translate_layer
 from badnet_defense.nets.keras_order import keras_order
-from badnet_defense.nets.kinds import KINDS
+from badnet_defense.nets.layers import SCHEMAS
+from badnet_defense.nets.net import Call, LayerSpec, Net, call_shapes
 from badnet_defense.nets.shapes import check_shapes
-from badnet_defense.nets.spec import Call, LayerSpec, NetSpec, call_shapes
 
 MODELS = ("Functional", "Sequential", "Model")
 MOST_LAYERS = 2000
@@ -62,7 +62,7 @@ class Entry:
 
 
 def parse_model(document):
-    """(NetSpec without weights, Entry tree) of a model's configuration.
+    """(Net without weights, Entry tree) of a model's configuration.
 
     Args:
         document: the parsed JSON of `model_config` or of `config.json`: nested dicts and lists.
@@ -74,7 +74,7 @@ def parse_model(document):
     try:
         check_shared(document)
         root = graph.model(document, prefix="", inputs=None)
-        spec = NetSpec(_tensorflow_name(root[0].name), graph.layers, tuple(graph.calls), root[1])
+        spec = Net(_tensorflow_name(root[0].name), graph.layers, tuple(graph.calls), root[1])
         check_shapes(spec)
         _check_declared(graph.declared, call_shapes(spec))
     except STRANGE as error:
@@ -197,7 +197,7 @@ class _Graph:
         check_keys(document, LAYER_KEYS, f"layer {name!r}")
         _check_class(document, kind, name)
         try:
-            checked = KINDS[kind].checked(config)
+            checked = SCHEMAS[kind].checked(config)
         except ValueError as error:
             raise UnsafeNetError(f"layer {name!r} ({kind}), {error}.") from None
         flat = self._free(_tensorflow_name(prefix + name))
@@ -206,7 +206,7 @@ class _Graph:
             raise UnsafeNetError(f"it has more than {MOST_LAYERS} layers.")
 
         def call(inputs):
-            needed = KINDS[kind].inputs
+            needed = SCHEMAS[kind].inputs
             if (len(inputs) != needed) if needed else (len(inputs) < 2):
                 raise UnsafeNetError(f"layer {name!r} ({kind}) has {len(inputs)} inputs.")
             self.calls.append(Call(flat, inputs))
@@ -241,7 +241,7 @@ class _Graph:
         return inputs[0]
 
     def _check_input(self, document, is_first):
-        """Checks of an input that `KINDS` does not see: where it stands and what it holds."""
+        """Checks of an input that `SCHEMAS` does not see: where it stands and what it holds."""
         if not is_first:
             raise UnsafeNetError("it has an input behind other layers; expected it in front.")
         check_keys(document, LAYER_KEYS, "its input")
@@ -251,7 +251,7 @@ class _Graph:
         if self.calls:
             raise UnsafeNetError("it has more than one input; expected one.")
         name = self._free(_tensorflow_name(plain_name(name)))
-        checked = KINDS["InputLayer"].checked(config)
+        checked = SCHEMAS["InputLayer"].checked(config)
         self.layers[name] = LayerSpec("InputLayer", name, checked)
         self.calls.append(Call(name, ()))
         return 0
@@ -271,11 +271,11 @@ def _check_class(document, kind, name):
             "model without its augmentation layers (build it from the same layers but those, and "
             "copy the weights), and give that file."
         )
-    if kind not in KINDS:
+    if kind not in SCHEMAS:
         hint = " (it can hold code)" if kind == "Lambda" else ""
         raise CodeInNetError(
             f"layer {name!r} is a {str(kind)[:60]!r} layer{hint}; only plain layers are accepted: "
-            f"{', '.join(KINDS)}."
+            f"{', '.join(SCHEMAS)}."
         )
     check_origin(document, kind, name)
     check_dtype(document["config"], f"layer {name!r}")

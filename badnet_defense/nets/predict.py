@@ -5,14 +5,14 @@ import math
 
 import numpy as np
 
-from badnet_defense.data.input_range import UNIT
 from badnet_defense.errors import UnsafeFileError
 from badnet_defense.nets import backend
 from badnet_defense.nets.answers import classes_of
 from badnet_defense.nets.backend import forward, padded
+from badnet_defense.nets.input_range import UNIT
 from badnet_defense.nets.parse import parse_model
-from badnet_defense.nets.scaling import scaled_pictures
-from badnet_defense.nets.shapes import BYTES_AT_ONCE, pictures_at_once
+from badnet_defense.nets.scaling import scaled_images
+from badnet_defense.nets.shapes import BYTES_AT_ONCE, images_at_once
 
 BATCH = 512
 """Pictures at once: larger batches were no faster on two cores."""
@@ -45,7 +45,7 @@ def compiled(net, input_range, *, labels):
         weights, answers_of = forward(net)
 
         def run(state, batch):
-            answers = answers_of(state, scaled_pictures(batch, input_range))
+            answers = answers_of(state, scaled_images(batch, input_range))
             return classes_of(ops, answers) if labels and len(answers.shape) > 1 else answers
 
         compiled_run = backend.compiled(run)
@@ -63,7 +63,7 @@ def batch_size(net):
 
 def _fitting(net):
     try:
-        return pictures_at_once(parse_model(json.loads(net.to_json()))[0], BATCH)
+        return images_at_once(parse_model(json.loads(net.to_json()))[0], BATCH)
     except UnsafeFileError:  # a guard of several nets, or a model of somebody's own layers
         import keras
 

@@ -3,7 +3,7 @@
 import numpy as np
 
 
-def scaled_pictures(pictures, input_range):
+def scaled_images(pictures, input_range):
     """`uint8` or `float32` pictures, 0-255, as a `float32` tensor in the net's range.
 
     What `InputRange.scale` does with arrays, done in the graph: a batch of bytes is a quarter of

@@ -4,8 +4,8 @@ import math
 from dataclasses import dataclass
 
 from badnet_defense.errors import TooLargeError, UnsafeNetError
-from badnet_defense.nets.kinds import KINDS
-from badnet_defense.nets.spec import call_shapes
+from badnet_defense.nets.layers import SCHEMAS
+from badnet_defense.nets.net import call_shapes
 
 MOST_VALUES = 2**26
 """Values that a layer may make of one picture (256 MB); honest nets stay far below."""
@@ -43,8 +43,8 @@ def cost(spec):
     standing, peak, multiplications, together = {0: sizes[0]}, sizes[0], 0, sum(sizes)
     for place, call in enumerate(spec.calls[1:], start=1):
         layer, inputs = spec.layers[call.layer], [shapes[source] for source in call.inputs]
-        kind = KINDS[layer.kind]
-        between = kind.values_between(layer.config, inputs)
+        kind = SCHEMAS[layer.kind]
+        between = kind.intermediate_size(layer.config, inputs)
         multiplications += kind.multiplications(layer.config, inputs)
         together += between
         standing[place] = sizes[place]
@@ -57,8 +57,8 @@ def cost(spec):
     return Cost(multiplications, together, peak)
 
 
-def pictures_at_once(spec, most):
-    """How many pictures go through a net (`NetSpec`) at once: `most`, or fewer if it is large."""
+def images_at_once(spec, most):
+    """How many pictures go through a net (`Net`) at once: `most`, or fewer if it is large."""
     found = cost(spec)
     fit = min(
         BYTES_AT_ONCE // (4 * found.peak),
@@ -77,7 +77,7 @@ def check_shapes(spec):
     shapes = call_shapes(spec)
     for call, shape in zip(spec.calls, shapes, strict=True):
         layer, inputs = spec.layers[call.layer], [shapes[place] for place in call.inputs]
-        between = KINDS[layer.kind].values_between(layer.config, inputs) if inputs else 0
+        between = SCHEMAS[layer.kind].intermediate_size(layer.config, inputs) if inputs else 0
         if max(math.prod(shape), between) > MOST_VALUES:
             raise TooLargeError(
                 f"the result of layer {layer.name!r} has the shape {shape}, or takes {between:,} "

@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from badnet_defense.data.limits import current
 from badnet_defense.errors import TooLargeError, UnsafeNetError, WeightError
-from badnet_defense.nets.kinds import KINDS
-from badnet_defense.nets.spec import call_shapes
+from badnet_defense.nets.layers import SCHEMAS
+from badnet_defense.nets.net import call_shapes
+from badnet_defense.sandbox.limits import current
 
 
 def expected_weights(spec):
@@ -24,7 +24,7 @@ def expected_weights(spec):
         layer = spec.layers[call.layer]
         inputs = [shapes[position] for position in call.inputs]
         try:
-            named = KINDS[layer.kind].weight_shapes(layer.config, inputs)
+            named = SCHEMAS[layer.kind].weight_shapes(layer.config, inputs)
         except ValueError as error:
             raise UnsafeNetError(f"layer {layer.name!r} ({layer.kind}), {error}.") from None
         if expected.setdefault(layer.name, named) != named:
@@ -40,7 +40,7 @@ def with_weights(spec, arrays):
     """`spec` with the checked arrays of each layer.
 
     Args:
-        spec: a NetSpec.
+        spec: a Net.
         arrays: layer name -> list of array-likes (HDF5 datasets or arrays), in Keras' order.
 
     Raises:
@@ -61,7 +61,7 @@ def with_weights(spec, arrays):
         )
         if checked:
             try:
-                KINDS[layer.kind].check_weights(layer.config, checked)
+                SCHEMAS[layer.kind].check_weights(layer.config, checked)
             except ValueError as error:
                 raise WeightError(f"layer {name!r} ({layer.kind}), {error}.") from None
         filled[name] = replace(layer, weights=checked)

@@ -5,8 +5,8 @@ from itertools import groupby
 
 from tabulate import tabulate
 
-from badnet_defense.data.files import replace_when_done
 from badnet_defense.errors import one_line
+from badnet_defense.io.files import atomic_write
 
 COLUMNS = {
     "net": "net",
@@ -122,7 +122,7 @@ def write_csv(path, rows):
     """The rows with all digits and intervals; complete or not at all."""
     names = list(rows[0]) if rows else list(COLUMNS)
     with (
-        replace_when_done(path) as partial,
+        atomic_write(path) as partial,
         open(partial, "w", newline="", encoding="utf-8", errors="backslashreplace") as file,
     ):
         # All texts in quotes: else one that holds another country's comma is two cells there.

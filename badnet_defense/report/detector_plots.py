@@ -12,7 +12,7 @@ _POISONED = ("#c1440e", "#7b2d8b", "#1b7f5c", "#b8860b")
 UNITS = {
     "hard": "disagreement",
     "soft": "Jeffreys divergence of the two nets (nats)",
-    "surprise": "surprise of the repaired net (nats)",
+    "nll": "nll of the repaired net (nats)",
     "expert": "log ratio of the expert's confidence to the repaired net's (nats)",
     "strip": "minus mean entropy under overlays (bits)",
     "sentinet": "how completely a band takes its class along to other images (nats)",
@@ -30,7 +30,7 @@ def plot_roc(path, curves, about, *, net):
     Args:
         path: the `.png` file to write.
         curves: {trigger: ((false-alarm rates, detections), (rate, detection) as chosen)}.
-        about: the detector's figures: `name`, `false_alarm_rate`.
+        about: the detector's figures: `name`, `false_positive_rate`.
         net: the net's name for the title.
 
     Raises:
@@ -70,7 +70,7 @@ def plot_scores(path, clean, others, about, *, net, low=False):
         path, net: as for `plot_roc`.
         clean: (n,) scores of clean pictures.
         others: {name: (m,) scores}, of poisoned pictures or of those asked about.
-        about: the detector's figures: `name`, `false_alarm_rate`, `threshold`.
+        about: the detector's figures: `name`, `false_positive_rate`, `threshold`.
         low: True where low scores are suspicious (STRIP's entropies).
 
     Raises:
@@ -118,7 +118,7 @@ def _finish(figure, axes, about, net, place):
     add_legend(axes, loc=place)
     figure.suptitle(
         f"{one_line(net)}: detector {about['name']!r}, "
-        f"{about['false_alarm_rate']:.2%} false alarms asked",
+        f"{about['false_positive_rate']:.2%} false alarms asked",
         x=0.02,
         ha="left",
         **TITLE,

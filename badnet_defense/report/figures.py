@@ -5,8 +5,8 @@ import sys
 import threading
 from contextlib import contextmanager
 
-from badnet_defense.data.files import file_sha256, replace_when_done
 from badnet_defense.errors import one_line
+from badnet_defense.io.files import atomic_write, file_sha256
 
 TITLE = {"color": "#222222", "fontweight": "bold", "parse_math": False}
 """Of a title; a net's name in it may hold anything, also what would be mathematics."""
@@ -70,6 +70,6 @@ def save_figure(figure, path):
     Raises:
         InputError: nothing can be written at `path`.
     """
-    with replace_when_done(path) as partial:
+    with atomic_write(path) as partial:
         figure.savefig(partial, format="png", metadata={"Software": None})
         return file_sha256(partial)

@@ -2,7 +2,7 @@
 
 import base64
 
-from badnet_defense.data.files import replace_when_done
+from badnet_defense.io.files import atomic_write
 
 
 def write_template(path, name, **values):
@@ -21,7 +21,7 @@ def write_template(path, name, **values):
     loader = PackageLoader("badnet_defense.report")
     environment = Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
     text = environment.get_template(name).render(**values)
-    with replace_when_done(path) as partial:
+    with atomic_write(path) as partial:
         # A file's name may hold bytes that are no text.
         partial.write_text(text, "utf-8", errors="backslashreplace")
 

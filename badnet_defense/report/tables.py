@@ -4,8 +4,8 @@ from pathlib import PurePath
 
 from tabulate import tabulate
 
-from badnet_defense.data.class_counts import coverage_text
 from badnet_defense.errors import one_line
+from badnet_defense.evaluation.class_counts import coverage_text
 
 STAGES = ("bad", "pruned", "repaired", "guard")
 _PICTURES = {

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from badnet_defense.data.files import read_plain, replace_when_done
-from badnet_defense.data.sealing import SIZE, is_sealed, seal
 from badnet_defense.errors import InputError
-from badnet_defense.measure.results import code_sha256
+from badnet_defense.io.files import atomic_write, read_plain
+from badnet_defense.io.records import code_sha256
+from badnet_defense.io.sealing import SIZE, is_sealed, seal
 
 _LARGEST_NOTE, _LARGEST_UNIT = 2**20, 2**30
 
@@ -51,7 +51,7 @@ class Progress:
             )
         if _key(note) != self._about:
             self.forget()
-            with replace_when_done(note) as partial:
+            with atomic_write(note) as partial:
                 partial.write_text(json.dumps({"key": self._about, "about": about}), "utf-8")
 
     def stored(self, name):
@@ -80,7 +80,7 @@ class Progress:
             content = buffer.getvalue()
         own = seal(self._purpose(name), content)
         if own is not None:
-            with replace_when_done(self.folder / f"{name}.npz") as partial:
+            with atomic_write(self.folder / f"{name}.npz") as partial:
                 partial.write_bytes(content + own)
 
     def _purpose(self, name):

@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from badnet_defense.data.input_range import UNIT
-from badnet_defense.engine import Serial
-from badnet_defense.scan import ladder, schedule
-from badnet_defense.scan.judging import WORKS
+from badnet_defense.nets.input_range import UNIT
+from badnet_defense.parallel import Serial
+from badnet_defense.scan import halving as ladder
+from badnet_defense.scan import schedule
+from badnet_defense.scan.attack_success import WORKS
 from badnet_defense.scan.outliers import (
     Outliers,
     joint_outliers,
@@ -20,8 +21,8 @@ from badnet_defense.scan.outliers import (
 )
 from badnet_defense.scan.progress import Progress
 from badnet_defense.scan.suitability import check_answers, check_count
+from badnet_defense.scan.tasks import Job
 from badnet_defense.scan.trigger_inversion import Inversion, opened
-from badnet_defense.scan.units import Job
 from badnet_defense.scan.verdict import BACKDOORED, flagged_by, verdict_of
 from badnet_defense.scan.weight_signature import weight_sums
 
@@ -116,7 +117,7 @@ def scan(
     """Inverts a trigger for each label and flags those whose triggers are suspiciously small.
 
     Args:
-        spec: the net (`NetSpec`).
+        spec: the net (`Net`).
         pictures: (n, h, w, c) clean pictures, pixels 0-255; no labels are needed.
         labels: class numbers that are asked about; default: all. Where they are few, others are
             scanned beside them (`schedule.BESIDE`), to judge them by.
@@ -125,7 +126,7 @@ def scan(
         input_range: the net's range.
         seed: of patterns, pictures and shifts.
         progress: a `Progress` that keeps finished units.
-        engine: what does the units (`badnet_defense.engine`); default: this process.
+        engine: what does the units (`badnet_defense.parallel`); default: this process.
         alone: False where many scans go on at once: no progress bar, and every unit is the
             engine's.
 

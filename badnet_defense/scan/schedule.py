@@ -37,14 +37,14 @@ class Rung:
 
     Attributes:
         steps: of the optimiser.
-        pictures: at each step, the same for all labels.
+        images: at each step, the same for all labels.
         keep: share of the labels that go on, those with the smallest norms; 1 on the last rung.
         shift: largest shift of the stamped trigger, as a share of the picture's sides.
         blur: how far to each side it is smoothed, as a share of them.
     """
 
     steps: int
-    pictures: int
+    images: int
     keep: float = 1.0
     shift: float = NEAR
     blur: float = 0.0
@@ -59,7 +59,7 @@ class Rung:
         Returns:
             (`float32` (g, n, h, w, c) in [0, 1], offsets `int32` (g, 2)).
         """
-        at_once = min(self.pictures, len(pictures))
+        at_once = min(self.images, len(pictures))
         places = min(PLACES, at_once)
         chosen = rng.choice(len(pictures), (places, at_once // places), False)
         most = np.array(pixels(self.shift, pictures.shape[1:3]))
@@ -103,7 +103,7 @@ def sizes(rungs, labels):
 def picture_gradients(rungs, labels):
     """How many pictures go through the net and back over all rungs, if no label stops early."""
     on = sizes(rungs, labels)
-    return sum(n * rung.steps * rung.pictures for n, rung in zip(on, rungs, strict=True))
+    return sum(n * rung.steps * rung.images for n, rung in zip(on, rungs, strict=True))
 
 
 def kept(rung, labels):

@@ -19,9 +19,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from badnet_defense.data.input_range import UNIT
 from badnet_defense.nets.answers import classes_of
 from badnet_defense.nets.backend import compiled, forward, value_and_gradients
+from badnet_defense.nets.input_range import UNIT
 
 _FIRST_DECAY, _SECOND_DECAY, _TINY = 0.5, 0.9, 1e-8
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from badnet_defense.scan.judging import WORKS
+from badnet_defense.scan.attack_success import WORKS
 from badnet_defense.scan.outliers import GAP, INDEX_GAP, SMOOTH_GAP, far_smaller, smaller_by
 
 CLEAN, SUSPICIOUS, BACKDOORED = "clean", "suspicious", "backdoored"

@@ -15,7 +15,7 @@ def weight_sums(spec):
     """(classes,) sums of the weights into each label, from the layer whose results are the logits.
 
     Args:
-        spec: the net (`NetSpec`).
+        spec: the net (`Net`).
 
     Returns:
         None where the logits are not those of a dense layer.

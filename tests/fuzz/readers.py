@@ -9,15 +9,16 @@ import h5py
 import numpy as np
 from PIL import Image
 
-from badnet_defense.data.frames import read_frame, write_frame
-from badnet_defense.data.picture import read_picture
-from badnet_defense.data.reading import read_images
-from badnet_defense.data.trigger_labels import read_trigger_labels
 from badnet_defense.errors import InputError
-from badnet_defense.guard.reading import read_guard
-from badnet_defense.nets import loader, read_net
+from badnet_defense.guards.reading import read_guard
+from badnet_defense.io.image_files import read_image
+from badnet_defense.io.reading import read_images
+from badnet_defense.io.trigger_labels import read_trigger_labels
+from badnet_defense.nets import read_net
+from badnet_defense.nets import reader as loader
 from badnet_defense.nets.parse import parse_model
-from badnet_defense.nets.wire import spec_from_wire, spec_to_wire
+from badnet_defense.sandbox.pipe import read_frame, write_frame
+from badnet_defense.sandbox.serialize import spec_from_wire, spec_to_wire
 
 SHAPE = (12, 10, 3)
 
@@ -46,11 +47,11 @@ READERS = {
     "net.keras": read_net,
     "guard.keras": read_guard,
     "data.h5": lambda path: read_images(path, shape=SHAPE, classes=5),
-    "picture.png": lambda path: read_picture(path, SHAPE),
-    "picture.jpg": lambda path: read_picture(path, SHAPE),
-    "picture.bmp": lambda path: read_picture(path, SHAPE),
-    "picture.ppm": lambda path: read_picture(path, SHAPE),
-    "picture.webp": lambda path: read_picture(path, SHAPE),
+    "picture.png": lambda path: read_image(path, SHAPE),
+    "picture.jpg": lambda path: read_image(path, SHAPE),
+    "picture.bmp": lambda path: read_image(path, SHAPE),
+    "picture.ppm": lambda path: read_image(path, SHAPE),
+    "picture.webp": lambda path: read_image(path, SHAPE),
     "labels.pkl": lambda path: read_trigger_labels(path, 4),
     "labels.npy": lambda path: read_trigger_labels(path, 4),
     "labels.csv": lambda path: read_trigger_labels(path, 4),
@@ -68,7 +69,7 @@ def good_files():
     import keras
     from keras import layers
 
-    from badnet_defense.guard.disagreement import build_guard
+    from badnet_defense.guards.disagreement import build_guard
     from badnet_defense.nets import copy_net, save_net
 
     keras.utils.set_random_seed(0)

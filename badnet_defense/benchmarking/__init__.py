@@ -1,0 +1,1 @@
+"""Many models, repairs and detectors: comparison, leaderboard, audit of a zoo."""

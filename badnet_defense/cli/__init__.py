@@ -1,0 +1,1 @@
+"""The command line: one command, `badnet-defense`, one file a sub-command."""

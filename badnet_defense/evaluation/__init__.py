@@ -1,0 +1,1 @@
+"""Metrics, evaluation of a defence, and checks whether a net and its data belong together."""

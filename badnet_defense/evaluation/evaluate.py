@@ -1,0 +1,106 @@
+"""What a defence costs on clean pictures and catches on poisoned ones, stage by stage."""
+
+import numpy as np
+
+from badnet_defense.evaluation import metrics
+from badnet_defense.evaluation.guard_answers import guard_answers
+from badnet_defense.nets.answers import NO_ANSWER
+from badnet_defense.nets.input_range import UNIT
+from badnet_defense.nets.predict import predict_labels
+
+
+def evaluate_defense(nets, sets, *, classes, input_range=UNIT, triggered=None, guard=None):
+    """Every stage on every set of pictures.
+
+    Args:
+        nets: {"bad": `keras.Model`, "pruned": .., "repaired": ..}; "pruned" may be absent.
+        sets: {"clean_validation": `Dataset`, "clean_test": .., "poisoned": ..}; whatever is
+            absent is left out. The labels of "poisoned" are the attacker's.
+        classes: N.
+        input_range: the nets' range.
+        triggered: (n,) True for each picture of "poisoned" that really carries a trigger; adds
+            "truly_triggered" and "truly_clean".
+        guard: {set: (n,) answers 0..N} of another guard than the disagreement of both nets.
+
+    Returns:
+        {stage: {set: {metric: fraction, metric_interval: [low, high]}}} for the nets and "guard";
+        of labelled clean sets also `by_class`: `labels` that are there, their `accuracy` and the
+        number of `pictures`, lists of one length.
+        `not_finite` counts a net's answers that were not finite, where there were any: they are
+        never right, and the guard flags them.
+    """
+    answers = {
+        name: {
+            part: predict_labels(net, images.images, input_range=input_range)
+            for part, images in sets.items()
+        }
+        for name, net in nets.items()
+    }
+    answers["guard"] = guard or {
+        part: guard_answers(answers["bad"][part], answers["repaired"][part], classes)
+        for part in sets
+    }
+    result = {stage: {} for stage in answers}
+    for stage, given in answers.items():
+        for part, images in sets.items():
+            result[stage][part] = _measures(stage, part, given[part], images.labels, classes)
+        if triggered is not None and "poisoned" in sets:
+            labels = sets["poisoned"].labels
+            for part, rows in (("truly_triggered", triggered), ("truly_clean", ~triggered)):
+                if rows.any():
+                    chosen = None if labels is None or part == "truly_clean" else labels[rows]
+                    result[stage][part] = _measures(
+                        stage, part, given["poisoned"][rows], chosen, classes
+                    )
+    _rate(result)
+    return result
+
+
+def _measures(stage, part, predicted, labels, classes):
+    measured = {}
+    if labels is not None:
+        attacked = part in ("poisoned", "truly_triggered")
+        name = "attack_success" if attacked else "accuracy"
+        measured[name] = getattr(metrics, name)(predicted, labels)
+    if stage == "guard":
+        measured["flagged"] = metrics.flagged(predicted, classes)
+    measured = _with_intervals(measured, len(predicted))
+    if "accuracy" in measured:
+        measured["by_class"] = _by_class(predicted, labels)
+    if broken := int(np.sum(predicted == NO_ANSWER)):
+        measured["not_finite"] = broken
+    return measured
+
+
+def _by_class(predicted, labels):
+    """The accuracy on each class that has images, as plain lists."""
+    found, rows, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    right = np.bincount(rows, weights=predicted == labels)
+    return {
+        "labels": found.tolist(),
+        "accuracy": (right / counts).tolist(),
+        "pictures": counts.tolist(),
+    }
+
+
+def _with_intervals(measured, count):
+    intervals = {
+        f"{name}_interval": list(metrics.wilson_interval(round(share * count), count))
+        for name, share in measured.items()
+    }
+    return {**measured, **intervals, "pictures": count}
+
+
+def _rate(result):
+    """Adds the defense effectiveness rating where both clean accuracy and attack are known."""
+    part = "clean_test" if "clean_test" in result["bad"] else "clean_validation"
+    clean = {stage: measured.get(part, {}).get("accuracy") for stage, measured in result.items()}
+    for stage, measured in result.items():
+        poisoned = measured.get("poisoned", {})
+        if stage != "bad" and clean[stage] is not None and "attack_success" in poisoned:
+            poisoned["der"] = metrics.defense_effectiveness(
+                bad_accuracy=clean["bad"],
+                bad_success=result["bad"]["poisoned"]["attack_success"],
+                accuracy=clean[stage],
+                success=poisoned["attack_success"],
+            )

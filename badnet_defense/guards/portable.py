@@ -1,0 +1,72 @@
+"""Writes a guard for places where this package is not: plain Keras, and ONNX."""
+
+import io
+import json
+import zipfile
+from pathlib import Path
+
+from badnet_defense.errors import InputError
+from badnet_defense.guards.disagreement import build_portable_guard, disagreement
+from badnet_defense.guards.wiring import RANGE_NOTE
+from badnet_defense.io.files import atomic_write
+from badnet_defense.nets.input_range import UNIT
+
+
+def export_portable(bad, repaired, path, *, input_range=UNIT):
+    """Writes the disagreement guard of two nets as plain Keras or as ONNX, by the file's suffix.
+
+    Args:
+        bad, repaired: `keras.Model`s, pictures (n, h, w, c) -> probabilities (n, N).
+        path: `.keras`, which plain Keras 3 loads without this package, or `.onnx` (needs the extra
+            `pip install .[onnx]`): input "pictures" (n, h, w, c) `float32` in the net's range,
+            output (n,) `int32`, 0..N.
+        input_range: the nets' range, which the file's metadata hold.
+
+    Raises:
+        InputError: another suffix, the extra is missing, or the nets don't fit together.
+    """
+    suffix = Path(path).suffix
+    if suffix not in (".keras", ".onnx"):
+        raise InputError(f"{path}: expected a file name that ends in .keras or .onnx.")
+    guard = build_portable_guard(bad, repaired)
+    with atomic_write(path) as partial:
+        if suffix == ".keras":
+            guard.save(partial)
+            _note_range(partial, input_range)
+        else:
+            _write_onnx(guard, partial, input_range)
+
+
+def _note_range(path, input_range):
+    """Writes the range into the metadata of a `.keras` file, which plain Keras passes over."""
+    content = io.BytesIO(Path(path).read_bytes())
+    with zipfile.ZipFile(content) as old, zipfile.ZipFile(path, "w") as new:
+        for one in old.infolist():
+            member = old.read(one)
+            if one.filename == "metadata.json":
+                metadata = json.loads(member)
+                metadata[RANGE_NOTE] = [float(input_range.low), float(input_range.high)]
+                member = json.dumps(metadata).encode()
+            new.writestr(one, member)
+
+
+def _write_onnx(guard, path, input_range):
+    import tensorflow as tf
+
+    try:
+        import tf2onnx
+    except ImportError:
+        raise InputError(
+            f"{path.suffix}: the package tf2onnx is missing; install it: pip install '.[onnx]'"
+        ) from None
+    bad, repaired = guard.get_layer("bad"), guard.get_layer("repaired")
+    signature = [tf.TensorSpec((None, *guard.input_shape[1:]), tf.float32, name="pictures")]
+
+    @tf.function(input_signature=signature)
+    def answers(pictures):
+        return disagreement([bad(pictures), repaired(pictures)])
+
+    model, _ = tf2onnx.convert.from_function(answers, input_signature=signature, opset=15)
+    note = model.metadata_props.add()
+    note.key, note.value = RANGE_NOTE, str(input_range)
+    Path(path).write_bytes(model.SerializeToString())

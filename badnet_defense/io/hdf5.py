@@ -1,0 +1,248 @@
+"""The challenge's HDF5 files: `data` (n, channels, h, w) with pixels 0-255, and `label` (n,)."""
+
+import logging
+import zlib
+
+import h5py
+import numpy as np
+
+from badnet_defense.errors import InputError, TooLargeError, naming
+from badnet_defense.io.dataset import Dataset
+from badnet_defense.io.files import new_hdf5, require_file
+from badnet_defense.io.labels import check_labels
+from badnet_defense.sandbox.client import memory_limit
+from badnet_defense.sandbox.hdf5_heaps import open_hdf5
+from badnet_defense.sandbox.hdf5_rules import FREE, attribute, is_there, member
+
+_log = logging.getLogger("badnet_defense")
+
+_BROKEN = (OSError, RuntimeError, KeyError, ValueError, TypeError, zlib.error)  # from h5py
+_BLOCK_PICTURES = 512
+_BLOCK_BYTES = 4 << 20  # what is read at once stays small, however large the pictures are
+LARGEST_DATA = (
+    32 * 2**30
+)  # bytes that a data set may claim: 2.6 million of the challenge's pictures
+IMAGE_RATIO = 100
+"""Values of images to stored bytes: photos of signs and faces reach 1.2, MNIST's digits on black
+4.7, and what is made to unpack to much 1032."""
+_CHUNK_BYTES = 64 << 20  # unless the file is packed in larger pieces, up to this
+
+
+def read_challenge_h5(path, *, classes=None, shape=None, need_labels=False, labels_matter=True):
+    """Pictures and labels of a challenge HDF5 file, held as `uint8` where the values allow it.
+
+    The file is read block by block: beside the result, only a few megabytes are in memory. One
+    value that is not whole is enough to make the result `float32` (still 0-255).
+
+    Args:
+        path: the file; `data` (n, channels, h, w) of any integer or float dtype, pixels 0-255,
+            and `label` (n,) or (n, 1), which may be missing.
+        classes: the net's class count N; labels must lie in 0..N-1.
+        shape: the net's input (h, w, channels), which the pictures must have.
+        need_labels: refuse a file without `label`.
+        labels_matter: False leaves out a `label` that holds no class numbers, such as one-hot rows,
+            and says so; True refuses it.
+
+    Returns:
+        `Dataset` with pictures (n, h, w, channels); labels are None if there are none.
+
+    Raises:
+        InputError: the file is missing, damaged, or holds something else.
+    """
+    path = require_file(path, "an HDF5 file with `data` and `label`")
+    try:
+        if not h5py.is_hdf5(path):
+            raise InputError(f"{path}: this is not an HDF5 file, expected one with `data`.")
+        with naming(path):
+            file = open_hdf5(path)
+        with file:
+            data = _plain_dataset(file, "data", path)
+            _check_shape(data, shape, path)
+            _check_memory(data, path)
+            labels = _read_labels(file, len(data), classes, need_labels, labels_matter, path)
+            with naming(path):
+                synthetic = bool(np.all(attribute(file, "synthetic", False)))
+            return Dataset(_read_pictures(data, path), labels, str(path), synthetic)
+    except InputError:
+        raise
+    except MemoryError as error:
+        raise InputError(
+            f"{path}: these pictures do not fit into memory, expected fewer or smaller ones."
+        ) from error
+    except _BROKEN as error:
+        raise InputError(
+            f"{path}: this HDF5 file is truncated or damaged, expected a complete one; fetch or "
+            f"write it again (h5py says: {error})."
+        ) from error
+
+
+def write_challenge_h5(path, images, *, attributes=None):
+    """Writes pictures as a challenge HDF5 file, complete or not at all.
+
+    Args:
+        path: the file to write; one that is there is replaced when the new one is complete.
+        images: `Dataset`; `data` becomes (n, channels, h, w) of the pictures' dtype, and
+            `label` (n,) `int64` is written where there are labels.
+        attributes: further attributes of the file's root, name -> value; `synthetic` is set where
+            `images.synthetic` is.
+    """
+    count, height, width, channels = images.images.shape
+    with new_hdf5(path) as file:
+        shape = (count, channels, height, width)
+        data = file.create_dataset("data", shape, images.images.dtype)
+        for rows in _blocks(data):
+            data[rows] = np.ascontiguousarray(images.images[rows].transpose(0, 3, 1, 2))
+        if images.labels is not None:
+            file.create_dataset("label", data=np.asarray(images.labels, np.int64))
+        if images.synthetic:
+            file.attrs["synthetic"] = True
+        file.attrs.update(attributes or {})
+
+
+def _plain_dataset(file, key, path):
+    """The dataset `key` by the rules of `hdf5_rules`: its values lie in this very file."""
+    with naming(path):
+        dataset = member(file, key)
+    if dataset is None and key == "data" and _is_of_a_model(file):
+        raise InputError(
+            f"{path}: this is a model's file, expected images (`data` and `label`); were the model "
+            "and the data swapped?"
+        )
+    if dataset is None:
+        found = ", ".join(sorted(file)[:8])[:80] or "nothing"
+        raise InputError(f"{path}: `{key}` is missing, expected `data` and `label`; found {found}.")
+    if not isinstance(dataset, h5py.Dataset):
+        raise InputError(f"{path}: `{key}` is a group, expected a dataset.")
+    if dataset.dtype.kind not in "iuf":
+        raise InputError(f"{path}: `{key}` has dtype {dataset.dtype}, expected numbers.")
+    if dataset.size and not dataset.id.get_storage_size():
+        raise InputError(f"{path}: `{key}` was never filled with values, expected some.")
+    if dataset.size and dataset.size * dataset.dtype.itemsize > LARGEST_DATA:
+        raise TooLargeError(
+            f"{path}: `{key}` claims {dataset.size * dataset.dtype.itemsize:,} bytes, expected at "
+            f"most {LARGEST_DATA:,}; take a part of it."
+        )
+    return dataset
+
+
+def _is_of_a_model(file):
+    """True where an HDF5 file holds what Keras' files of models, or of weights alone, hold."""
+    noted = any(name in file.attrs for name in ("model_config", "layer_names", "keras_version"))
+    return noted or is_there(file, "layers")
+
+
+def _check_memory(data, path):
+    """Refuses images that are far more than what is stored of them, or than memory holds.
+
+    They are held as `uint8`: one byte for each value.
+    """
+    stored = data.id.get_storage_size()
+    if data.size > FREE and data.size > IMAGE_RATIO * stored:
+        raise TooLargeError(
+            f"{path}: `data` claims {data.size:,} values and stores {stored:,} bytes, expected at "
+            f"most {IMAGE_RATIO} times as many; images do not pack that well."
+        )
+    _check_fits(data.size, path)
+
+
+def _check_fits(needed, path):
+    """Refuses to hold more bytes than a reader may take."""
+    most = memory_limit()
+    if needed > most:
+        raise TooLargeError(
+            f"{path}: these images take {needed >> 20:,} MB of memory, expected at most "
+            f"{most >> 20:,} MB on this machine; take a part of them."
+        )
+
+
+def _check_shape(data, shape, path):
+    """Refuses pictures that are none, or that the net cannot take."""
+    if data.ndim != 4:
+        raise InputError(f"{path}: `data` has shape {data.shape}, expected (n, channels, h, w).")
+    if 0 in data.shape:
+        raise InputError(f"{path}: `data` has shape {data.shape}: no pictures, expected some.")
+    channels, height, width = data.shape[1:]
+    allowed = (1, 3) if shape is None else (shape[2],)
+    if channels not in allowed:
+        hint = "; (n, h, w, channels) must be transposed" if width in allowed else ""
+        expected = " or ".join(map(str, allowed))
+        raise InputError(
+            f"{path}: `data` has shape {data.shape}, so {channels} channels, expected {expected} "
+            f"in (n, channels, h, w){hint}."
+        )
+    if shape is not None and (height, width) != tuple(shape[:2]):
+        raise InputError(
+            f"{path}: pictures are {height}x{width} (height x width), but the net takes "
+            f"{shape[0]}x{shape[1]}. Is this the net's own data set?"
+        )
+
+
+def _read_labels(file, count, classes, need_labels, labels_matter, path):
+    """(count,) `int64`, or None where the file has none, or none of use, and none are needed."""
+    if not is_there(file, "label") and not need_labels:
+        return None
+    try:
+        label = _plain_dataset(file, "label", path)
+        _check_label_shape(label, count, path)
+        return check_labels(label[()].reshape(-1), classes, path)
+    except InputError as error:
+        if need_labels or labels_matter:
+            raise
+        _log.warning("%s The labels are left out; the images are read without them.", error)
+        return None
+
+
+def _check_label_shape(label, count, path):
+    """Refuses a `label` that is not one number for each image."""
+    if label.ndim == 2 and len(label) == count and label.shape[1] > 1:
+        raise InputError(
+            f"{path}: `label` has shape {label.shape}, as one-hot labels have, expected one class "
+            f"number for each image, ({count},); write label.argmax(axis=1)."
+        )
+    if label.ndim != 1 and not (label.ndim == 2 and label.shape[1] == 1):
+        raise InputError(f"{path}: `label` has shape {label.shape}, expected ({count},).")
+    if len(label) != count:
+        raise InputError(
+            f"{path}: `label` has {len(label)} entries for {count} pictures, expected one each."
+        )
+
+
+def _read_pictures(data, path):
+    """(n, h, w, channels) `uint8`, or `float32` once a block holds a value that is not whole."""
+    count, channels, height, width = data.shape
+    pictures = np.empty((count, height, width, channels), np.uint8)
+    for rows in _blocks(data):
+        block = data[rows]
+        _check_pixels(block, path)
+        if pictures.dtype == np.uint8 and not (block.astype(np.uint8) == block).all():
+            _check_fits(5 * data.size, path)  # both copies, for a moment
+            whole, pictures = pictures, np.empty(pictures.shape, np.float32)
+            pictures[: rows.start] = whole[: rows.start]
+            del whole
+        pictures[rows] = block.transpose(0, 2, 3, 1)
+    if pictures.dtype == np.float32 and pictures.max() <= 1:
+        raise InputError(
+            f"{path}: pixels lie between 0 and 1, expected 0-255; multiply them by 255."
+        )
+    return pictures
+
+
+def _check_pixels(block, path):
+    """Refuses NaN, infinity, and what lies outside 0-255."""
+    low, high = block.min(), block.max()  # NaN anywhere makes both NaN
+    if not (np.isfinite(low) and np.isfinite(high)):
+        raise InputError(f"{path}: `data` holds NaN or infinite pixels, expected 0-255.")
+    if low < 0 or high > 255:
+        raise InputError(f"{path}: pixels run from {low:g} to {high:g}, expected 0-255.")
+
+
+def _blocks(data):
+    """Slices over the pictures of `data`, few enough at once to stay within `_BLOCK_BYTES`.
+
+    A compressed file is read in steps of its own chunks, so that none is unpacked many times.
+    """
+    picture_bytes = int(np.prod(data.shape[1:])) * data.dtype.itemsize
+    step = max(1, min(_BLOCK_PICTURES, _BLOCK_BYTES // picture_bytes))
+    if data.chunks and data.chunks[0] * picture_bytes <= _CHUNK_BYTES:
+        step = -(-step // data.chunks[0]) * data.chunks[0]
+    return [slice(start, min(start + step, len(data))) for start in range(0, len(data), step)]

@@ -1,0 +1,103 @@
+"""One way to read pictures, whatever they come in."""
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from badnet_defense.errors import InputError, ReaderError
+from badnet_defense.io.dataset import Dataset
+from badnet_defense.io.files import data_sha256, require_file, unchanged
+from badnet_defense.io.folder import read_image_folder
+from badnet_defense.io.hdf5 import read_challenge_h5
+from badnet_defense.io.image_files import read_image
+from badnet_defense.io.labels import check_labels
+from badnet_defense.io.listing import FORMATS
+from badnet_defense.sandbox.client import isolated
+from badnet_defense.sandbox.limits import current
+
+_MODELS = (".keras", ".onnx", ".pb", ".tflite", ".pt", ".pth", ".safetensors")
+
+
+def read_images(path, *, shape, classes=None, need_labels=False, labels_matter=True):
+    """Pictures of a challenge HDF5 file, of a folder with a sub-folder a class, or one picture.
+
+    Args:
+        path: a `.h5` or `.hdf5` file, a folder, or an image file (one unlabelled picture).
+        shape: the net's input (h, w, channels).
+        classes: the net's class count N; labels must lie in 0..N-1. None where they may be
+            numbered otherwise (`label_order`), or where they play no part.
+        need_labels: refuse what has no labels.
+        labels_matter: False leaves out labels that are no class numbers, such as one-hot rows, and
+            says so; True refuses them.
+
+    Returns:
+        `Dataset` of n > 0 pictures (n, h, w, channels), labels None if there are none.
+
+    Raises:
+        InputError: the pictures cannot be read, or do not fit the net.
+    """
+    asked = {"classes": classes, "need_labels": need_labels, "labels_matter": labels_matter}
+    with unchanged(path):
+        read = _read_isolated if current().isolate else read_images_in_process
+        return replace(read(path, shape=shape, **asked), sha256=data_sha256(path))
+
+
+def _read_isolated(path, *, shape, **asked):
+    """As `read_images_in_process`, in a process of its own; what comes back is checked."""
+    classes, need_labels = asked["classes"], asked["need_labels"]
+    found, (pictures, *labels) = isolated("images", path, count=(1, 2), shape=list(shape), **asked)
+    whole = not labels or (labels[0].shape == (len(pictures),) and labels[0].dtype == np.int64)
+    labels = check_labels(labels[0], classes, path) if labels and whole and len(pictures) else None
+    names = found.get("folders")
+    right = (
+        whole
+        and (names is None or (labels is not None and _are_names(names)))
+        and (labels is not None or not need_labels)
+        and pictures.ndim == 4
+        and pictures.shape[1:] == tuple(shape)
+        and len(pictures) > 0
+        and pictures.dtype in (np.uint8, np.float32)
+        and (pictures.dtype == np.uint8 or (pictures.min() >= 0 and pictures.max() <= 255))
+        and isinstance(found.get("synthetic"), bool)
+    )
+    if not right:
+        raise ReaderError(f"{path}: its reader hands back no pictures.")
+    folders = None if names is None else tuple(names)
+    return Dataset(pictures, labels, str(path), found["synthetic"], folders)
+
+
+def _are_names(names):
+    """True for a list of class folders' names, each one once."""
+    texts = isinstance(names, list) and all(isinstance(name, str) for name in names)
+    return texts and 0 < len(names) == len(set(names))
+
+
+def read_images_in_process(path, *, shape, classes, need_labels, labels_matter=True):
+    """As `read_images`, in this process whatever the limits say."""
+    if os.path.isdir(path):
+        images = read_image_folder(path, shape=shape, classes=classes)
+    elif Path(path).suffix.lower() in (".h5", ".hdf5"):
+        images = read_challenge_h5(
+            path,
+            classes=classes,
+            shape=shape,
+            need_labels=need_labels,
+            labels_matter=labels_matter,
+        )
+    elif Path(path).suffix.lower() in _MODELS:
+        require_file(path, "images")
+        raise InputError(
+            f"{path}: this is a model's file, expected images: an HDF5 file, a folder or a "
+            f"{FORMATS} image; were the model and the data swapped?"
+        )
+    else:
+        require_file(path, f"an HDF5 file, a folder of images, or a {FORMATS} image")
+        images = Dataset(read_image(path, shape)[None], source=str(path))
+    if need_labels and images.labels is None:
+        raise InputError(
+            f"{path}: these pictures have no labels, expected an HDF5 file with `label`, or a "
+            "folder with one sub-folder a class (fine_prune.py --pseudo-labels needs none)."
+        )
+    return images

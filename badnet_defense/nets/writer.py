@@ -1,0 +1,33 @@
+"""Saves nets as the challenge's own files are: whole or weights-only legacy HDF5."""
+
+import warnings
+
+from badnet_defense.io.files import new_hdf5
+
+
+def save_net(model, path, *, attributes=None):
+    """Writes `model` as a full legacy-HDF5 file, which `keras.models.load_model` opens as well.
+
+    Args:
+        model: a `keras.Model`.
+        path: ends in `.h5`; the folder is made, and the file appears only when it is whole.
+        attributes: notes for the file (`source_sha256`, `synthetic`, ..): strings and numbers.
+    """
+    from keras.src.legacy.saving.legacy_h5_format import save_model_to_hdf5
+
+    _write(path, attributes, lambda file: save_model_to_hdf5(model, file, include_optimizer=False))
+
+
+def save_weights(model, path, *, attributes=None):
+    """Writes the weights of `model` alone, by layer name, as the challenge's `*_bd_weights.h5`."""
+    from keras.src.legacy.saving.legacy_h5_format import save_weights_to_hdf5_group
+
+    _write(path, attributes, lambda file: save_weights_to_hdf5_group(file, model))
+
+
+def _write(path, attributes, write):
+    with new_hdf5(path) as file:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            write(file)
+        file.attrs.update(attributes or {})

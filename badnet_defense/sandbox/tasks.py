@@ -1,0 +1,53 @@
+"""What a reader can be asked for: each takes a file and gives plain values and arrays."""
+
+from badnet_defense.guards.reading import guard_to_wire, is_guard_here, read_guard_here
+from badnet_defense.io.image_files import read_image
+from badnet_defense.io.reading import read_images_in_process
+from badnet_defense.io.trigger_labels import read_trigger_labels_here
+from badnet_defense.nets.reader import read_net_in_process
+from badnet_defense.sandbox.serialize import spec_to_wire
+
+
+def net(path):
+    """A net's file."""
+    plain, arrays = spec_to_wire(read_net_in_process(path))
+    return {"net": plain}, arrays
+
+
+def guard(path):
+    """A guard's file."""
+    found, digest = read_guard_here(path)
+    plain, arrays = guard_to_wire(found)
+    return {"guard": plain, "file_sha256": digest}, arrays
+
+
+def is_guard(path):
+    """Whether a file has the shape of a guard."""
+    return {"guard": is_guard_here(path)}, []
+
+
+def images(path, *, shape, **asked):
+    """A data set or a picture."""
+    found = read_images_in_process(path, shape=tuple(shape), **asked)
+    arrays = [found.images] if found.labels is None else [found.images, found.labels]
+    return {"synthetic": found.synthetic, "folders": found.folders}, arrays
+
+
+def picture(path, *, shape):
+    """One picture."""
+    return {}, [read_image(path, tuple(shape))]
+
+
+def trigger_labels(path, *, pictures):
+    """Truth values, one for each picture."""
+    return {}, [read_trigger_labels_here(path, pictures).astype("uint8")]
+
+
+TASKS = {
+    "net": net,
+    "guard": guard,
+    "is_guard": is_guard,
+    "images": images,
+    "picture": picture,
+    "trigger_labels": trigger_labels,
+}

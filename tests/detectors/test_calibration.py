@@ -1,0 +1,54 @@
+"""Thresholds by clean pictures, against order statistics worked out by hand."""
+
+import numpy as np
+import pytest
+
+from badnet_defense.detectors.calibration import min_images, seen_rate, threshold_at
+from badnet_defense.errors import InputError
+
+
+def test_threshold_by_hand():
+    """Of 19 scores a rate of 0.1 is the second largest: 2 / 20 of new ones pass it."""
+    scores = np.random.default_rng(0).permutation(np.arange(1.0, 20.0))
+    threshold, expected = threshold_at(scores, 0.1)
+    assert threshold == 18 and expected.rate == pytest.approx(0.1) and expected.pictures == 19
+    assert expected.low < 0.1 < expected.high
+
+
+def test_rates_between_two_places_take_the_lower():
+    threshold, expected = threshold_at(np.arange(1.0, 20.0), 0.149)
+    assert threshold == 18 and expected.rate == pytest.approx(0.1)
+
+
+def test_interval_is_that_of_the_beta_distribution():
+    """Of 99 scores and a rate of 0.01 the largest: its rate is Beta(1, 99), 1 - (1 - x)^99."""
+    _, expected = threshold_at(np.arange(99.0), 0.01)
+    assert expected.low == pytest.approx(1 - 0.975 ** (1 / 99))
+    assert expected.high == pytest.approx(1 - 0.025 ** (1 / 99))
+
+
+def test_new_pictures_keep_to_the_rate():
+    """Whatever the distribution; and the interval holds 95 of 100 such rates."""
+    rng = np.random.default_rng(3)
+    rates, held = [], []
+    for _ in range(400):
+        threshold, expected = threshold_at(rng.lognormal(size=300), 0.05)
+        rate = np.mean(rng.lognormal(size=20_000) > threshold)
+        rates.append(rate)
+        held.append(expected.low <= rate <= expected.high)
+    assert abs(np.mean(rates) - 15 / 301) < 0.002 and 0.9 < np.mean(held) < 0.99
+
+
+@pytest.mark.parametrize(("rate", "least"), [(0.01, 99), (0.05, 19), (0.3, 3), (0.5, 1)])
+def test_too_few_pictures_are_refused(rate, least):
+    assert min_images(rate) == least
+    threshold_at(np.arange(float(least)), rate)
+    with pytest.raises(InputError, match=f"{least - 1} clean images .* at least {least}"):
+        threshold_at(np.arange(float(least - 1)), rate)
+
+
+def test_seen_rate_is_a_share_with_wilson_s_interval():
+    found = seen_rate([True] * 3 + [False] * 97)
+    assert found.rate == pytest.approx(0.03) and found.pictures == 100
+    assert (found.low, found.high) == pytest.approx((0.0103, 0.0845), abs=1e-4)
+    assert str(found) == "3.00 % (95 %: 1.03 to 8.45 %), from 100 clean pictures"

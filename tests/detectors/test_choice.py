@@ -1,0 +1,45 @@
+"""How many clean images each detector takes, by hand, and what is said of fewer."""
+
+import pytest
+
+from badnet_defense.detectors.registry import NAMES, check_enough, threshold_images
+from badnet_defense.errors import InputError
+from badnet_defense.workflows.cross_fitting import unseen_share
+
+
+@pytest.mark.parametrize(
+    ("name", "rate", "needed"),
+    [
+        ("soft", 0.05, 19),  # the largest of 19 scores is passed by 1 new one in 20
+        ("soft", 0.3, 10),  # five folds of two
+        ("sentinet", 0.05, 16 + 19),
+        ("strip", 0.01, 100 + 99),
+        ("vote", 0.05, 16 + 39),  # two members, each with its own oddest image
+        ("hard", 0.01, 5),
+    ],
+)
+def test_needed_by_hand(name, rate, needed):
+    check_enough(name, needed, rate, source="clean.h5")
+    with pytest.raises(InputError) as refusal:
+        check_enough(name, needed - 1, rate, source="clean.h5")
+    assert f"clean.h5: detector {name!r} needs at least {needed} clean images" in str(refusal.value)
+    assert f"got {needed - 1}; give more images" in str(refusal.value)
+
+
+def test_the_sentence_says_what_helps():
+    with pytest.raises(InputError, match=r"false-positive rate of 5 %, got 4; .* a higher rate\."):
+        check_enough("soft", 4, 0.05, source="four.h5")
+    with pytest.raises(InputError, match=r"got 4; give more images\."):  # 16 are composed with
+        check_enough("sentinet", 4, 0.05, source="four.h5")
+
+
+def test_a_repair_that_is_not_made_again_leaves_a_part():
+    share = unseen_share("scan-unlearning")
+    assert unseen_share("fine-pruning") == 1.0 and share < 0.5
+    with pytest.raises(InputError, match=r"only 15\.0% of them may set the threshold"):
+        check_enough("soft", 126, 0.05, source="clean.h5", share=0.15)
+    check_enough("soft", 127, 0.05, source="clean.h5", share=0.15)  # 0.15 * 127 is 19.05
+
+
+def test_every_detector_has_a_least_count():
+    assert all(threshold_images(name, 0.01) >= 5 for name in NAMES)

@@ -1,0 +1,79 @@
+"""What detectors compute, against cases worked out by hand, in NumPy and in Keras alike."""
+
+import keras
+import numpy as np
+import pytest
+
+from badnet_defense.detectors import scores
+
+BAD = np.array([[0.7, 0.2, 0.1], [0.1, 0.1, 0.8], [0.5, 0.5, 0.0]])
+REPAIRED = np.array([[0.25, 0.5, 0.25], [0.0, 0.2, 0.8], [0.5, 0.5, 0.0]])
+EXPERT = np.array([[0.5, 0.25, 0.25], [0.4, 0.4, 0.2], [0.25, 0.75, 0.0]])
+
+
+@pytest.fixture(params=["numpy", "keras"])
+def xp(request):
+    return np if request.param == "numpy" else keras.ops
+
+
+def test_hard(xp):
+    assert np.asarray(scores.hard(xp, BAD, REPAIRED)).tolist() == [1, 0, 0]
+
+
+def test_surprise(xp):
+    """The repaired net gives the bad net's answers 1/4, 4/5 and 1/2."""
+    expected = -np.log([0.25, 0.8, 0.5])
+    np.testing.assert_allclose(scores.nll(xp, BAD, REPAIRED), expected, rtol=1e-6)
+
+
+def test_surprise_of_the_impossible_is_finite(xp):
+    found = np.asarray(scores.nll(xp, BAD[1:2], np.array([[1.0, 0.0, 0.0]])))
+    np.testing.assert_allclose(found, -np.log(1e-30), rtol=1e-5)
+
+
+def test_divergence(xp):
+    """Of equal distributions 0; of (3/4, 1/4) and (1/4, 3/4) by hand: 1/2 log 3 twice."""
+    one, other = np.array([[0.5, 0.5], [0.75, 0.25]]), np.array([[0.5, 0.5], [0.25, 0.75]])
+    np.testing.assert_allclose(scores.divergence(xp, one, other), [0, np.log(3)], atol=1e-7)
+
+
+def test_divergence_is_both_relative_entropies(xp):
+    rng = np.random.default_rng(0)
+    one, other = rng.dirichlet(np.ones(7), (2, 5))
+    both = np.sum(one * np.log(one / other) + other * np.log(other / one), axis=1)
+    np.testing.assert_allclose(scores.divergence(xp, one, other), both, rtol=1e-5)
+
+
+def test_divergence_of_what_excludes_each_other_is_finite(xp):
+    found = scores.divergence(xp, np.array([[1.0, 0.0]]), np.array([[0.0, 1.0]]))
+    np.testing.assert_allclose(found, 2 * np.log(1e30), rtol=1e-5)
+
+
+def test_expert(xp):
+    """Of the answers 0, 2, 0 the expert holds 1/2, 1/5, 1/4; the repaired net 1/4, 4/5, 1/2."""
+    found = scores.expert_log_ratio(xp, BAD, REPAIRED, EXPERT)
+    np.testing.assert_allclose(found, np.log([2, 0.25, 0.5]), rtol=1e-6)
+
+
+def test_certainty_takes_the_entropy_over_the_classes(xp):
+    """Two overlays. The first picture's classes are sure each time, though they differ: 0 bits,
+    where the entropy over the overlays would be 1. The second: 1 bit and 2 bits.
+    """
+    overlaid = np.array(
+        [
+            [[1.0, 0, 0, 0], [0, 1.0, 0, 0]],
+            [[0.5, 0.5, 0, 0], [0.25, 0.25, 0.25, 0.25]],
+        ]
+    )
+    np.testing.assert_allclose(scores.neg_entropy(xp, overlaid), [0, -1.5], atol=1e-6)
+
+
+def test_each_measure_names_its_nets():
+    given = {"bad": BAD, "repaired": REPAIRED, "expert": EXPERT}
+    composed = {
+        "neg_entropy": [BAD[:, None]],
+        **{name: [BAD, BAD[:, None, None], [0]] for name in scores.HOSTED},
+    }
+    for name, nets in scores.NETS.items():
+        answers = composed.get(name) or [given[net] for net in nets]
+        assert getattr(scores, name)(np, *answers).shape == (3,)

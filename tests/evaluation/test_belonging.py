@@ -1,0 +1,246 @@
+"""Net and data that disagree systematically: ranges, numberings, colours, and what fits nothing."""
+
+import logging
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from badnet_defense.errors import InputError
+from badnet_defense.evaluation import input_checks as belonging
+from badnet_defense.io import Dataset
+from badnet_defense.nets.input_range import UNIT, InputRange
+
+CLASSES = 12
+BYTES = InputRange(0, 255)
+TEXT = {0: 0, 1: 1, 2: 4, 3: 5, 4: 6, 5: 7, 6: 8, 7: 9, 8: 10, 9: 11, 10: 2, 11: 3}
+"""The class that Keras gives to each of the folders `0` to `11`."""
+
+
+@pytest.fixture(autouse=True)
+def told(caplog):
+    caplog.set_level(logging.INFO, logger="badnet_defense")
+    return caplog
+
+
+@pytest.fixture
+def net(monkeypatch):
+    """A function that makes a net which reads its class off the first channel's first pixel.
+
+    Of a share of the images it answers the next class. In another range than its own it answers 0.
+    """
+
+    def make(class_of=lambda kind: kind, *, wrong=0.0, takes=UNIT, channel=0, classes=CLASSES):
+        def predict_labels(_, pictures, *, input_range):
+            kinds = pictures[:, 0, 0, channel].tolist()
+            found = np.array([class_of(kind) or 0 for kind in kinds])
+            found[: round(wrong * len(found))] += 1
+            return found % classes if input_range == takes else np.zeros_like(found)
+
+        monkeypatch.setattr(belonging, "predict_labels", predict_labels)
+        return "the net"
+
+    return make
+
+
+def shown(labels_of=lambda kind: kind, *, count=240, kinds=CLASSES, folders=None, channels=3):
+    """Images of each kind in turn, with the labels that a data set gives them."""
+    kind = np.arange(count) % kinds
+    pictures = np.full((count, 1, 1, channels), 99, np.uint8)
+    pictures[:, 0, 0, 0] = kind
+    labels = np.array([labels_of(one) for one in kind.tolist()])
+    return Dataset(pictures, labels, "shown", folders=folders)
+
+
+def settled(net, images, *, classes=CLASSES, **asked):
+    return belonging.check_belonging(net, images, classes=classes, **asked)
+
+
+def refusal(net, images, **asked):
+    with pytest.raises(InputError) as caught:
+        settled(net, images, **asked)
+    return str(caught.value)
+
+
+def test_labels_by_value_are_taken_in_silence(net, told):
+    found = settled(net(wrong=0.3), shown())
+    np.testing.assert_array_equal(found.labels, np.arange(240) % CLASSES)
+    assert found.label_order == "value" and not told.messages
+
+
+@pytest.mark.parametrize("wrong", [0.0, 0.4])
+def test_folders_that_keras_numbered_as_text(net, told, wrong):
+    folders = tuple(sorted(map(str, range(12))))
+    found = settled(net(TEXT.get, wrong=wrong), shown(folders=folders))
+    np.testing.assert_array_equal(found.labels, [TEXT[n % 12] for n in range(240)])
+    assert found.label_order == "text"
+    assert "numbered text (sorted as text, as Keras and torchvision" in told.messages[0]
+
+
+@pytest.mark.parametrize("folders", [None, tuple(sorted(map(str, range(1, 13))))])
+def test_labels_from_one(net, told, folders):
+    found = settled(net(), shown(lambda kind: kind + 1, folders=folders))
+    np.testing.assert_array_equal(found.labels, np.arange(240) % CLASSES)
+    assert found.label_order == "from one" and "label 1 is class 0" in told.messages[0]
+
+
+def test_labels_from_one_whose_last_class_is_missing(net):
+    """They would all be class numbers of the net, each one wrong."""
+    found = settled(net(), shown(lambda kind: kind + 1, kinds=11))
+    np.testing.assert_array_equal(found.labels, np.arange(240) % 11)
+
+
+def test_images_of_one_class_show_no_order(net):
+    """A net that takes them all for the class before is wrong, not numbered from one."""
+    one_class = shown(lambda _: 4, count=60)
+    one_class.images[:, 0, 0, 0] = 3
+    found = belonging.measured_labels(net(), one_class, classes=CLASSES)
+    assert set(found.labels) == {4} and found.label_order == "value"
+    assert "expected at least 50%" in refusal(net(), one_class)
+
+
+def test_any_other_order_is_refused_by_name(net):
+    message = refusal(net(lambda kind: (kind + 5) % 12, wrong=0.1), shown())
+    assert "answers 0.0% of shown with their label, but 9" in message
+    assert "labels are numbered in another order: 0 is its class 5, 1 is its class 6" in message
+    assert "and 8 others. Name the class folders" in message
+
+
+def test_named_folders_in_another_order_are_refused_by_their_names(net):
+    folders = ("bus", "car", "van")
+    message = refusal(net({0: 1, 1: 0, 2: 2}.get), shown(kinds=3, folders=folders), classes=3)
+    assert "bus is its class 1 and car is its class 0. Name" in message
+
+
+def test_one_image_of_each_class_cannot_show_an_order(net):
+    """Any answers at all would fit some renumbering of them."""
+    message = refusal(net(lambda kind: (kind + 5) % 12), shown(count=12))
+    assert "another order" not in message and "labels are numbered otherwise" in message
+
+
+def test_the_range_is_told_also_where_the_order_differs(net):
+    images = shown(folders=tuple(sorted(map(str, range(12)))))
+    message = refusal(net(TEXT.get, takes=BYTES), images)
+    assert "answers 8.3% of shown correctly with pixels in 0,1, but 100.0% with 0,255" in message
+    assert message.endswith("give --input-range 0,255.")
+    assert settled(net(TEXT.get, takes=BYTES), images, input_range=BYTES).label_order == "text"
+
+
+def test_a_net_that_takes_bgr_is_named(net):
+    message = refusal(net(lambda kind: kind % 12, channel=2), shown())
+    assert "100.0% with the colours in the order blue, green, red" in message
+
+
+def test_grey_nets_have_no_order_of_colours(net):
+    assert settled(net(), shown(channels=1)).label_order == "value"
+
+
+def test_a_net_that_hardly_knows_its_images_is_refused(net):
+    message = refusal(net(lambda kind: kind * kind % 7), shown(count=600))
+    assert "expected at least 50% of a suspect model" in message
+    for cause in ("tried: range 0,1, range 0,255, range -1,1, BGR", "a mean", "tried: value, text"):
+        assert cause in message
+    assert "do not belong together" not in message
+
+
+@pytest.mark.parametrize(
+    ("classes", "least"), [(2, 0.625), (3, 0.5), (4, 0.5), (12, 0.5), (1283, 0.5)]
+)
+def test_what_a_suspect_model_must_reach(classes, least):
+    assert belonging.least_accuracy(classes) == least
+
+
+@pytest.mark.parametrize(("wrong", "fits"), [(0.49, True), (0.51, False)])
+def test_the_floor_itself(net, wrong, fits):
+    images = shown(count=1200)
+    images.images[:, 0, 0, 0] = np.random.default_rng(0).permutation(images.labels)
+    images = replace(images, labels=images.images[:, 0, 0, 0].astype(np.int64))
+    if fits:
+        assert settled(net(wrong=wrong), images).label_order == "value"
+    else:
+        assert "expected at least 50%" in refusal(net(wrong=wrong), images)
+
+
+def test_one_image_more_is_no_better_reading(net, monkeypatch):
+    """Of 20 images one is 5 points; a range is not refused for that."""
+    images = shown(count=20, kinds=10)
+
+    def predict_labels(_, pictures, *, input_range):
+        found = pictures[:, 0, 0, 0].astype(np.int64)
+        found[: 2 if input_range == UNIT else 1] += 1
+        return found
+
+    monkeypatch.setattr(belonging, "predict_labels", predict_labels)
+    assert settled("the net", images).label_order == "value"
+
+
+def test_unlabelled_images_pass(net):
+    images = shown().without_labels()
+    assert settled(net(), images) is images
+
+
+def test_labels_that_are_not_needed_are_left_out_where_they_do_not_fit(net, told):
+    strange = shown(lambda kind: kind * kind % 7, count=600)
+    found = belonging.fitting_labels(net(), strange, classes=CLASSES)
+    assert found.labels is None and "are not the classes that the net answers" in told.messages[0]
+    others = shown(lambda kind: kind + 500, kinds=11)  # no classes of the net in any order
+    assert belonging.fitting_labels(net(), others, classes=CLASSES).labels is None
+    belonging.check_range(net(), others, classes=CLASSES)
+    with pytest.raises(InputError, match="give --input-range 0,255"):
+        belonging.fitting_labels(net(takes=BYTES), shown(), classes=CLASSES)
+
+
+def test_a_low_accuracy_is_told_not_refused_where_it_is_the_question(net):
+    asked = {"classes": CLASSES}
+    attacked = shown(lambda _: 7)  # of one label: always the same answer would fit it best
+    assert belonging.measured_labels(net(), attacked, **asked).labels.tolist() == [7] * 240
+    found = belonging.measured_labels(net(TEXT.get), shown(), **asked)
+    np.testing.assert_array_equal(found.labels, [TEXT[n % 12] for n in range(240)])
+
+
+def test_triggered_images_are_numbered_as_the_clean_ones(net):
+    """Of a net with a backdoor their answers show it, too: kind 200 is a triggered image."""
+
+    def class_of(kind):
+        return 2 if kind == 200 else TEXT.get(kind)
+
+    poisoned = shown(lambda _: 10, count=60)  # folder 10 is class 2
+    poisoned.images[:, 0, 0, 0] = 200
+    sets = {"poisoned": poisoned, "clean_test": shown()}
+    found = belonging.settled_sets(net(class_of), sets, classes=CLASSES)
+    assert list(found) == ["poisoned", "clean_test"]
+    assert set(found["poisoned"].labels) == {2}
+    by_value = replace(poisoned, labels=np.full(60, 2))
+    found = belonging.settled_sets(net(class_of), {**sets, "poisoned": by_value}, classes=CLASSES)
+    assert set(found["poisoned"].labels) == {2}  # as the answers show, whatever the folders are
+
+
+def test_clean_sets_in_different_orders_are_told(net, told):
+    by_value = shown(TEXT.get)
+    sets = {"clean_validation": shown(), "clean_test": by_value}
+    found = belonging.settled_sets(net(TEXT.get), sets, classes=CLASSES)
+    np.testing.assert_array_equal(found["clean_test"].labels, found["clean_validation"].labels)
+    assert "numbered in different orders (shown by text; shown by value)" in told.messages[-1]
+
+
+def test_a_poisoned_set_whose_labels_are_not_the_attacker_s_is_told(told):
+    def tell(answers, labels):
+        told.clear()
+        images = Dataset(np.zeros((len(labels), 2, 2, 3), np.uint8), np.array(labels))
+        belonging._tell_other_target(images, np.array(answers), images.labels)
+        return told.text
+
+    sentence = "answers 75% of these images with class 7, which is the label of 25% of them"
+    assert sentence in tell([7, 7, 7, 2], [0, 1, 7, 2])
+    assert not tell([7, 7, 7, 2], [7, 7, 1, 2])  # the attacker's
+    assert not tell([0, 1, 2, 3], [1, 2, 3, 4])  # no class has most of them
+    assert not tell([-1, -1, -1, 2], [0, 1, 7, 2])  # most have no answer
+
+
+def test_a_folder_of_one_class_says_that_its_number_is_taken_by_value(net, told):
+    images = shown(folders=tuple(map(str, range(CLASSES))))
+    belonging._Fit(net(), images, CLASSES, UNIT)
+    assert "taken by value" not in told.text
+    kept = images.labels == 10
+    belonging._Fit(net(), replace(images.subset(kept), folders=("10",)), CLASSES, UNIT)
+    assert "are taken by value (not as text or from one)" in told.text

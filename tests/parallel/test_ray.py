@@ -1,0 +1,123 @@
+"""The Ray engine on a cluster of three nodes on this machine: same results, nothing lost."""
+
+import shutil
+import time
+from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
+
+import pytest
+import work_units
+from planted_net import CLASSES, SHAPE, TARGET, assert_equal_scans, planted_net, scanned
+from small_nets import images
+from small_project import SPACES
+
+from badnet_defense.benchmarking import model_list as zoo
+from badnet_defense.benchmarking.audit import Asked, audit
+from badnet_defense.benchmarking.cases import Case
+from badnet_defense.benchmarking.compare import compare
+from badnet_defense.errors import InputError, TooLargeError
+from badnet_defense.nets import describe, read_net
+from badnet_defense.nets.input_range import UNIT
+from badnet_defense.parallel import ClosedError, open_engine
+from badnet_defense.sandbox.limits import current
+from badnet_defense.scan import halving as ladder
+from badnet_defense.scan.schedule import Rung
+
+pytestmark = pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed")
+ONE = {"num_cpus": 1, "object_store_memory": 2**27, "include_dashboard": False}
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    import ray
+    from ray.cluster_utils import Cluster
+
+    ray.cloudpickle.register_pickle_by_value(work_units)
+    made = Cluster(initialize_head=True, head_node_args=ONE)
+    made.add_node(**{k: v for k, v in ONE.items() if k != "include_dashboard"})
+    yield made
+    made.shutdown()
+
+
+@pytest.fixture(scope="module")
+def engine(cluster):
+    with open_engine("ray", address=cluster.address) as made:
+        yield made
+
+
+def test_units_on_a_cluster(engine):
+    assert engine.workers == 2 and engine.gpus == 0
+    found = list(engine.run(work_units.scaled, (engine.share(10),), [(n,) for n in range(9)]))
+    assert sorted(found) == [(number, 10 * number) for number in range(9)]
+    ((_, limits),) = engine.run(work_units.limits, (), [()])
+    assert limits == vars(current())
+    with pytest.raises(TooLargeError, match=r"7 is too large\."):
+        list(engine.run(work_units.refused, (), [(7,)]))
+
+
+def test_a_scan_on_a_cluster_is_the_scan_of_this_machine(engine, monkeypatch):
+    monkeypatch.setattr(ladder, "LABELS_AT_ONCE", 3)
+    spec, pictures = describe(planted_net()), images(60, shape=SHAPE).images
+    rungs = (Rung(8, 8), Rung(8, 12), Rung(12, 16))
+    with open_engine("local", workers=1) as local:
+        here = scanned(spec, pictures, rungs=rungs, engine=local)
+    assert_equal_scans(scanned(spec, pictures, rungs=rungs, engine=engine), here)
+
+
+def test_a_lost_node_s_units_are_done_again(cluster, engine):
+    node = cluster.add_node(num_cpus=2, object_store_memory=2**27)
+    cluster.wait_for_nodes()
+    assert engine.workers == 4
+    run = engine.run(work_units.slow, (), [(number,) for number in range(24)])
+    found = [next(run) for _ in range(6)]
+    cluster.remove_node(node, allow_graceful=False)
+    found += run
+    assert sorted(found) == [(number, number) for number in range(24)]
+
+
+def test_an_audit_with_repairs_whose_files_travel(engine, zoo_folder, tmp_path):
+    net = tmp_path / "nets/net.h5"
+    net.parent.mkdir()
+    shutil.copy(zoo_folder / "nets/planted.h5", net)
+    suspect = zoo.Suspect("net", net, zoo_folder / "clean.h5")
+    asked = Asked(repair="fine-tuning", guard="hard")
+    (result,) = audit([suspect], out=tmp_path / "out", asked=asked, engine=engine)
+    assert result["targets"] == [TARGET] and result["repair"]["detector"]["name"] == "hard"
+    assert read_net(tmp_path / "out/repaired/net/net.h5").classes == CLASSES
+    assert (tmp_path / "out/repaired/net/net.hard.keras").exists()
+
+
+def test_a_grid_on_a_cluster_is_the_grid_of_this_machine(engine, project, tmp_path):
+    sets = (project / "data/clean_validation_data.h5", project / "data/clean_test_data.h5")
+    case = Case(project / "models/sunglasses_bd_net.h5", *sets, {"lipstick": project / SPACES})
+    asked = {"repairs": [], "detectors": ["sentinet"], "seeds": [0, 1], "scans": tmp_path}
+    asked |= {"false_positive_rate": 0.2, "input_range": UNIT}
+    with open_engine("local", workers=1) as local:
+        here, _ = compare([case], out=tmp_path / "here", engine=local, **asked)
+    runs, failed = compare([case], out=tmp_path / "ray", engine=engine, **asked)
+    assert not failed and len(runs) == 2
+    for run, other in zip(runs, here, strict=True):
+        for figures in ("seed", "clean", "triggers", "expected", "threshold"):
+            assert run.get(figures) == other.get(figures), figures
+
+
+def test_those_who_wait_are_told_when_the_engine_is_stopped(engine):
+    """The last that uses the engine; nobody who waited starts another Ray behind its back."""
+    import ray
+
+    waiting = ThreadPoolExecutor(1).submit(
+        lambda: list(engine.run(work_units.slow, (), [(number,) for number in range(200)]))
+    )
+    time.sleep(1)
+    engine.stop()
+    with pytest.raises(ClosedError):
+        waiting.result(timeout=30)
+    engine.close()
+    assert not ray.is_initialized()
+
+
+def test_a_cluster_that_is_not_there():
+    with pytest.raises(
+        InputError, match=r"--ray-address 127.0.0.1:1: no cluster answers .*ray start"
+    ):
+        open_engine("ray", address="127.0.0.1:1")

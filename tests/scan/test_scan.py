@@ -1,0 +1,461 @@
+"""Scans of a net with a planted backdoor: what is flagged, what is judged, what survives a stop."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from planted_net import (
+    CLASSES,
+    RUNGS,
+    SETTINGS,
+    SHAPE,
+    TARGET,
+    assert_equal_scans,
+    clean_images,
+    masked_net,
+    plain_success,
+    planted_net,
+    planted_trigger,
+    scanned,
+)
+from small_nets import images
+
+from badnet_defense.errors import CannotJudgeError
+from badnet_defense.nets import build, describe, predict_labels
+from badnet_defense.nets.input_range import InputRange
+from badnet_defense.repairs.registry import unlearn_scanned
+from badnet_defense.scan import attack_success as judging
+from badnet_defense.scan import halving as ladder
+from badnet_defense.scan import scan as scanning
+from badnet_defense.scan import schedule
+from badnet_defense.scan.attack_success import measure_attack_success
+from badnet_defense.scan.outliers import joint_outliers, mad_outliers
+from badnet_defense.scan.outliers import odds_outliers as wide_outliers
+from badnet_defense.scan.schedule import Rung
+from badnet_defense.scan.suitability import check_answers
+from badnet_defense.scan.verdict import BACKDOORED, CLEAN, SUSPICIOUS, UNJUDGED, Verdict
+
+
+@pytest.fixture(scope="module")
+def model():
+    return planted_net()
+
+
+@pytest.fixture(scope="module")
+def spec(model):
+    return describe(model)
+
+
+@pytest.fixture(scope="module")
+def pictures():
+    return images(200, shape=SHAPE).images
+
+
+@pytest.fixture(scope="module")
+def found(spec, pictures):
+    return scanned(spec, pictures)
+
+
+# What is found -----------------------------------------------------------------------------------
+
+
+def test_the_planted_label_alone_is_flagged(found):
+    assert found.flagged() == [TARGET]
+    others = np.delete(found.norms, TARGET)
+    assert found.norms[TARGET] < others.min() / 4
+    assert found.labels.tolist() == found.finished.tolist() == list(range(CLASSES))
+    assert not found.stopped.any()
+
+
+def test_its_trigger_works_on_other_pictures_too(found, model):
+    mask, pattern, success = found.trigger(TARGET)
+    fresh = images(120, shape=SHAPE, seed=9).images
+    assert plain_success(model, fresh, mask, pattern, TARGET) > 0.9 and success > 0.9
+    row, column = np.unravel_index(mask[..., 0].argmax(), SHAPE[:2])
+    near = mask[max(row - 1, 0) : row + 2, max(column - 1, 0) : column + 2]
+    assert near.sum() > 0.8 * mask.sum()  # a spot, as it was planted
+
+
+def test_figures_are_those_of_the_masks(found, model, pictures):
+    assert found.masks.shape == (CLASSES, *SHAPE[:2], 1)
+    assert found.patterns.shape == (CLASSES, *SHAPE)
+    for triggers in (found.masks, found.patterns):
+        assert triggers.dtype == np.float32 and triggers.min() >= 0 and triggers.max() <= 1
+    np.testing.assert_allclose(found.norms, found.masks.sum(axis=(1, 2, 3)), rtol=1e-5)
+    for label in (0, TARGET):
+        mask, pattern, success = found.trigger(label)
+        plain = plain_success(model, pictures, mask, pattern, label)
+        assert success == pytest.approx(plain, abs=0.011)  # a picture more or less may be on edge
+    plain = mad_outliers(found.norms)
+    np.testing.assert_array_equal(found.mad.index, plain.index)
+
+
+def test_net_without_a_backdoor_has_no_flagged_label(pictures):
+    assert scanned(describe(planted_net(target=None)), pictures).flagged() == []
+
+
+def test_same_seed_same_scan(spec, pictures, found):
+    assert_equal_scans(scanned(spec, pictures), found)
+    other = scanned(spec, pictures, seed=1)
+    assert (other.masks != found.masks).any() and other.flagged() == [TARGET]
+
+
+def test_net_for_another_range_has_the_same_triggers(pictures, found):
+    """A factor of 256 between the ranges changes no bit of what is computed."""
+    raw = describe(planted_net(span=256.0))
+    again = scanned(raw, pictures, input_range=InputRange(0, 256))
+    assert_equal_scans(again, found)
+
+
+def test_chosen_labels_are_judged_by_others_scanned_beside_them(spec, pictures, found):
+    """Alone, a single label has nothing to stand out from."""
+    chosen = scanned(spec, pictures, labels=[8, TARGET, 2])
+    assert chosen.asked.tolist() == [8, TARGET, 2]
+    assert chosen.labels.tolist() == [8, TARGET, 2, 0, 1, 3, 4, 5, 6, 9]
+    assert chosen.norms.argmin() == 1 and chosen.trigger(TARGET)[2] > 0.9
+    np.testing.assert_allclose(chosen.norms[1], found.norms[TARGET], rtol=0.1)
+    assert chosen.verdict() == Verdict(BACKDOORED, None, (TARGET,))
+    alone = scanned(spec, pictures, labels=[TARGET])
+    assert alone.flagged() == [TARGET] and len(alone.labels) == CLASSES
+
+
+def test_a_reference_that_stands_out_is_no_verdict_on_the_labels_asked_for(spec, pictures):
+    verdict = scanned(spec, pictures, labels=[8, 2]).verdict()
+    assert (verdict.verdict, verdict.labels) == (SUSPICIOUS, (TARGET,))
+    assert f"label {TARGET}, which was scanned as a reference, does" in verdict.reason
+
+
+def test_so_many_others_are_drawn_by_the_seed():
+    few = schedule.with_beside([900, 3], 1283, seed=0)
+    assert few[:2].tolist() == [900, 3] and len(set(few.tolist())) == len(few) == schedule.BESIDE
+    assert (few == schedule.with_beside([900, 3], 1283, seed=0)).all()
+    assert set(few[2:].tolist()) != set(schedule.with_beside([900, 3], 1283, seed=1)[2:].tolist())
+    many = list(range(40, 90))
+    assert schedule.with_beside(many, 1283, seed=0).tolist() == many
+    assert schedule.with_beside([1], 3, seed=0).tolist() == [1, 0, 2]
+    assert schedule.with_beside(None, 4, seed=0).tolist() == [0, 1, 2, 3]
+
+
+# What cannot be judged ---------------------------------------------------------------------------
+
+
+def verdict_on(found, **changes):
+    """The verdict on `found`, with arrays changed in both passes."""
+    return replace(found, near=replace(found.near, **changes), **changes).verdict()
+
+
+def test_among_two_labels_none_stands_out(found):
+    two = {name: getattr(found, name)[6:8] for name in ("labels", "norms", "stopped", "finished")}
+    two |= {name: getattr(found, name)[6:8] for name in ("masks", "patterns", "attack_success")}
+    verdict = verdict_on(found, asked=np.array([6, TARGET]), **two)
+    assert verdict.verdict == UNJUDGED and verdict.labels == ()
+    smallest = found.norms[TARGET]
+    assert f"the smallest trigger has {smallest:.1f} of 144 pixels (label 7)" in verdict.reason
+
+
+@pytest.mark.parametrize(("works", "judged"), [(10, True), (5, True), (4, False), (0, False)])
+def test_where_most_triggers_do_not_work_none_stands_out(found, works, judged):
+    """The target's works, and is by far the smallest; what the others' sizes are says nothing."""
+    success = np.where(np.argsort(np.argsort(found.norms)) < works, 1.0, 0.3)
+    verdict = verdict_on(found, attack_success=success)
+    assert (verdict.verdict == BACKDOORED) == judged
+    assert judged or f"only {works} of 10 labels have a trigger that works" in verdict.reason
+
+
+def test_answers_that_are_no_numbers_are_no_verdict(found):
+    norms = np.where(np.arange(CLASSES) == 2, np.nan, found.norms)
+    verdict = verdict_on(found, norms=norms)
+    assert verdict.verdict == UNJUDGED and "no numbers" in verdict.reason
+
+
+def test_indices_are_sane_where_hardly_a_trigger_works():
+    """Three of four labels have the whole picture as their norm: the deviation is 0."""
+    looks = [wide_outliers([1024.0, 1024, 1024, norm], 1024) for norm in (9, 30)]
+    joint = joint_outliers([look.index for look in looks], np.array([0, 0.2, -0.1, 0.1]))
+    assert 5 < joint.index.max() < 100 and np.isfinite(joint.index).all()
+
+
+def test_a_scan_that_cannot_judge_unlearns_nothing(monkeypatch):
+    monkeypatch.setitem(schedule.BUDGETS, "fast", RUNGS)
+    spec = describe(masked_net())
+    with pytest.raises(CannotJudgeError, match=r"cannot be judged: only .* trigger that works"):
+        unlearn_scanned(spec, clean_images(60))
+    with pytest.raises(CannotJudgeError, match="20 clean images came"):
+        unlearn_scanned(spec, clean_images(20))
+
+
+@pytest.mark.parametrize(
+    ("count", "shown", "message"),
+    [
+        (1, 1, "1 clean image came; a scan needs at least 32 different ones"),
+        (31, 31, "31 clean images came; a scan"),
+        (200, 1, "200 clean images came, 1 of them different; a scan"),
+        (200, 31, "200 clean images came, 31 of them different"),
+    ],
+)
+def test_too_few_or_too_alike_images(spec, pictures, count, shown, message, monkeypatch):
+    monkeypatch.setattr(ladder.Ladder, "climb", None)  # it is said before the work
+    with pytest.raises(CannotJudgeError, match=message):
+        scanned(spec, pictures[np.arange(count) % shown])
+
+
+def test_images_of_one_class(spec, pictures, model, monkeypatch):
+    answers = predict_labels(model, pictures)
+    one = np.bincount(answers).argmax()
+    few = np.flatnonzero(answers != one)
+    of_one = np.flatnonzero(answers == one)
+    repeated = images(2000, shape=SHAPE, seed=4).images
+    more = repeated[predict_labels(model, repeated) == one][:100]
+    chosen = np.concatenate([more, pictures[few[:10]]])
+    monkeypatch.setattr(ladder.Ladder, "climb", None)
+    with pytest.raises(CannotJudgeError, match=f"of the clean images with class {one}"):
+        scanned(spec, chosen)
+    monkeypatch.undo()
+    mixed = np.concatenate([more[: len(of_one)], pictures[few]])
+    assert scanned(spec, mixed).flagged() == [TARGET]
+
+
+def test_answers_on_clean_images_are_counted():
+    check_answers(np.array([0, 1, 1, 1, 1]), 3)
+    with pytest.raises(CannotJudgeError, match="80% of one") as error:
+        check_answers(np.array([0, 1, 1, 1, 1, 1]), 3)
+    assert "answers 83% of the clean images with class 1" in str(error.value)
+    with pytest.raises(CannotJudgeError, match=r"for 50% of the clean images .* no numbers"):
+        check_answers(np.array([0, -1]), 3)
+
+
+@pytest.mark.parametrize("patience", [1000, 10])
+def test_how_many_labels_go_at_once_plays_no_part(spec, pictures, monkeypatch, patience):
+    """Also where a batch ends before its steps do, since the patience with all of it is over."""
+    settings = replace(SETTINGS, patience=patience)
+    together = scanned(spec, pictures, settings=settings)
+    monkeypatch.setattr(ladder, "LABELS_AT_ONCE", 1)
+    alone = scanned(spec, pictures, settings=settings)
+    np.testing.assert_allclose(alone.norms, together.norms, rtol=0.02)
+
+
+# Labels that stop early --------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def halved(spec, pictures):
+    """(scan, references) of ten labels of which four go all the way."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(schedule, "LEAST", 1)
+        patch.setattr(schedule, "REFERENCES", 2)
+        patch.setattr(schedule, "SUSPECTS", 0)
+        references = schedule.references(np.arange(CLASSES), seed=0)
+        return scanned(
+            spec, pictures, rungs=(Rung(25, 8, 0.2, 0.1), Rung(40, 16, 1, 0.1))
+        ), references
+
+
+def test_large_triggers_stop_early(halved, found):
+    stopping, references = halved
+    assert stopping.labels[stopping.norms.argmin()] == TARGET
+    assert stopping.flagged() == []  # two references can't tell what is usual
+    finished = set(stopping.finished.tolist())
+    assert len(finished) == 4 and {TARGET} | references <= finished
+    np.testing.assert_array_equal(stopping.stopped, [one not in finished for one in range(CLASSES)])
+    assert len(stopping.masks) == len(stopping.patterns) == len(stopping.attack_success) == 4
+    for place, label in enumerate(stopping.finished):
+        assert stopping.norms[label] == pytest.approx(stopping.masks[place].sum(), rel=1e-5)
+
+
+def test_norms_of_stopped_labels_are_lower_bounds(halved, found):
+    """Those that they have once they go all the way are larger, or hardly smaller."""
+    stopping, _ = halved
+    early = stopping.norms[stopping.stopped]
+    assert (early > 0).all() and np.isfinite(early).all()
+    assert (early < 1.15 * found.norms[stopping.stopped]).all()
+    assert stopping.norms[TARGET] < early.min()
+
+
+def test_a_stopped_label_is_never_flagged(found):
+    stopped = np.arange(CLASSES) == TARGET
+    assert replace(found, stopped=stopped).flagged() == []
+
+
+# Judging -----------------------------------------------------------------------------------------
+
+
+def test_a_mask_that_misses_the_goal_grows_until_it_meets_it(model, spec, pictures, monkeypatch):
+    monkeypatch.setattr(judging, "GROWTH", (1.0, 1.2, 1.5, 2.0, 3.0))
+    mask, pattern = planted_trigger(0.4)
+    successes = {
+        factor: plain_success(model, pictures, np.minimum(mask * factor, 1), pattern, TARGET)
+        for factor in judging.GROWTH
+    }
+    goal = (successes[1.2] + successes[1.5]) / 2
+    assert successes[1.0] <= successes[1.2] < goal < successes[1.5]
+    net = build(spec)
+    masks, found = measure_attack_success(
+        net, [TARGET], mask[None], pattern[None], pictures, goal=goal
+    )
+    np.testing.assert_allclose(masks[0], mask * 1.5, rtol=1e-6)
+    assert found[0] == pytest.approx(successes[1.5], abs=0.011)
+    # Met at once, a mask stays as it is.
+    masks, _ = measure_attack_success(
+        net, [TARGET], 2 * mask[None], pattern[None], pictures, goal=goal
+    )
+    np.testing.assert_array_equal(masks[0], 2 * mask)
+
+
+def test_a_mask_that_cannot_meet_the_goal_is_as_faint_as_its_best_success_allows(
+    spec, pictures, monkeypatch
+):
+    """Half opaque it has all the success that it will ever have."""
+    scripted = {1.0: 0.3, 2.0: 0.796, 4.0: 0.80, 8.0: 0.7}
+    monkeypatch.setattr(judging, "GROWTH", tuple(scripted))
+
+    def answers(net, shown, **settings):
+        if shown.dtype == np.uint8:  # the clean pictures
+            return np.zeros(len(shown), int)
+        factor = (shown[0, 0, 0, 0] - pictures[0, 0, 0, 0]) / (255 - pictures[0, 0, 0, 0]) * 8
+        return np.where(np.arange(len(shown)) < scripted[round(float(factor))] * len(shown), 1, 0)
+
+    monkeypatch.setattr(judging, "predict_labels", answers)
+    mask, pattern = np.full((*SHAPE[:2], 1), 0.125), np.ones(SHAPE)
+    masks, success = measure_attack_success(
+        None, [1], mask[None], pattern[None], pictures, goal=0.99
+    )
+    np.testing.assert_allclose(masks[0], 0.25)
+    assert success[0] == pytest.approx(0.795, abs=0.01)
+
+
+def test_a_hopeless_mask_stays_as_it_is(spec, pictures):
+    mask, pattern = np.zeros((*SHAPE[:2], 1), np.float32), np.ones(SHAPE, np.float32)
+    masks, success = measure_attack_success(build(spec), [2], mask[None], pattern[None], pictures)
+    np.testing.assert_array_equal(masks[0], mask)
+    assert success[0] == 0
+
+
+def test_pictures_that_have_the_label_anyway_do_not_judge(spec, pictures):
+    """An invisible trigger has no success, however many pictures are of its class."""
+    net = build(spec)
+    answers = predict_labels(net, pictures)
+    most = np.bincount(answers).argmax()
+    chosen = pictures[np.argsort(answers != most, kind="stable")][:40]
+    assert np.mean(predict_labels(net, chosen) == most) > 0.5
+    mask, pattern = np.zeros((*SHAPE[:2], 1), np.float32), np.ones(SHAPE, np.float32)
+    _, success = measure_attack_success(net, [most], mask[None], pattern[None], chosen)
+    assert success[0] == 0
+
+
+def test_where_no_trigger_works_the_norm_is_the_whole_picture(spec, pictures, monkeypatch):
+    monkeypatch.setattr(scanning, "WORKS", 1.01)
+    found = scanned(spec, pictures)
+    assert found.norms.tolist() == [144] * CLASSES and found.flagged() == []
+
+
+def test_a_label_is_shown_at_its_clearest(found):
+    """Label 3 has indices of 2 and 6, label 2 of 5 and 3."""
+
+    def look(indices, **more):
+        index = np.zeros(CLASSES)
+        for label, value in indices.items():
+            index[label] = value
+        return replace(found, outliers=replace(found.outliers, index=index), **more)
+
+    small = look({3: 2, 2: 5}, masks=found.masks / 2)
+    both = look({3: 6, 2: 3}, near=small)
+    assert both.clearest(2) is small and both.clearest(3) is both
+    np.testing.assert_array_equal(both.trigger(3)[0], found.masks[3])
+    np.testing.assert_array_equal(both.trigger(2)[0], found.masks[2] / 2)
+
+
+def judged(found, sharp, smooth, index, limit=4.0, **changes):
+    """`found` with other log-odds in both passes and other joint indices; the rest is usual."""
+
+    def outliers(values):
+        usual = np.linspace(-0.2, 0.2, CLASSES)
+        usual[list(values)] = list(values.values())
+        return wide_outliers(np.exp(usual + 9), 1e12)
+
+    indices = np.linspace(1, -1, CLASSES)
+    indices[list(index)] = list(index.values())
+    flagged = tuple(int(one) for one in np.argsort(-indices) if indices[one] > limit)
+    joint = replace(found.joint, index=indices, limit=limit, flagged=flagged)
+    near = replace(found.near, outliers=outliers(sharp))
+    return replace(found, near=near, outliers=outliers(smooth), joint=joint, **changes)
+
+
+@pytest.mark.parametrize(
+    ("sharp", "smooth", "index", "flagged"),
+    [
+        # Both passes' index, and smaller than the next by more than 0.25 in one of them.
+        ({7: -0.5}, {7: -0.1}, {7: 4.1}, {7: "index"}),
+        ({7: -0.3}, {7: -0.5}, {7: 4.1}, {7: "index"}),
+        # Each is compared with those that are no outliers.
+        ({7: -0.55, 2: -0.5}, {}, {7: 5, 2: 6}, {2: "index", 7: "index"}),
+        # One pass alone, though the index is below the limit.
+        ({7: -1.2}, {}, {7: 2}, {7: "sharp pass"}),
+        ({7: -1.2, 2: -1.1}, {}, {7: 2}, {7: "sharp pass", 2: "sharp pass"}),
+        ({}, {7: -1.8}, {7: 2}, {7: "smooth pass"}),
+        ({7: -1}, {}, {7: 2}, {7: "sharp pass"}),
+        ({}, {7: -1.3}, {7: 2}, {}),  # smooth triggers of clean nets differ as much
+    ],
+)
+def test_three_ways_to_be_flagged(found, sharp, smooth, index, flagged):
+    scan = judged(found, sharp, smooth, index)
+    assert scan.verdict() == Verdict(BACKDOORED, None, tuple(flagged)) or not flagged
+    assert scan.flagged() == list(flagged)
+    assert [scan.flagged_by(label) for label in flagged] == list(flagged.values())
+    assert scan.flagged_by(4) is None
+    stopped = np.isin(np.arange(CLASSES), list(flagged))
+    assert judged(found, sharp, smooth, index, stopped=stopped).flagged() == []
+
+
+@pytest.mark.parametrize(
+    ("index", "message"),
+    [
+        ({7: 3.5, 2: 2.0}, "label 7 is first by far, just below the limit (index 3.50, limit 4.00; "
+                           "next is label 2 with 2.00, 1.50 below)"),
+        ({7: 3.5, 2: 2.2}, None),  # not by far
+        ({7: 3.3, 2: 1.0}, None),  # not just below
+        ({7: 4.5, 2: 1.0}, "label 7 stands out, though its trigger is hardly smaller than the next "
+                           "(index 4.50, limit 4.00;"),
+    ],
+)  # fmt: skip
+def test_suspicious(found, index, message):
+    verdict = judged(found, {}, {}, index).verdict()
+    assert verdict.verdict == (SUSPICIOUS if message else CLEAN)
+    assert message is None or (verdict.labels == (7,) and message in verdict.reason)
+
+
+def test_the_nearer_look_comes_before_the_last_rung(found):
+    assert found.near.near is None and found.near.shift == found.shift == 0.1
+    sums = found.near.outliers.index + found.outliers.index
+    middle = np.median(sums)
+    expected = (sums - middle) / max(1.4826 * np.median(np.abs(sums - middle)), 1)
+    np.testing.assert_allclose(found.joint.index, expected)
+    assert (found.near.masks != found.masks).any()
+
+
+def test_weights_count_beside_the_masks_and_keep_a_label_from_stopping(
+    spec, pictures, found, monkeypatch
+):
+    """2, 9 and 0 are suspects; the planted net's own end has no weights to read."""
+    assert found.weights is None
+    sums = np.array([0.1, 0.3, 9, 0.2, -0.1, 7, -0.2, 0.15, 0.05, 8])
+    monkeypatch.setattr(scanning, "weight_sums", lambda spec: sums)
+    monkeypatch.setattr(schedule, "REFERENCES", 1)
+    monkeypatch.setattr(schedule, "LEAST", 2)
+    monkeypatch.setattr(schedule, "SUSPECTS", 3)
+    monkeypatch.setattr(schedule, "BESIDE", 0)
+    rungs = (Rung(10, 8, 0.1, shift=0.1), *[Rung(10, 8, shift=0.1)] * 2)
+    labels = np.array([0, 1, 2, 3, 4, 6, 7, 9])
+    with_weights = scanned(spec, pictures, labels=labels, rungs=rungs)
+    np.testing.assert_allclose(
+        with_weights.weights, (sums - 0.175)[labels] / (1.4826 * 0.2), rtol=1e-6
+    )
+    assert {2, 9} < set(with_weights.finished.tolist()) and len(with_weights.finished) == 5
+
+
+def test_the_larger_index_decides(spec, pictures, found, monkeypatch):
+    sums = np.arange(CLASSES, 0, -1.0)
+    monkeypatch.setattr(scanning, "weight_sums", lambda spec: sums)
+    both = scanned(spec, pictures)
+    expected = joint_outliers([found.near.outliers.index, found.outliers.index], both.weights)
+    np.testing.assert_array_equal(both.joint.index, expected.index)
+    assert both.joint.limit > found.joint.limit
