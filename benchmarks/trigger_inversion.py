@@ -53,12 +53,11 @@ def fastest(rounds):
 def ours(spec, pictures):
     """Picture-gradients a second of a scan's step, 32 labels x 16 pictures, drawn as scans do."""
     from badnet_defense.nets.graph import without_softmax
-    from badnet_defense.scan.quick_gradient import quicken
     from badnet_defense.scan.schedule import Rung
     from badnet_defense.scan.trigger_inversion import Inversion, compiled_step, new_triggers
 
     settings = Inversion()
-    step = compiled_step(quicken(build(without_softmax(spec))), settings)
+    step = compiled_step(build(without_softmax(spec)), settings)
     rung = Rung(BATCHES, PICTURES)
     labels = np.arange(min(LABELS, spec.classes), dtype=np.int32)
     rng = np.random.default_rng(0)

@@ -19,7 +19,6 @@ from badnet_defense.nets.net import Net
 from badnet_defense.nets.predict import predict_probabilities
 from badnet_defense.scan import schedule
 from badnet_defense.scan.attack_success import measure_attack_success
-from badnet_defense.scan.quick_gradient import quicken
 from badnet_defense.scan.trigger_inversion import (
     Inversion,
     compiled_step,
@@ -63,7 +62,7 @@ class _Ready:
     """A job's net, and its compiled steps as they are needed."""
 
     def __init__(self, job):
-        self.net = quicken(build(without_softmax(job.spec)))
+        self.net = build(without_softmax(job.spec))
         self.step = cache(
             partial(compiled_step, self.net, job.settings, input_range=job.input_range)
         )

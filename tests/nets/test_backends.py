@@ -17,10 +17,9 @@ from plain_inversion import LABELS, REACH, SETTINGS, on_their_way, pictures_of
 from small_nets import images
 
 from badnet_defense.nets import build, predict_labels, predict_probabilities, read_net
-from badnet_defense.scan.quick_gradient import quicken
 from badnet_defense.scan.trigger_inversion import compiled_step
 
-net = quicken(build(read_net(sys.argv[1])))
+net = build(read_net(sys.argv[1]))
 step = compiled_step(net, SETTINGS, reach=REACH, blur=(1, 1))
 offsets = np.array([(-2, 1), (0, 2)], np.int32)
 found = step(on_their_way(), LABELS, pictures_of(1), offsets)
