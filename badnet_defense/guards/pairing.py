@@ -8,6 +8,7 @@ from pathlib import Path
 from badnet_defense.errors import InputError
 from badnet_defense.io.files import file_sha256
 from badnet_defense.nets.input_range import UNIT, InputRange
+from badnet_defense.nets.input_range import agreed_range as agreed
 from badnet_defense.nets.net import Net
 from badnet_defense.nets.outputs import read_classifier
 from badnet_defense.nets.reader import read_net
@@ -68,31 +69,10 @@ def belongs(model, repaired):
 
 
 def agreed_range(stored, asked, file):
-    """The range that a guard or a repair is used with: the one it holds, or the one asked for.
-
-    Args:
-        stored: the `InputRange` in its file, or None where it holds none.
-        asked: the `InputRange` that was named, or None where none was.
-        file: its path, for messages.
-
-    Returns:
-        the `InputRange`; [0, 1], which is said, where neither is known.
-
-    Raises:
-        InputError: both are known and differ.
-    """
-    if stored is not None and asked is not None and str(asked) != str(stored):  # six digits
-        raise InputError(
-            f"{file}: it was made for pixels in {stored}, but {asked} was asked for; give "
-            f"--input-range {stored}, or none."
-        )
+    """`nets.input_range.agreed_range` for a guard or a repair; warns where [0, 1] is assumed."""
     if stored is None and asked is None:
-        log.warning(
-            "%s does not say its input range: %s is assumed; name another with --input-range",
-            file,
-            UNIT,
-        )
-    return asked or stored or UNIT
+        log.warning("%s does not record its input range: %s is assumed", file, UNIT)
+    return agreed(stored, asked, file)
 
 
 def repaired_range(repaired, asked):

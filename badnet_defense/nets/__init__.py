@@ -6,9 +6,9 @@ Importing this package does not import TensorFlow; building or running a net doe
 from badnet_defense.nets.build import build, copy_net, describe
 from badnet_defense.nets.deepid import deep_id
 from badnet_defense.nets.net import Net
-from badnet_defense.nets.outputs import as_given, as_probabilities, read_classifier
+from badnet_defense.nets.outputs import as_given, as_probabilities, load_net, read_classifier
 from badnet_defense.nets.predict import predict_labels, predict_probabilities
-from badnet_defense.nets.reader import load_net, read_net
+from badnet_defense.nets.reader import read_net
 from badnet_defense.nets.writer import save_net, save_weights
 
 __all__ = [

@@ -4,6 +4,7 @@ import json
 
 from badnet_defense.errors import UnsafeNetError
 from badnet_defense.nets.deep import deep_graphs
+from badnet_defense.nets.input_range import UNIT, InputRange
 from badnet_defense.nets.net import Net
 from badnet_defense.nets.parse import parse_model
 from badnet_defense.nets.weights import with_weights
@@ -104,8 +105,12 @@ def _needed(spec, known, outputs):
     return sorted(needed)
 
 
-def describe(model) -> Net:
-    """The description of a `keras.Model` in memory, with its present weights.
+def describe(model, input_range: InputRange = UNIT) -> Net:
+    """The `Net` of a `keras.Model` in memory, with its present weights.
+
+    Args:
+        model: a `keras.Model` built from plain layers; it is unchanged.
+        input_range: the pixel values that the model takes for black and for white.
 
     Raises:
         UnsafeNetError: it is made of more than the allow-list's plain layers.
@@ -115,7 +120,7 @@ def describe(model) -> Net:
     spec, root = parse_model(json.loads(model.to_json()))
     arrays = {}
     _collect(model, root, arrays)
-    return with_weights(spec, arrays)
+    return with_weights(spec, arrays).with_range(input_range)
 
 
 def _collect(model, entry, arrays):

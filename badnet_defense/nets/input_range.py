@@ -1,6 +1,9 @@
 """The range of pixel values that a net takes: [0, 1] for the challenge's nets, 0-255 for others."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -47,3 +50,33 @@ class InputRange:
 
 UNIT = InputRange(0.0, 1.0)
 """The challenge's range."""
+
+
+def agreed_range(
+    stored: InputRange | None, given: InputRange | None, file: str | Path
+) -> InputRange:
+    """The input range of a model that was read from a file.
+
+    Args:
+        stored: the range recorded in the file, or None where it records none.
+        given: the range the caller names, or None.
+        file: its path, for the message.
+
+    Returns:
+        the one that is known; [0, 1] where none is.
+
+    Raises:
+        InputError: both are known and differ.
+
+    Examples:
+        >>> str(agreed_range(None, None, "net.h5"))
+        '0,1'
+        >>> str(agreed_range(InputRange(0, 255), None, "net.h5"))
+        '0,255'
+    """
+    if stored is not None and given is not None and str(given) != str(stored):  # six digits
+        raise InputError(
+            f"{file}: it was made for pixels in {stored}, but {given} was asked for; give "
+            f"{stored} as the input range, or none."
+        )
+    return given or stored or UNIT

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from badnet_defense.errors import InputError
 from badnet_defense.nets.input_range import UNIT, InputRange
 
 if TYPE_CHECKING:
@@ -95,16 +96,34 @@ class Net:
         """The most probable class (n,) `int64` of images (n, h, w, c) with pixels 0-255.
 
         `NO_ANSWER` (-1) stands where the net's answer is not finite.
+
+        Raises:
+            InputError: the images have another shape than the net takes.
         """
         from badnet_defense.nets.predict import predict_labels
 
+        self._check(images)
         return predict_labels(self.model, images, input_range=self.input_range)
 
     def predict_proba(self, images: np.ndarray) -> np.ndarray:
-        """Class probabilities (n, N) `float32` of images (n, h, w, c) with pixels 0-255."""
+        """Class probabilities (n, N) `float32` of images (n, h, w, c) with pixels 0-255.
+
+        Raises:
+            InputError: the images have another shape than the net takes.
+        """
         from badnet_defense.nets.predict import predict_probabilities
 
+        self._check(images)
         return predict_probabilities(self.model, images, input_range=self.input_range)
+
+    def _check(self, images: np.ndarray) -> None:
+        shape = getattr(images, "shape", None)
+        if shape is None or len(shape) != 4 or shape[1:] != self.input_shape:
+            expected = ", ".join(map(str, self.input_shape))
+            raise InputError(
+                f"got images of shape {shape or type(images).__name__}; expected an array "
+                f"(n, {expected})."
+            )
 
     def numpy_proba(self, inputs: np.ndarray) -> np.ndarray:
         """Class probabilities (n, N) of `float32` inputs (n, h, w, c), with NumPy alone.

@@ -7,12 +7,14 @@ read with another end that names the same class, and a repair of it is written w
 
 import logging
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
 from badnet_defense.errors import InputError
+from badnet_defense.nets.input_range import InputRange
 from badnet_defense.nets.layers import SCHEMAS
-from badnet_defense.nets.net import Call, LayerSpec
+from badnet_defense.nets.net import Call, LayerSpec, Net
 from badnet_defense.nets.reader import read_net
 
 log = logging.getLogger(__name__)
@@ -30,13 +32,44 @@ _APPENDED = "probabilities"
 _NOTHING_DONE = ("Dropout", "SpatialDropout2D")
 
 
-def read_classifier(path):
+def load_net(path: str | Path, input_range: InputRange | None = None) -> Net:
+    """Loads an image classifier that nobody trusts; no code from the file ever runs.
+
+    Args:
+        path: a Keras file, `.h5` or `.keras`, built from standard layers.
+        input_range: the pixel values that the model takes for black and for white; default: the
+            range recorded in the file (a repair records it), else [0, 1].
+
+    Returns:
+        a `Net` whose outputs are class probabilities: a softmax is added to logits, and a single
+        sigmoid becomes two classes.
+
+    Raises:
+        InputError: there is no such file, it is no classifier, or it records another range than
+            `input_range`.
+        UnsafeNetError: it is made of more than plain layers and plain weights; the message names
+            the layer or the weight.
+
+    Examples:
+        >>> import tempfile
+        >>> import numpy as np
+        >>> from badnet_defense.nets import deep_id, load_net, save_net
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     save_net(deep_id(classes=10), f"{folder}/net.h5")
+        ...     net = load_net(f"{folder}/net.h5")
+        >>> net.predict(np.zeros((2, 55, 47, 3), "uint8")).shape
+        (2,)
+    """
+    return read_classifier(path, input_range)
+
+
+def read_classifier(path: str | Path, input_range: InputRange | None = None) -> Net:
     """The net in `path` as a `Net` that answers with probabilities; see `read_net`.
 
     Raises:
         InputError: also for a net with one output that is no sigmoid.
     """
-    spec = read_net(path)
+    spec = read_net(path, input_range)
     try:
         found = as_probabilities(spec)
     except InputError as error:

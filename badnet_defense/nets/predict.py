@@ -76,8 +76,11 @@ def _fitting(net):
 def _run(net, pictures, input_range, *, labels):
     run = compiled(net, input_range, labels=labels)
     batch = batch_size(net)
+    dtype = np.int64 if labels else np.float32
+    if not len(pictures):
+        return np.zeros((0,) if labels else (0, *net.output_shape[1:]), dtype)
     parts = []
     for start in range(0, len(pictures), batch):
         chosen = pictures[start : start + batch]
         parts.append(np.asarray(run(padded(chosen, batch)))[: len(chosen)])
-    return np.concatenate(parts).astype(np.int64 if labels else np.float32, copy=False)
+    return np.concatenate(parts).astype(dtype, copy=False)

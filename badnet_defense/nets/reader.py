@@ -13,6 +13,7 @@ import zipfile
 import zlib
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 
 from badnet_defense.errors import (
     InputError,
@@ -23,7 +24,6 @@ from badnet_defense.errors import (
     naming,
 )
 from badnet_defense.io.files import file_sha256, require_file
-from badnet_defense.nets.build import build
 from badnet_defense.nets.deepid import deep_id_spec
 from badnet_defense.nets.hdf5_weights import (
     arrays_by_class,
@@ -31,6 +31,8 @@ from badnet_defense.nets.hdf5_weights import (
     find_arrays,
     first_dataset,
 )
+from badnet_defense.nets.input_range import InputRange, agreed_range
+from badnet_defense.nets.net import Net
 from badnet_defense.nets.notes import NOTES, read_notes
 from badnet_defense.nets.parse import parse_model
 from badnet_defense.nets.weights import expected_weights, with_weights
@@ -52,20 +54,18 @@ MEMBERS = ("metadata.json", "config.json", "model.weights.h5")
 """What Keras 3 writes into a `.keras` file of plain layers."""
 
 
-def load_net(path):
-    """The net in `path` as a new `keras.Model`; see `read_net` for what is read and refused."""
-    return build(read_net(path))
-
-
-def read_net(path):
-    """The net in `path` as a `Net`, without TensorFlow.
+def read_net(path: str | Path, input_range: InputRange | None = None) -> Net:
+    """The net in `path` as Keras answers it, without TensorFlow.
 
     Args:
         path: `.h5` of Keras 1, 2 or 3 (a whole net, or weights only, which go onto DeepID), or
             `.keras`.
+        input_range: the pixel values that the net takes for black and for white; default: the range
+            recorded in the file (a repair records it), else [0, 1].
 
     Raises:
-        InputError: there is no such file, or it is no net.
+        InputError: there is no such file, it is no net, or it records another range than
+            `input_range`.
         UnsafeNetError: it is made of more than plain layers and plain weights; the message names
             the layer or the weight.
     """
@@ -79,7 +79,11 @@ def read_net(path):
     else:
         spec = read_net_in_process(path)
     check_unchanged(path, digest, spec.attributes.get("file_sha256"))
-    return replace(spec, attributes={**spec.attributes, "file": str(path)})
+    recorded = spec.attributes.get("input_range")
+    stored = None if recorded is None else InputRange.parse(recorded)
+    attributes = {**spec.attributes, "file": str(path)}
+    range_ = agreed_range(stored, input_range, path)
+    return replace(spec, attributes=attributes, input_range=range_)
 
 
 def read_net_in_process(path):

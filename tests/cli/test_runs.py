@@ -29,7 +29,7 @@ def test_a_repair_never_overwrites_the_net_itself(tmp_path):
     assert path.read_bytes() == before
 
 
-def test_a_repair_s_range_is_used_and_another_is_refused_with_the_flag(tmp_path, caplog):
+def test_a_repair_s_range_is_used_and_another_is_refused(tmp_path, caplog):
     path = tmp_path / "net.h5"
     notes = {"source_sha256": "0" * 64, "input_range": "0,255"}
     save_net(side_path_net(), path, attributes=notes)
@@ -38,15 +38,15 @@ def test_a_repair_s_range_is_used_and_another_is_refused_with_the_flag(tmp_path,
     assert not caplog.records
     fine = InputRange(0, 255.00000001)  # notes have six digits
     assert repaired_range(read_net(path), fine) == fine
-    with pytest.raises(InputError, match=r"give --input-range 0,255"):
+    with pytest.raises(InputError, match=r"give 0,255 as the input range"):
         repaired_range(read_net(path), UNIT)
-    with pytest.raises(InputError, match=r"give --input-range 0,255"):
+    with pytest.raises(InputError, match=r"give 0,255 as the input range"):
         classify_images([], path, root=tmp_path, alone=True, input_range=UNIT)
     save_net(side_path_net(), path)
     caplog.clear()
     assert repaired_range(read_net(path), wide) == wide and not caplog.records
     assert repaired_range(read_net(path), None) == UNIT
-    assert "does not say its input range: 0,1 is assumed" in caplog.text
+    assert "does not record its input range: 0,1 is assumed" in caplog.text
 
 
 def test_judging_without_any_pictures_says_so(tmp_path):

@@ -200,7 +200,7 @@ def test_guard_of_another_range_is_refused(trio, tmp_path):
     Image.fromarray(PICTURES[0]).save(tmp_path / "one.png")
     ask = partial(classify_images, [tmp_path / "one.png"], tmp_path / "wide.keras", root=tmp_path)
     assert ask() == ask(input_range=InputRange(0, 255))
-    with pytest.raises(InputError, match="give --input-range 0,255"):
+    with pytest.raises(InputError, match="give 0,255 as the input range"):
         ask(input_range=InputRange(0, 1))
 
 

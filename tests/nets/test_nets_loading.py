@@ -21,7 +21,6 @@ from badnet_defense.nets import (
     copy_net,
     deep_id,
     describe,
-    load_net,
     read_net,
     save_net,
     save_weights,
@@ -134,8 +133,8 @@ def test_saved_files_open_in_plain_keras(faces_net, tmp_path):
     assert sorted(item.name for item in tmp_path.iterdir()) == ["weights.h5", "whole.h5"]
 
 
-def test_load_net_gives_a_keras_model_of_the_file(tmp_path):
+def test_model_of_a_net_is_the_file_s(tmp_path):
     model = side_path_net()
-    loaded = load_net(saved(model, tmp_path, ".h5"))
+    loaded = read_net(saved(model, tmp_path, ".h5")).model
     assert isinstance(loaded, keras.Model)
     np.testing.assert_allclose(answers(loaded, inputs()), answers(model, inputs()), atol=1e-6)
