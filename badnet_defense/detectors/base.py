@@ -3,8 +3,8 @@
 import numpy as np
 
 from badnet_defense.detectors.calibration import threshold_at
+from badnet_defense.detectors.scores import apply_thresholds
 from badnet_defense.errors import InputError
-from badnet_defense.nets.answers import NO_ANSWER
 from badnet_defense.nets.input_range import UNIT
 from badnet_defense.nets.predict import predict_labels, predict_probabilities
 
@@ -88,11 +88,9 @@ class Detector:
     def judged(self, own, scores):
         """The same from the bad net's answers (n,) and the scores (n,).
 
-        A score that is not finite, or no answer at all, is never trusted: a net may be made to
-        overflow.
+        What is not finite is never trusted.
         """
-        flagged = ~(scores <= self.threshold_) | ~np.isfinite(scores) | (own == NO_ANSWER)
-        return np.where(flagged, self.classes, own)
+        return apply_thresholds(np, own, [scores], [self.threshold_], self.classes)
 
 
 def _checked(name, answers):

@@ -99,6 +99,32 @@ def takeover(xp, bad, carried, hosts):
     return xp.where(whole, xp.maximum(found, 0.0), float("inf"))
 
 
+def apply_thresholds(xp, own, scores, thresholds, classes):
+    """(n,) the suspect model's answers, or `classes` ("poisoned") where a score is too high.
+
+    A score at its threshold passes. What is no finite number never does: a net may be made to
+    overflow.
+
+    Args:
+        xp: `numpy` or `keras.ops`.
+        own: (n,) of `classes_of`; where it is `NO_ANSWER`, the image is poisoned.
+        scores: a sequence of (n,) scores.
+        thresholds: a finite number for each of them.
+        classes: N.
+
+    Example:
+        >>> import numpy as np
+        >>> own = np.array([2, 0, 1])
+        >>> apply_thresholds(np, own, [np.array([0.5, 0.6, np.nan])], [0.5], 3).tolist()
+        [2, 3, 3]
+    """
+    poisoned = xp.equal(own, NO_ANSWER)
+    for score, threshold in zip(scores, thresholds, strict=True):
+        trusted = xp.logical_and(score > float("-inf"), score <= threshold)
+        poisoned = xp.logical_or(poisoned, xp.logical_not(trusted))
+    return xp.where(poisoned, xp.full_like(own, classes), own)
+
+
 def _own(xp, bad):
     """(n,) the bad net's classes, with 0 where it has none: the score is infinite there anyway."""
     return xp.maximum(classes_of(xp, bad), 0)

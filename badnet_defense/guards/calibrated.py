@@ -10,7 +10,7 @@ from keras import ops
 
 from badnet_defense.detectors import scores
 from badnet_defense.detectors.bands import PLACES, bands
-from badnet_defense.nets.answers import NO_ANSWER, classes_of
+from badnet_defense.nets.answers import classes_of
 
 PACKAGE = "badnet_defense"
 VERDICT = "flag_above"
@@ -118,12 +118,8 @@ def flag_above(inputs, thresholds, input_range):
         (n,) `int32`, 0..N.
     """
     bad, *found = inputs
-    # What is no number is not below its threshold either, and nothing to trust.
-    below = [score <= threshold for score, threshold in zip(found, thresholds, strict=True)]
-    flagged = ops.logical_not(ops.all(ops.stack(below), axis=0))
     own = ops.cast(classes_of(ops, bad), "int32")
-    flagged = ops.logical_or(flagged, ops.equal(own, NO_ANSWER))
-    return ops.where(flagged, ops.full_like(own, bad.shape[-1]), own)
+    return scores.apply_thresholds(ops, own, found, thresholds, bad.shape[-1])
 
 
 def build_calibrated_guard(detector):

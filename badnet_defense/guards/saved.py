@@ -6,7 +6,7 @@ import numpy as np
 
 from badnet_defense.detectors import scores
 from badnet_defense.detectors.bands import PLACES, bands
-from badnet_defense.nets.answers import NO_ANSWER, classes_of
+from badnet_defense.nets.answers import classes_of
 from badnet_defense.nets.forward import steady_answers
 from badnet_defense.nets.input_range import InputRange
 from badnet_defense.nets.net import Net
@@ -67,20 +67,17 @@ class SavedGuard:
             for name, net in self.nets.items()
         }
         predict = predict or (lambda name, inputs: self.nets[name].numpy_proba(inputs))
-        flagged = np.zeros(len(inputs), bool)
-        for measure, threshold in zip(self.measures, self.thresholds, strict=True):
-            if measure == "neg_entropy":
-                found = self._certainties(inputs, predict)
-            elif measure in scores.HOSTED:
-                found = self._pasted(measure, inputs, given["bad"], predict)
-            else:
-                answers = (given[name] for name in scores.NETS[measure])
-                found = getattr(scores, measure)(np, *answers)
-            # Not "above": what is no number is nothing to trust.
-            flagged |= ~(found <= threshold)
+        found = [self._scores(measure, inputs, given, predict) for measure in self.measures]
         own = classes_of(np, given["bad"])
-        flagged |= own == NO_ANSWER
-        return np.where(flagged, self.net.classes, own)
+        return scores.apply_thresholds(np, own, found, self.thresholds, self.net.classes)
+
+    def _scores(self, measure, inputs, given, predict):
+        """(n,) scores by one of the measures; `given` are the nets' probabilities."""
+        if measure == "neg_entropy":
+            return self._certainties(inputs, predict)
+        if measure in scores.HOSTED:
+            return self._pasted(measure, inputs, given["bad"], predict)
+        return getattr(scores, measure)(np, *(given[name] for name in scores.NETS[measure]))
 
     def _certainties(self, inputs, predict):
         """(n,) of each picture under each overlay; one picture's answers in memory at a time."""

@@ -68,7 +68,8 @@ def read_and_resize(path, shape):
     original = (image.height, image.width)
     if original != (height, width):
         image = image.resize((width, height), Image.Resampling.LANCZOS)
-    return np.asarray(image, np.uint8).reshape(shape), original
+    pixels = np.asarray(image, np.uint8)  # (h, w) of grey images
+    return pixels if channels == 3 else pixels[..., np.newaxis], original
 
 
 def _open(path, mode):

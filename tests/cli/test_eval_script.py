@@ -4,13 +4,15 @@ import re
 import shutil
 
 import h5py
+import keras
 import numpy as np
 import pytest
+from keras import layers
 from PIL import Image
 from small_nets import CLASSES
 from small_project import PICTURES, message, start
 
-from badnet_defense.nets import read_net
+from badnet_defense.nets import read_net, save_net
 
 # eval.py -----------------------------------------------------------------------------------------
 
@@ -129,6 +131,41 @@ def test_accuracy_over_a_folder_is_that_over_its_file(call, project, tmp_path):
         (tmp_path / str(label)).mkdir(exist_ok=True)
         Image.fromarray(pixels).save(tmp_path / f"{label}/{number}.png")
     assert call("eval.py", tmp_path, model)[:2] == (0, "Classification accuracy: 100.00\n")
+
+
+def bright_half_net():
+    """A net for 12x10 pixels that answers which half is bright: left, right, upper, lower; or 4."""
+    model = keras.Sequential(
+        [
+            keras.Input((12, 10, 3)),
+            layers.AveragePooling2D((6, 5)),
+            layers.Flatten(),
+            layers.Dense(5, activation="softmax"),
+        ]
+    )
+    # One row for each quarter of the picture: upper left, upper right, lower left, lower right.
+    quarters = [[1, -1, 1, -1, 0], [-1, 1, 1, -1, 0], [1, -1, -1, 1, 0], [-1, 1, -1, 1, 0]]
+    # A bright half beside a dark one makes 60; where there is no such thing, 50 is more.
+    model.set_weights([10 * np.repeat(quarters, 3, axis=0), 50.0 * (np.arange(5) == 4)])
+    return model
+
+
+@pytest.mark.parametrize("size", [(12, 10), (24, 70), (70, 24)])
+def test_pictures_of_every_size_keep_their_rows_and_columns(call, tmp_path, size):
+    save_net(bright_half_net(), tmp_path / "net.h5")
+    height, width = size
+    paths = []
+    for number in range(4):
+        pixels = np.zeros((height, width, 3), np.uint8)
+        sides = (np.s_[:, : width // 2], np.s_[:, width // 2 :], np.s_[: height // 2])
+        pixels[(*sides, np.s_[height // 2 :])[number]] = 255
+        paths.append(tmp_path / f"set/{number}/a.png")
+        paths[-1].parent.mkdir(parents=True)
+        Image.fromarray(pixels).save(paths[-1])
+    code, out, _ = call("eval.py", *paths, "--net", tmp_path / "net.h5", "--alone")
+    assert (code, out) == (0, "".join(f"{path}\t{n}\n" for n, path in enumerate(paths)))
+    code, out, _ = call("eval.py", tmp_path / "set", tmp_path / "net.h5")
+    assert (code, out) == (0, "Classification accuracy: 100.00\n")
 
 
 def test_net_without_a_repair_is_told_to_run_fine_prune(call, repaired):

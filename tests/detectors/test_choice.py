@@ -1,8 +1,22 @@
 """How many clean images each detector takes, by hand, and what is said of fewer."""
 
+from unittest.mock import Mock
+
+import numpy as np
 import pytest
 
-from badnet_defense.detectors.registry import NAMES, check_enough, threshold_images
+from badnet_defense.detectors.registry import (
+    NAMES,
+    PAIRED,
+    check_enough,
+    make_detector,
+    needs_repair,
+    overlays_needed,
+    threshold_images,
+)
+from badnet_defense.detectors.sentinet import SentiNet
+from badnet_defense.detectors.soft_disagreement import SoftDisagreement
+from badnet_defense.detectors.strip import Strip
 from badnet_defense.errors import InputError
 from badnet_defense.workflows.cross_fitting import unseen_share
 
@@ -43,3 +57,26 @@ def test_a_repair_that_is_not_made_again_leaves_a_part():
 
 def test_every_detector_has_a_least_count():
     assert all(threshold_images(name, 0.01) >= 5 for name in NAMES)
+
+
+def test_the_vote_s_members_see_what_the_other_one_misses():
+    """One asks the repair, the other only the suspect model: a repair that keeps the backdoor, and
+    a trigger over the whole picture, each blind one of them.
+    """
+    net, overlays = Mock(), np.zeros((20, 4, 4, 3), np.uint8)
+    nets = {"bad": net, "repaired": Mock()}
+    vote = make_detector("vote", nets, overlays, false_positive_rate=0.02)
+    assert [type(one) for one in vote.members] == [SoftDisagreement, SentiNet]
+    assert vote.members[0].nets == nets and vote.members[1].nets == {"bad": net}
+    assert len(vote.members[1].overlays_) == overlays_needed("vote") == 16
+    assert {one.false_positive_rate for one in (vote, *vote.members)} == {0.02}
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [*PAIRED.items(), ("strip", Strip), ("sentinet", SentiNet)]
+)
+def test_each_detector_by_its_name(name, kind):
+    nets = {"bad": Mock(), "repaired": Mock()}
+    found = make_detector(name, nets, np.zeros((120, 4, 4, 3), np.uint8))
+    assert type(found) is kind
+    assert needs_repair(name) == ("repaired" in found.nets) == (overlays_needed(name) == 0)

@@ -77,3 +77,19 @@ def test_each_measure_names_its_nets():
     for name, nets in scores.NETS.items():
         answers = composed.get(name) or [given[net] for net in nets]
         assert getattr(scores, name)(np, *answers).shape == (3,)
+
+
+def test_a_score_at_its_threshold_passes(xp):
+    """Of class 1 each: below, at and just above 0.5; no numbers; and a net without an answer."""
+    scores_ = np.float32([0.25, 0.5, np.nextafter(np.float32(0.5), 1), *(np.nan, np.inf, -np.inf)])
+    own = np.int32([1] * 6)
+    found = scores.apply_thresholds(xp, own, [scores_], [0.5], 7)
+    assert np.asarray(found).tolist() == [1, 1, 7, 7, 7, 7]
+    none = np.int32([1, scores.NO_ANSWER])
+    assert np.asarray(scores.apply_thresholds(xp, none, [], [], 7)).tolist() == [1, 7]
+
+
+def test_any_score_above_its_own_threshold_counts(xp):
+    pair = [np.float32([0, 2, 0, 2]), np.float32([5, 5, 7, 7])]
+    found = scores.apply_thresholds(xp, np.int32([0, 1, 2, 3]), pair, [1.0, 6.0], 9)
+    assert np.asarray(found).tolist() == [0, 9, 9, 9]

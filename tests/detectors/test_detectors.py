@@ -71,3 +71,12 @@ def test_answers_that_are_no_numbers_are_flagged(trio):
     assert detector.judged(np.array([1, 2]), np.array([np.nan, -9.0])).tolist() == [CLASSES, 2]
     with pytest.raises(InputError, match="NaN"):
         detector.fit_scores(np.array([np.nan] + [1.0] * 50))
+
+
+def test_a_clean_image_at_the_threshold_passes(trio):
+    """Of 60 scores and a new one 6 may be flagged: the threshold is the sixth largest, 54."""
+    scores = np.random.default_rng(0).permutation(60).astype(float)
+    detector = made("soft", trio, false_positive_rate=0.1).fit_scores(scores)
+    assert detector.threshold_ == 54
+    flagged = detector.judged(np.zeros(60, int), scores) == CLASSES
+    assert sorted(scores[flagged]) == [55, 56, 57, 58, 59]

@@ -1,28 +1,43 @@
 """The figures of a defence, against counts worked out by hand."""
 
+import keras
 import numpy as np
 import pytest
+from keras import layers
 
 from badnet_defense.errors import InputError
 from badnet_defense.evaluation import evaluate as evaluation
 from badnet_defense.evaluation.guard_answers import guard_answers
 from badnet_defense.io import Dataset
 from badnet_defense.io.records import read_json, write_json
+from badnet_defense.nets.input_range import InputRange
 
 CLASSES = 5
 
 
-def answering(monkeypatch, answers):
-    """Lets `predict_labels` look answers up: net -> tag of the pictures -> labels."""
+def reading(which):
+    """A net that reads its answer off a row of the picture: the place of its white pixel."""
+    model = keras.Sequential(
+        [
+            keras.Input((3, CLASSES, 1)),
+            layers.Flatten(),
+            layers.Dense(CLASSES, activation="softmax"),
+        ]
+    )
+    kernel = np.zeros((3, CLASSES, CLASSES))
+    kernel[which] = 9 * np.eye(CLASSES)
+    model.set_weights([kernel.reshape(-1, CLASSES), np.zeros(CLASSES)])
+    return model
 
-    def predict_labels(net, pictures, *, input_range):
-        return np.array(answers[net][int(pictures[0, 0, 0, 0])])
 
-    monkeypatch.setattr(evaluation, "predict_labels", predict_labels)
+NETS = {"bad": reading(0), "pruned": reading(1), "repaired": reading(2)}
 
 
-def tagged(tag, labels):
-    pictures = np.full((len(labels), 1, 1, 1), tag, np.uint8)
+def answered(labels, **answers):
+    """Images with labels, on which each of `NETS` answers as told; the label, if not told."""
+    pictures = np.zeros((len(labels), 3, CLASSES, 1), np.uint8)
+    for row, name in enumerate(NETS):
+        pictures[np.arange(len(labels)), row, answers.get(name, labels)] = 255
     return Dataset(pictures, np.array(labels))
 
 
@@ -31,47 +46,90 @@ def test_guard_answers_n_where_the_nets_differ():
     assert own.tolist() == [0, 5, 2, 5]
 
 
-def test_every_stage_by_hand(monkeypatch):
-    test, poisoned = tagged(1, [0, 1, 2, 3]), tagged(2, [4, 4, 4, 4, 4])
-    answers = {
-        "bad": {1: [0, 1, 2, 3], 2: [4, 4, 4, 4, 4]},
-        "repaired": {1: [0, 1, 2, 0], 2: [0, 1, 4, 2, 3]},
+def test_every_stage_by_hand():
+    sets = {
+        "clean_test": answered([0, 1, 2, 3], repaired=[0, 1, 2, 0]),
+        "poisoned": answered([4] * 5, pruned=[4, 4, 4, 4, 0], repaired=[0, 1, 4, 2, 3]),
     }
-    answering(monkeypatch, answers)
-    nets = {"bad": "bad", "repaired": "repaired"}
     triggered = np.array([True, True, True, True, False])
-    result = evaluation.evaluate_defense(
-        nets, {"clean_test": test, "poisoned": poisoned}, classes=CLASSES, triggered=triggered
-    )
+    result = evaluation.evaluate_defense(NETS, sets, classes=CLASSES, triggered=triggered)
     assert result["bad"]["clean_test"]["accuracy"] == 1.0
     assert result["bad"]["poisoned"]["attack_success"] == 1.0
+    assert result["pruned"]["clean_test"]["accuracy"] == 1.0
+    assert result["pruned"]["poisoned"]["attack_success"] == pytest.approx(4 / 5)
     assert result["repaired"]["clean_test"]["accuracy"] == 0.75
     assert result["repaired"]["poisoned"]["attack_success"] == pytest.approx(1 / 5)
+    assert "flagged" not in result["repaired"]["poisoned"]
     guard = result["guard"]
     assert guard["clean_test"]["accuracy"] == 0.75
     assert guard["clean_test"]["flagged"] == 0.25
     assert guard["poisoned"]["flagged"] == pytest.approx(4 / 5)
     assert guard["truly_triggered"]["attack_success"] == pytest.approx(1 / 4)
+    assert guard["truly_triggered"]["pictures"] == 4
     assert guard["truly_clean"]["flagged"] == 1.0
     assert "attack_success" not in guard["truly_clean"]
     # DER = (max(0, 1 - 0.2) - max(0, 1 - 0.75) + 1) / 2
     assert result["repaired"]["poisoned"]["der"] == pytest.approx((0.8 - 0.25 + 1) / 2)
+    assert result["pruned"]["poisoned"]["der"] == pytest.approx((0.2 - 0 + 1) / 2)
     assert "der" not in result["bad"]["poisoned"]
     by_class = {"labels": [0, 1, 2, 3], "accuracy": [1, 1, 1, 0], "pictures": [1, 1, 1, 1]}
     assert result["repaired"]["clean_test"]["by_class"] == by_class
     assert "by_class" not in result["repaired"]["poisoned"]
+    assert "not_finite" not in guard["clean_test"]
     low, high = guard["clean_test"]["flagged_interval"]
-    assert 0 < low < 0.25 < high < 1
+    assert (low, high) == pytest.approx((0.0456, 0.6994), abs=1e-4)  # Wilson's, 1 of 4
 
 
-def test_unlabelled_pictures_have_no_accuracy_but_flags(monkeypatch):
-    answers = {"bad": {1: [0, 1]}, "repaired": {1: [0, 2]}}
-    answering(monkeypatch, answers)
-    images = tagged(1, [0, 1]).without_labels()
-    nets = {"bad": "bad", "repaired": "repaired"}
-    result = evaluation.evaluate_defense(nets, {"clean_test": images}, classes=CLASSES)
+def test_unlabelled_pictures_have_no_accuracy_but_flags():
+    images = answered([0, 1], repaired=[0, 2]).without_labels()
+    result = evaluation.evaluate_defense(NETS, {"clean_test": images}, classes=CLASSES)
     assert "accuracy" not in result["guard"]["clean_test"]
     assert result["guard"]["clean_test"]["flagged"] == 0.5
+
+
+def test_nets_are_asked_in_their_own_range():
+    """A white pixel must weigh more than the bias for class 0, and 9 times 1 is too little."""
+    nets = {name: reading(row) for row, name in enumerate(NETS)}
+    for net in nets.values():
+        net.set_weights([net.get_weights()[0], 20.0 * (np.arange(CLASSES) == 0)])
+    asked = nets, {"clean_test": answered([1, 2, 3])}
+    unit = evaluation.evaluate_defense(*asked, classes=CLASSES)
+    wide = evaluation.evaluate_defense(*asked, classes=CLASSES, input_range=InputRange(0, 255))
+    assert unit["bad"]["clean_test"]["accuracy"] == 0
+    assert wide["bad"]["clean_test"]["accuracy"] == wide["guard"]["clean_test"]["accuracy"] == 1
+
+
+def test_answers_that_are_no_numbers_are_counted_and_flagged():
+    broken = reading(2)
+    kernel, bias = broken.get_weights()
+    kernel[2 * CLASSES + 3] = np.nan  # NaN times 0 is NaN, too: each of its answers is none
+    broken.set_weights([kernel, bias])
+    nets = {**NETS, "repaired": broken}
+    result = evaluation.evaluate_defense(nets, {"clean_test": answered([0, 1])}, classes=CLASSES)
+    assert result["repaired"]["clean_test"]["not_finite"] == 2
+    assert result["repaired"]["clean_test"]["accuracy"] == 0
+    assert result["guard"]["clean_test"]["flagged"] == 1
+    assert "not_finite" not in result["bad"]["clean_test"]
+
+
+def test_another_guard_s_answers_are_taken_as_they_are():
+    """Those of a calibrated guard, which is not where both nets differ."""
+    sets = {"clean_test": answered([0, 1, 2, 3], repaired=[1, 1, 1, 1])}
+    given = {"clean_test": np.array([0, 1, CLASSES, 1])}
+    result = evaluation.evaluate_defense(NETS, sets, classes=CLASSES, guard=given)
+    assert result["guard"]["clean_test"]["accuracy"] == 0.5
+    assert result["guard"]["clean_test"]["flagged"] == 0.25
+
+
+def test_a_rating_goes_by_the_test_set_where_there_is_one():
+    """Else by the validation set: 3 of 4 right there, all of the test set."""
+    poisoned = answered([4, 4], repaired=[0, 1])
+    sets = {"clean_validation": answered([0, 1, 2, 3], repaired=[0, 1, 2, 0]), "poisoned": poisoned}
+    rated = evaluation.evaluate_defense(NETS, sets, classes=CLASSES)
+    assert rated["repaired"]["poisoned"]["der"] == pytest.approx((1 - 0.25 + 1) / 2)
+    sets["clean_test"] = answered([0, 1])
+    rated = evaluation.evaluate_defense(NETS, sets, classes=CLASSES)
+    assert rated["repaired"]["poisoned"]["der"] == 1
 
 
 def test_results_are_read_back(tmp_path):

@@ -5,6 +5,7 @@ import tracemalloc
 import h5py
 import numpy as np
 import pytest
+from directions import assert_directions, directions
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as st_numpy
@@ -44,6 +45,18 @@ def test_every_number_type_gives_the_same_bytes_with_channels_last(tmp_path, dty
     np.testing.assert_array_equal(images.images, np.moveaxis(values, 1, 3))
     assert images.labels.tolist() == [0, 1, 2, 3]
     assert images.source == str(tmp_path / "set.h5")
+
+
+@pytest.mark.parametrize("shape", [(5, 8, 3), (9, 4, 3)])
+def test_left_stays_left_and_up_stays_up(tmp_path, shape):
+    picture = directions(*shape[:2])
+    path = write(tmp_path / "set.h5", picture.transpose(2, 0, 1)[None])
+    assert_directions(read_challenge_h5(path, shape=shape).images[0])
+    write_challenge_h5(tmp_path / "again.h5", Dataset(picture[None], np.array([0])))
+    with h5py.File(tmp_path / "again.h5") as file:
+        red, green, _ = file["data"][0]
+    assert (red == (np.arange(shape[1]) >= shape[1] // 2) * 255).all()
+    assert ((np.arange(shape[0]) >= shape[0] // 2) * 255 == green.T).all()
 
 
 @settings(max_examples=40, deadline=None)

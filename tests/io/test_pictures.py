@@ -7,6 +7,7 @@ import zlib
 
 import numpy as np
 import pytest
+from directions import assert_directions, directions
 from PIL import Image
 
 from badnet_defense.errors import InputError, LinkOutError
@@ -99,6 +100,43 @@ def test_another_size_is_resized_with_antialiasing_and_said(tmp_path, caplog):
     assert picture.shape == SHAPE
     assert np.abs(picture[:, 1:-1].astype(int) - 128).max() < 8
     assert caplog.messages == [f"{path}: resized from 50x60 to 5x6 (height x width)."]
+
+
+@pytest.mark.parametrize("size", [(40, 90), (90, 40), (10, 12), (12, 10)])
+def test_left_stays_left_and_up_stays_up(tmp_path, size):
+    """Also where the picture is not square and the net takes one that is not."""
+    path = save(tmp_path / "0" / "a.png", directions(*size))
+    for shape in ((5, 6, 3), (6, 5, 3), (12, 7, 3)):
+        picture = read_image(path, shape)
+        assert picture.shape == shape
+        assert_directions(picture)
+        assert_directions(read_image_folder(tmp_path, shape=shape).images[0])
+        grey = read_image(path, (*shape[:2], 1))
+        assert grey.shape == (*shape[:2], 1)
+        # 0.299 of red and 0.587 of green: black, red, green and yellow quarters.
+        corners = grey[[0, 0, -1, -1], [0, -1, 0, -1], 0]
+        np.testing.assert_allclose(corners.astype(int), [0, 76, 150, 226], atol=9)
+
+
+def lanczos(length, target):
+    """(target, length) weights of Lanczos' filter of order 3, widened for fewer pixels."""
+    scale = length / target
+    wide = max(scale, 1)
+    centres = (np.arange(target)[:, None] + 0.5) * scale
+    places = (np.arange(length)[None] + 0.5 - centres) / wide
+    weights = np.where(np.abs(places) < 3, np.sinc(places) * np.sinc(places / 3), 0)
+    return weights / weights.sum(axis=1, keepdims=True)
+
+
+@pytest.mark.parametrize("size", [(50, 60), (13, 40), (4, 5)])
+def test_the_filter_is_lanczos_of_order_3(tmp_path, size):
+    pixels = colours(*size)
+    path = save(tmp_path / "a.png", pixels)
+    rows, columns = lanczos(size[0], SHAPE[0]), lanczos(size[1], SHAPE[1])
+    # Columns come first, and are rounded to pixels before the rows.
+    wide = np.clip(np.rint(np.einsum("xj,ijc->ixc", columns, pixels)), 0, 255)
+    expected = np.clip(np.einsum("yi,ixc->yxc", rows, wide), 0, 255)
+    np.testing.assert_allclose(read_image(path, SHAPE), expected, atol=1.01)
 
 
 def test_files_that_are_no_pictures_are_refused(tmp_path):

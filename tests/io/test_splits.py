@@ -13,7 +13,22 @@ def test_split_holds_out_a_share_of_each_class():
     # 2 of 10, 1 of 4 (0.8 rounds up), at least 1 of 2; the only picture of class 3 stays.
     assert np.bincount(labels[held_out], minlength=4).tolist() == [2, 1, 1, 0]
     assert sorted([*larger, *held_out]) == list(range(17))
-    assert (np.diff(larger) > 0).all() and (np.diff(held_out) > 0).all()
+
+
+def test_both_parts_are_sorted_whatever_the_order_of_the_labels():
+    """Forty images of five classes, one after the other and mixed."""
+    for labels in (np.repeat(np.arange(5), 8), np.random.default_rng(1).integers(0, 5, 40)):
+        for part in split_within_classes(labels, 0.5, seed=3):
+            assert len(part) > 15 and (np.diff(part) > 0).all()
+
+
+def test_which_images_are_held_out_is_drawn():
+    """Each of ten of a class about as often as the others, in 300 draws of two."""
+    labels = np.array([0] * 10 + [1] * 10)
+    drawn = [split_within_classes(labels, 0.2, seed=seed)[1] for seed in range(300)]
+    assert {len(one) for one in drawn} == {4}
+    counts = np.bincount(np.concatenate(drawn), minlength=20)
+    assert counts.sum() == 1200 and counts.min() > 30 and counts.max() < 95
 
 
 def test_split_keeps_one_of_each_class_in_the_larger_part():

@@ -1,8 +1,12 @@
 """Changes of tuning pictures, worked out by hand."""
 
+from dataclasses import replace
+
 import numpy as np
+import pytest
 from small_nets import images
 
+from badnet_defense.io import Dataset
 from badnet_defense.repairs.augmentation import (
     MOST_OPAQUE,
     erased,
@@ -10,19 +14,23 @@ from badnet_defense.repairs.augmentation import (
     patterned,
     shifted,
 )
+from badnet_defense.repairs.batches import prepared
+from badnet_defense.repairs.recipes import RECIPES
 
 
 class Draws:
-    """A generator whose draws are given."""
+    """A generator whose draws are given, as fractions of the way from the least to the largest."""
 
     def __init__(self, *draws):
-        self.draws = [np.array(one) for one in draws]
+        self.draws = [np.array(one, float) for one in draws]
 
-    def integers(self, low, high, size):
-        return self.draws.pop(0)
+    def integers(self, low, high, size, dtype=int):
+        return np.floor(self.uniform(low, high, size)).astype(dtype)
 
     def uniform(self, low=0, high=1, size=None):
-        return self.draws.pop(0)
+        drawn = self.draws.pop(0)
+        assert drawn.shape == np.empty(size).shape
+        return low + drawn * (high - low)
 
 
 def test_shift_by_hand():
@@ -30,7 +38,7 @@ def test_shift_by_hand():
     picture = np.arange(20, dtype=np.uint8).reshape(1, 4, 5, 1)
     down_right, up_left, still = (
         shifted(picture, 0.25, Draws([row], [column]))[0, ..., 0]
-        for row, column in ((0, 0), (2, 2), (1, 1))
+        for row, column in ((0, 0), (0.9, 0.9), (0.5, 0.5))
     )
     assert still.tolist() == picture[0, ..., 0].tolist()
     assert down_right[0].tolist() == [0, 0, 1, 2, 3]  # moved down and right, edges repeated
@@ -64,7 +72,7 @@ def test_no_shift_leaves_pictures_alone():
 
 def test_light_by_hand():
     """Contrast 1.2 about 127.5 and brightness +0.05 of 255; then the darkest of both."""
-    gain, offset = light_changes(2, 0.2, Draws([1.0, -1.0], [0.5, -1.0]))
+    gain, offset = light_changes(2, 0.2, Draws([1, 0], [0.75, 0]))
     assert gain.shape == offset.shape == (2, 1, 1, 1) and gain.dtype == np.float32
     np.testing.assert_allclose(gain.ravel(), [1.2, 0.8], rtol=1e-6)
     np.testing.assert_allclose(offset.ravel(), [-25.5 + 12.75, 25.5 - 25.5], atol=1e-4)
@@ -104,3 +112,123 @@ def test_patterns_are_faint_mosaics_over_some_pictures():
         assert np.ptp(np.diff(edges)) <= 1 if len(edges) > 1 else True
     plain = patterned(grey, 0.0, np.random.default_rng(0))
     np.testing.assert_array_equal(plain, grey)
+
+
+def test_patterns_by_hand():
+    """Squares of 2 pixels, a quarter opaque, over a grey picture; the second one stays as it is."""
+    grey = np.full((2, 4, 3, 1), 90, np.uint8)
+    colours = np.arange(24).reshape(2, 4, 3, 1) * 10 / 256
+    # 5/6 of 0.3 is 0.25; half way from 1 to 4 pixels is 2 on a logarithmic scale.
+    draws = Draws([5 / 6, 5 / 6], [0.1, 0.9], [0.499, 0.499], colours)
+    first, second = patterned(grey, 0.5, draws)[..., 0].tolist()
+    # The mosaic's upper left squares have the colours 0 and 10, the next ones 30 and 40.
+    upper, lower = [68, 68, 70], [75, 75, 78]  # 90 + (colour - 90) / 4
+    assert first == [upper, upper, lower, lower]
+    assert second == [[90] * 3] * 4
+
+
+def test_a_pattern_is_at_most_three_tenths_opaque():
+    black = np.zeros((400, 6, 6, 3), np.uint8)
+    marked = patterned(black, 1.0, np.random.default_rng(0))
+    assert 0.29 * 255 < marked.max() <= 0.3 * 255 + 0.5
+
+
+def test_erased_by_hand():
+    """Half way from 0.02 to 0.25 is 0.135 of the picture's 16 pixels: 2 by 1 of them."""
+    pictures = np.full((2, 4, 4, 1), 50, np.uint8)
+    draws = Draws(
+        *([0.5, 0.5], [0.1, 0.9], [0.8, 0.8]),  # area; which pictures; rows to columns
+        *([0.5, 0.0], [0.99, 0.0]),  # the first row and column
+        np.array([200, 7]).reshape(2, 1, 1, 1) / 256,
+    )
+    first, second = erased(pictures, 0.5, draws)[..., 0].tolist()
+    assert first == [[50] * 4, [50, 50, 50, 200], [50, 50, 50, 200], [50] * 4]
+    assert second == [[50] * 4] * 4
+
+
+@pytest.mark.parametrize(
+    ("area", "aspect", "rows", "columns"),
+    [
+        (0, 0.5, 14, 14),  # 0.02 of the picture: 0.141 squared
+        (1, 0.5, 50, 50),  # 0.25
+        (1, 0, 27, 91),  # 0.3 rows to a column: 0.274 by 0.913
+        (1, 1, 91, 27),
+    ],
+)
+def test_the_smallest_and_the_largest_rectangles(area, aspect, rows, columns):
+    draws = Draws([area], [0], [aspect], [0], [0], np.full((1, 1, 1, 1), 0.5))
+    (found,) = erased(np.zeros((1, 100, 100, 1), np.uint8), 0.5, draws)[..., 0]
+    expected = np.zeros((100, 100))
+    expected[:rows, :columns] = 128
+    np.testing.assert_array_equal(found, expected)
+
+
+# Batches -----------------------------------------------------------------------------------------
+
+CHANGES = ("shift", "light", "erase", "pattern")
+RAMP = np.arange(24 * 40, dtype=np.float32).reshape(1, 24, 40, 1) / 4
+
+
+def ramps(count=30):
+    """`Dataset` of one ramp each, which every shift changes; labels name the picture."""
+    pictures = (RAMP + np.arange(count)[:, None, None, None] / 2).astype(np.uint8)
+    return Dataset(pictures, np.arange(count))
+
+
+def batches(changed, *, steps=4, seed=0):
+    """All batches of an epoch with the default recipe's change of one name alone."""
+    still = {name: 0.0 for name in CHANGES if name != changed}
+    recipe = replace(RECIPES["default"], **still)
+    found = ramps()
+    rng = np.random.default_rng(seed)
+    return list(prepared(found, found.labels * 10, recipe, steps, rng))
+
+
+def changed_share(changed):
+    """Shares of the pictures whose pixels, and whose light, are not as they were."""
+    pixels, light = [], []
+    for pictures, gain, offset, targets in batches(changed):
+        old = ramps().images[targets // 10]
+        pixels += (pictures != old).any(axis=(1, 2, 3)).tolist()
+        light += ((gain != 1) | (offset != 0)).ravel().tolist()
+    return np.mean(pixels), np.mean(light)
+
+
+def test_each_picture_comes_once_an_epoch_with_its_own_target():
+    found = batches(None)
+    assert [len(one[0]) for one in found] == [8, 8, 7, 7]
+    targets = np.concatenate([one[3] for one in found])
+    assert sorted(targets) == list(range(0, 300, 10)) and (np.diff(targets) < 0).any()
+    pictures = np.concatenate([one[0] for one in found])
+    np.testing.assert_array_equal(pictures, ramps().images[targets // 10])
+    assert changed_share(None) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("change", "least", "most"),
+    [("shift", 0.7, 1), ("erase", 0.05, 0.4), ("pattern", 0.05, 0.4)],
+)
+def test_the_default_recipe_changes_pixels_in_three_ways(change, least, most):
+    """A fifth of the pictures get a rectangle, a fifth a mosaic, and nearly all are shifted."""
+    pixels, light = changed_share(change)
+    assert least < pixels < most and light == 0
+
+
+def test_the_default_recipe_changes_the_light_of_every_picture():
+    assert changed_share("light") == (0, 1)
+
+
+def test_a_batch_is_shifted_by_a_twentieth_of_the_sides():
+    """One row of 24 and two columns of 40, each way."""
+    found = set()
+    for pictures, _, _, targets in batches("shift", steps=1):
+        for new, old in zip(pictures, ramps().images[targets // 10], strict=True):
+            padded = np.pad(old, ((3, 3), (4, 4), (0, 0)), mode="edge")
+            found |= {
+                (down - 3, right - 4)
+                for down in range(7)
+                for right in range(9)
+                if (padded[down : down + 24, right : right + 40] == new).all()
+            }
+    rows, columns = zip(*found, strict=True)
+    assert set(rows) == {-1, 0, 1} and set(columns) == {-2, -1, 0, 1, 2}

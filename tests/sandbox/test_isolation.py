@@ -7,12 +7,13 @@ from dataclasses import replace
 import h5py
 import numpy as np
 import pytest
+from directions import assert_directions, directions
 from hostile_nets import same_net
 from PIL import Image
 from small_nets import images
 
 from badnet_defense.errors import CodeInNetError, InputError, ReaderError
-from badnet_defense.io import read_images, write_challenge_h5
+from badnet_defense.io import Dataset, read_image, read_images, write_challenge_h5
 from badnet_defense.io.trigger_labels import read_trigger_labels
 from badnet_defense.nets import read_net
 from badnet_defense.sandbox import client as isolation
@@ -189,3 +190,18 @@ def test_pictures_without_labels_are_refused_where_they_are_needed(tmp_path, wit
     Image.new("RGB", (10, 12)).save(tmp_path / "one.png")
     with pytest.raises(InputError, match="have no labels"):
         read_images(tmp_path / "one.png", shape=(12, 10, 3), need_labels=True)
+
+
+@pytest.mark.parametrize("shape", [(5, 8, 3), (9, 4, 3)])
+def test_rows_and_columns_of_an_isolated_reader(tmp_path, with_limits, shape):
+    with_limits(isolate=True)
+    picture = tmp_path / "set/0/a.png"
+    picture.parent.mkdir(parents=True)
+    Image.fromarray(directions(40, 90)).save(picture)
+    data = Dataset(directions(*shape[:2])[None], np.array([0]))
+    write_challenge_h5(tmp_path / "set.h5", data)
+    assert_directions(read_image(picture, shape))
+    for path in (picture, tmp_path / "set", tmp_path / "set.h5"):
+        (found,) = read_images(path, shape=shape).images
+        assert found.shape == shape
+        assert_directions(found)

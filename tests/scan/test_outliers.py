@@ -181,6 +181,19 @@ def test_logarithms_see_factors():
     assert mad_outliers(norms).index[6] < found.index[6]
 
 
+@pytest.mark.parametrize(("labels", "sample"), [(5, 5), (10, 10), (43, 20), (200, 64)])
+def test_the_simulated_limit_is_exact_to_three_hundredths(labels, sample):
+    """Against ten times as many simulated nets, all at once."""
+    values = np.random.default_rng(7).standard_normal((20_000, labels))
+    seen = values[:, :sample]
+    median = np.median(seen, axis=1)
+    mad = 1.4826 * np.median(np.abs(seen - median[:, None]), axis=1)
+    for false_alarms in (0.05, 0.025):
+        exact = np.quantile((median - values.min(axis=1)) / mad, 1 - false_alarms)
+        found = simulated_limit(labels, sample, false_alarms)
+        assert found == pytest.approx(exact, rel=0.03 if false_alarms == 0.05 else 0.06)
+
+
 def test_limit_is_passed_by_one_clean_net_in_twenty():
     """Whatever the number of labels, on norms that played no part in the limit."""
     for labels in (10, 43, 200):

@@ -323,6 +323,21 @@ def test_a_mask_that_cannot_meet_the_goal_is_as_faint_as_its_best_success_allows
     assert success[0] == pytest.approx(0.795, abs=0.01)
 
 
+def test_a_mask_grows_to_opaque_and_no_further(pictures, monkeypatch):
+    """Its norm counts pixels, and a pixel is covered once."""
+    monkeypatch.setattr(judging, "GROWTH", (1.0, 2.0))
+    rates = iter([0, 0.5, 1])  # of the clean images, then of both masks
+
+    def answers(net, shown, **settings):
+        return np.where(np.arange(len(shown)) < next(rates) * len(shown), 1, 0)
+
+    monkeypatch.setattr(judging, "predict_labels", answers)
+    mask = np.linspace(0, 1, 144, dtype=np.float32).reshape(1, *SHAPE[:2], 1)
+    masks, success = measure_attack_success(None, [1], mask, np.ones((1, *SHAPE)), pictures)
+    np.testing.assert_array_equal(masks, np.where(mask < 0.5, 2 * mask, 1))
+    assert success == [1]
+
+
 def test_a_hopeless_mask_stays_as_it_is(spec, pictures):
     mask, pattern = np.zeros((*SHAPE[:2], 1), np.float32), np.ones(SHAPE, np.float32)
     masks, success = measure_attack_success(build(spec), [2], mask[None], pattern[None], pictures)
@@ -411,8 +426,10 @@ def test_three_ways_to_be_flagged(found, sharp, smooth, index, flagged):
     [
         ({7: 3.5, 2: 2.0}, "label 7 is first by far, just below the limit (index 3.50, limit 4.00; "
                            "next is label 2 with 2.00, 1.50 below)"),
-        ({7: 3.5, 2: 2.2}, None),  # not by far
-        ({7: 3.3, 2: 1.0}, None),  # not just below
+        # From 0.85 of the limit on, where the next has less than 0.6 of that.
+        ({7: 3.42, 2: 2.04}, "label 7 is first by far"),
+        ({7: 3.5, 2: 2.12}, None),  # not by far
+        ({7: 3.38, 2: 1.0}, None),  # not just below
         ({7: 4.5, 2: 1.0}, "label 7 stands out, though its trigger is hardly smaller than the next "
                            "(index 4.50, limit 4.00;"),
     ],

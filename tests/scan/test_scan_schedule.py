@@ -185,6 +185,21 @@ def test_the_last_two_rungs_look_alike_but_for_shifts_and_smoothness():
         assert near.keep == 1 and (near.steps, near.images) == (far.steps, far.images)
 
 
+@pytest.mark.parametrize("budget", list(BUDGETS))
+def test_the_smooth_pass_shifts_by_an_eighth_of_the_sides_and_the_sharp_one_by_six_hundredths(
+    budget,
+):
+    """Of 55 by 47 pixels 6 and 5, and 3 and 2; two pixels of blur to each side."""
+    rng, pictures = np.random.default_rng(0), np.zeros((4, 55, 47, 1), np.uint8)
+    furthest = []
+    for rung in BUDGETS[budget]:
+        offsets = np.concatenate([rung.batch(pictures, rng)[1] for _ in range(100)])
+        assert (offsets.max(axis=0) == -offsets.min(axis=0)).all()
+        furthest.append(tuple(offsets.max(axis=0).tolist()))
+    assert furthest == [(3, 2)] * (len(furthest) - 1) + [(6, 5)]
+    assert pixels(BUDGETS[budget][-1].blur, (55, 47)) == (2, 2)
+
+
 @pytest.mark.parametrize(("there", "groups"), [(100, (4, 8)), (30, (4, 7)), (3, (3, 1))])
 def test_pictures_are_shared_out_among_places(there, groups):
     pictures = np.arange(there, dtype=np.uint8)[:, None, None, None] * np.ones((1, 16, 8, 1), int)
