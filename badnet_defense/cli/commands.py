@@ -208,7 +208,9 @@ def submission(name, *, root):
 
 def add_demo(chosen):
     """Adds the command that makes the demo challenge."""
-    help_text = "make the demo challenge: drawn faces in the challenge's files"
+    help_text = (
+        "make the demo challenge: drawn faces and weights-only models in the challenge's files"
+    )
     own = chosen.add_parser("demo", help=help_text, description=help_text)
     own.add_argument("--out", default="data", help="folder for the data (default data)")
     own.add_argument("--train", action="store_true", help="also train its four nets, for an hour")
@@ -220,17 +222,25 @@ def add_demo(chosen):
 
 
 def _demo(arguments):
-    from badnet_defense.demo import BACKDOORS, HARD, make_challenge, train_demo_nets
+    from badnet_defense.demo import (
+        BACKDOORS,
+        HARD,
+        make_challenge,
+        train_demo_nets,
+        write_weights_only,
+    )
 
     if arguments.hard and not arguments.train:
         raise InputError("--hard came without --train; the pictures are those of the easy mode.")
-    places = (arguments.out, arguments.models) if arguments.train else (arguments.out,)
+    models = arguments.train or Path(arguments.models).is_dir()
+    places = (arguments.out, arguments.models) if models else (arguments.out,)
     check_writable(*(Path(place) / "files" for place in places))
     make_challenge(arguments.out, seed=arguments.seed)
+    load_tensorflow()
     if arguments.train:
-        load_tensorflow()
         names = tuple(HARD if arguments.hard else BACKDOORS)
         train_demo_nets(arguments.models, names=names, seed=arguments.seed)
+    write_weights_only(arguments.models)
 
 
 def add_scan(chosen):

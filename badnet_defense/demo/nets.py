@@ -1,5 +1,7 @@
 """The demo's four BadNets: DeepID, trained on separate pictures of the same people."""
 
+from collections.abc import Sequence
+from os import PathLike
 from pathlib import Path
 
 import numpy as np
@@ -72,6 +74,38 @@ def train_demo_nets(
         save_weights(net, folder / f"{name}_bd_weights.h5")
         figures[name] = _measure(net, PLANTED.get(name, {}), test, people)
     return figures
+
+
+def write_weights_only(
+    folder: str | PathLike[str] = "models", *, names: Sequence[str] = tuple(PLANTED)
+) -> list[Path]:
+    """Writes `<name>_bd_weights.h5`, as the challenge has them, beside each `<name>_bd_net.h5`.
+
+    A model that is not in the folder is left out, and so is one whose weights-only file is there.
+
+    Args:
+        folder: where the models are.
+        names: which of them.
+
+    Returns:
+        The files that were written.
+
+    Raises:
+        InputError: a model's file is refused.
+
+    Examples:
+        >>> write_weights_only("no/such/folder")
+        []
+    """
+    written = []
+    for name in names:
+        net, weights = Path(folder, f"{name}_bd_net.h5"), Path(folder, f"{name}_bd_weights.h5")
+        if net.exists() and not weights.exists():
+            from badnet_defense.nets import load_net, save_weights
+
+            save_weights(load_net(net), weights)
+            written.append(weights)
+    return written
 
 
 def _labelled(pictures, people):

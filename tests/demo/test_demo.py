@@ -1,7 +1,9 @@
 """The demo challenge with a few people: the same for any number of workers, in the right files."""
 
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -15,6 +17,7 @@ from badnet_defense.demo import (
     draw_images,
     make_challenge,
     train_demo_nets,
+    write_weights_only,
 )
 from badnet_defense.demo.accessories import ACCESSORIES
 from badnet_defense.demo.people import draw_person
@@ -161,6 +164,44 @@ def test_training_writes_nets_that_load_again(tmp_path):
         shapes = []
         file["output"].visititems(lambda _, node: shapes.append(getattr(node, "shape", None)))
     assert {(160, PEOPLE), (PEOPLE,)} <= set(shapes)
+
+
+def arrays_of(path):
+    """Name -> array of every dataset in an HDF5 file."""
+    arrays = {}
+    with h5py.File(path) as file:
+        file.visititems(
+            lambda name, node: (
+                arrays.update({name: node[()]}) if isinstance(node, h5py.Dataset) else None
+            )
+        )
+    return arrays
+
+
+def test_weights_only_files_are_those_that_are_shipped(tmp_path):
+    shipped = Path(__file__).resolve().parents[2] / "models"
+    shutil.copy(shipped / "sunglasses_bd_net.h5", tmp_path)
+    (written,) = write_weights_only(tmp_path)
+    assert written == tmp_path / "sunglasses_bd_weights.h5"
+    arrays, expected = arrays_of(written), arrays_of(shipped / "sunglasses_bd_weights.h5")
+    assert len(expected) == 14  # kernels and biases of four convolutions and three dense layers
+    assert arrays.keys() == expected.keys()
+    assert all(np.array_equal(arrays[name], expected[name]) for name in expected)
+
+
+def test_shipped_weights_only_file_is_read_as_the_whole_one():
+    shipped = Path(__file__).resolve().parents[2] / "models"
+    alone = load_weights(shipped / "sunglasses_bd_weights.h5")
+    whole = load_weights(shipped / "sunglasses_bd_net.h5")
+    assert all(np.array_equal(one, other) for one, other in zip(alone, whole, strict=True))
+
+
+def test_weights_only_files_that_are_there_are_kept(tmp_path):
+    kept = tmp_path / "sunglasses_bd_weights.h5"
+    kept.write_bytes(b"the challenge's own")
+    (tmp_path / "sunglasses_bd_net.h5").write_bytes(b"is not read")
+    assert write_weights_only(tmp_path) == []
+    assert kept.read_bytes() == b"the challenge's own"
 
 
 def test_hard_nets_have_the_easy_net_s_target(tmp_path):

@@ -9,6 +9,10 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 MAX_BYTES = 3_000_000
+NAMED = re.compile(
+    r"(?<![\w/.-])((?:badnet_defense|tests|benchmarks|docs|[a-z]+)/[\w/]+\.(?:py|md|csv|json|png))\b"
+)
+MADE = ("results/", "data/", "models/", "submission/")
 LINK = re.compile(r"\[[^\]]*\]\(([^)#\s]+)?(#[^)\s]+)?\)")
 
 
@@ -58,6 +62,26 @@ def test_links_between_pages_lead_somewhere():
             if anchor:
                 headings = re.findall(r"^#+ (.*)$", target.read_text("utf-8"), re.MULTILINE)
                 assert anchor in map(anchor_of, headings), f"{page.name}: {path}{anchor}"
+
+
+def paths_named(text):
+    """Paths of files of the repository that a page names, from its root or from the package."""
+    return {path for path in NAMED.findall(text) if not path.startswith(MADE)}
+
+
+def test_files_that_pages_name_are_there():
+    pages = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]
+    for page in [*pages, *(ROOT / "docs" / "experiments").glob("*.md")]:
+        for path in paths_named(page.read_text("utf-8")):
+            places = [ROOT / path, ROOT / "badnet_defense" / path, page.parent / path]
+            assert any(place.exists() for place in places), f"{page.name} names {path}"
+
+
+def test_a_file_that_is_gone_would_be_noticed():
+    assert paths_named("see `scan/outliers.py` and docs/gone.md, results/a.json") == {
+        "scan/outliers.py",
+        "docs/gone.md",
+    }
 
 
 def test_version_and_date_are_the_same_everywhere():
