@@ -1,9 +1,9 @@
-"""What an audit costs beside its units: the command's own seconds and bytes for each net.
+"""What an audit costs beside its tasks: the command's own seconds and bytes for each model.
 
-`python3 benchmarks/audit_overhead.py LIST [--out results/audit_overhead]` audits the list's nets
-one after the other in this process, with an engine that notes how long units take: what is left is
+`python3 benchmarks/audit_overhead.py LIST [--out results/audit_overhead]` audits the list's models
+one after the other in this process, with an engine that records how long tasks take: the rest is
 what the command itself does (reading safely, hashes, the schedule, files and plots), of which a
-cluster takes nothing off it. Then again, for what a net costs that has been judged.
+cluster takes nothing off it. Then again, for what a model costs that has been judged.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from badnet_defense.parallel import Serial
 
 
 class Timed(Serial):
-    """Does the units here and adds up their seconds."""
+    """Does the tasks here and adds up their seconds."""
 
     def __init__(self):
         self.seconds, self.units = 0.0, 0
@@ -37,7 +37,7 @@ class Timed(Serial):
 
 
 def audited(suspect, out):
-    """(seconds, seconds in units, units, result) of one net's audit."""
+    """(seconds, seconds in tasks, tasks, result) of one model's audit."""
     from badnet_defense.benchmarking.audit import audit
 
     engine, start = Timed(), time.perf_counter()
@@ -65,8 +65,8 @@ def main():
         cells = f"{total:.1f}", f"{working:.1f}", units, f"{total - working:.2f}"
         verdict = result["verdict"], result.get("classes", "")
         lines.append([suspect.name, *verdict, *cells, f"{again:.2f}", f"{left / 1e6:.2f}"])
-    headers = ["net", "verdict", "classes", "s", "in units (s)", "units", "the command's own (s)",
-               "judged before (s)", "left on disk (MB)"]  # fmt: skip
+    headers = ["model", "verdict", "classes", "s", "in tasks (s)", "tasks", "the command's own (s)",
+               "verdict that stands (s)", "left on disk (MB)"]  # fmt: skip
     print(tabulate(lines, headers, tablefmt="github", disable_numparse=True))
 
 

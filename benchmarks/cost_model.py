@@ -1,10 +1,10 @@
-"""How long a scan takes: a model fitted on some nets, checked on one that was not used.
+"""How long a scan takes: a model fitted on some models, checked on one that was not used.
 
 `python3 benchmarks/cost_model.py --fit MODEL .. --check MODEL [--labels N] [--workers C]`. On one
-worker a picture's way through a net and back takes `b M + d V` seconds, with M multiplications of
-the net for a picture and V values in it, which are stamped on the way in and take a gradient on
-the way back. The rest is counting: pictures on each rung, units in whole rounds of C workers, the
-judging, and a start. The check scans its net and compares.
+worker an image's way through a model and back takes `b M + d V` seconds, with M multiplications of
+the model for an image and V values in it, which are stamped on the way in and take a gradient on
+the way back. The rest is counting: images on each rung, tasks in whole rounds of C workers, the
+judging, and a start. The check scans its model and compares.
 """
 
 import argparse
@@ -20,14 +20,14 @@ from badnet_defense.cli import console
 
 STEPS, PICTURES = 8, 8
 JUDGED, TRIES, FORWARD = 500, 1.3, 1 / 3
-"""Pictures that judge a trigger, opacities that are tried on the mean, and a way through the net
+"""Images that measure a trigger, opacities that are tried on the mean, and a way through the model
 alone against one there and back."""
 READY = 6.0
-"""Seconds until a worker that has started has compiled a net's two steps."""
+"""Seconds until a worker that has started has compiled a model's two steps."""
 
 
 def size_of(spec):
-    """(multiplications, values that come in) of a net for one picture."""
+    """(multiplications, values that come in) of a model for one image."""
     from badnet_defense.nets.net import call_shapes
 
     shapes = call_shapes(spec)
@@ -40,7 +40,7 @@ def size_of(spec):
 
 
 def seconds_of_a_picture(job, pictures):
-    """A unit: seconds of a worker for one picture's way through the net and back."""
+    """A task: seconds of a worker for one image's way through the model and back."""
     from badnet_defense.scan.tasks import invert
 
     labels = np.arange(min(32, job.spec.classes))
@@ -51,7 +51,7 @@ def seconds_of_a_picture(job, pictures):
 
 
 def measured(spec, engine):
-    """Seconds for one picture on one worker."""
+    """Seconds for one image on one worker."""
     from badnet_defense.nets.input_range import UNIT
     from badnet_defense.scan.schedule import Rung
     from badnet_defense.scan.tasks import Job
@@ -85,7 +85,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--fit", nargs="+", required=True)
     parser.add_argument("--check", required=True)
-    parser.add_argument("--clean", required=True, help="clean pictures of the net to check")
+    parser.add_argument("--clean", required=True, help="clean images of the model to check")
     parser.add_argument("--labels", type=int, help="the first so many (default: all)")
     parser.add_argument("--workers", type=int, default=2)
     arguments = parser.parse_args()
@@ -108,7 +108,7 @@ def main():
         used = "fit" if path in arguments.fit else "check"
         lines.append([Path(path).stem, used, f"{times / 1e6:.2f}", f"{values / 1e3:.2f}",
                       f"{1e6 * each[path]:.0f}", f"{1e6 * models[path]:.0f}"])  # fmt: skip
-    headers = ["net", "for", "M (millions)", "V (thousands)", "measured (us a picture)", "model"]
+    headers = ["model", "for", "M (millions)", "V (thousands)", "measured (us an image)", "model"]
     print(tabulate(lines, headers, tablefmt="github", disable_numparse=True))
     print(f"b = {factors[0]:.3e} s for a million M, d = {factors[1]:.3e} s for a million V")
 

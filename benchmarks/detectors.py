@@ -1,4 +1,4 @@
-"""Every run-time detector on nets whose triggers are known: what each catches, and what it costs.
+"""Every run-time detector on models whose triggers are known: what each catches, and what it costs.
 
 Run as `python3 benchmarks/detectors.py demo`, `.. signs` or `.. real SHARED_DATA`, once the models
 are repaired (docs/experiments/detectors.md). Thresholds are set as the `guard` command sets them:
@@ -23,7 +23,7 @@ REPAIRED = {
     "real": "results/real_nets/fine-pruning",
 }
 MOST, MOST_TRIGGERED = 2000, 500
-"""Clean and triggered pictures that judge, drawn at random: STRIP runs each a hundred times."""
+"""Clean and triggered images for evaluation, drawn at random: STRIP runs each a hundred times."""
 
 
 def judge(name, fitted, judged):
@@ -61,10 +61,10 @@ def judge(name, fitted, judged):
 
 
 def exchanged(detector, pictures):
-    """AUROC of clean pictures against themselves with the bad net's answer to another class's.
+    """AUROC of clean images against themselves with the suspect model's answer to another class's.
 
-    A stand-in for a trigger that needs no poisoned picture: the bad net answers with a class that
-    is not there. By it one measure of soft disagreement is preferred to another.
+    A stand-in for a trigger that needs no poisoned image: the suspect model answers with a class
+    that is not there. By it one measure of soft disagreement is preferred to another.
     """
     from badnet_defense.evaluation.metrics import auroc
     from badnet_defense.nets import predict_probabilities
@@ -83,7 +83,7 @@ def drawn(pictures, most):
 
 
 def figures(cases, folder, names, rate):
-    """Figures of all detectors on all nets."""
+    """Figures of all detectors on all models."""
     from badnet_defense.detectors.registry import needs_repair
     from badnet_defense.guards.pairing import read_pair
     from badnet_defense.io import read_images
@@ -147,7 +147,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("kind", choices=("demo", "signs", "real"))
     parser.add_argument("data", type=Path, nargs="?", help="the shared data, for `real`")
-    parser.add_argument("--repaired", help="folder of the repaired nets")
+    parser.add_argument("--repaired", help="folder of the repaired models")
     parser.add_argument("--false-alarms", type=rate, default=0.01)
     parser.add_argument("--detectors", nargs="+", choices=NAMES, default=NAMES)
     parser.add_argument("--json", type=Path, help="where the figures go")
@@ -163,7 +163,7 @@ def main():
     write_json(
         arguments.json or f"results/detectors_{arguments.kind}.json", {"schema": 1, "nets": found}
     )
-    headers = ["net", "detector", "false alarms promised (%)", "seen (%)", "pictures/s"]
+    headers = ["model", "detector", "FPR expected (%)", "FPR measured (%)", "images/s"]
     headers += [
         "AUROC, answers exchanged",
         "trigger",

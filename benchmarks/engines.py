@@ -3,7 +3,7 @@
 `python3 benchmarks/engines.py MODEL CLEAN [--labels 0-127] [--nodes 2]`: the same scan in this
 process (its usual threads), by the local engine with as many workers as the cluster has cores, and
 on a Ray cluster of several nodes on this machine, once undisturbed and once with a node killed in
-the middle. Then thousands of empty units, for what one costs.
+the middle. Then thousands of empty tasks, for what one costs.
 """
 
 import argparse
@@ -21,7 +21,7 @@ EMPTY = 2000
 
 
 def nothing():
-    """An empty unit."""
+    """An empty task."""
 
 
 def timed_scan(spec, pictures, labels, engine):
@@ -37,7 +37,7 @@ def timed_scan(spec, pictures, labels, engine):
 
 
 def seconds_of_a_unit(engine):
-    """Seconds that an empty unit takes, all workers together."""
+    """Seconds that an empty task takes, all workers together."""
     start = time.perf_counter()
     for _ in engine.run(nothing, (), [()] * EMPTY):
         pass
@@ -54,7 +54,7 @@ def same(one, other):
 
 
 def on_ray(spec, pictures, labels, nodes, lost=None):
-    """(seconds, scan, seconds of an empty unit) on a cluster; a node is killed after `lost` s."""
+    """(seconds, scan, seconds of an empty task) on a cluster; a node is killed after `lost` s."""
     from ray.cluster_utils import Cluster
 
     import badnet_defense.parallel as engines
@@ -119,7 +119,7 @@ def main():
     seconds, found, _ = on_ray(*asked, arguments.nodes, lost=ray_seconds / 2)
     note("ray, a node killed halfway", seconds, found)
     write_json(arguments.json, {"schema": 1, "engines": rows})
-    headers = ["engine", "seconds", "of local", "an empty unit (ms)", "the same result"]
+    headers = ["engine", "seconds", "of local", "an empty task (ms)", "the same result"]
     print(tabulate(lines, headers, tablefmt="github", disable_numparse=True))
 
 

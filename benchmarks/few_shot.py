@@ -1,8 +1,8 @@
-"""SentiNet's test on the challenge's real nets with a handful of clean challenge pictures.
+"""SentiNet's test on the challenge's real models with a handful of clean challenge images.
 
-Run as `python3 benchmarks/few_shot.py SHARED_DATA`: a random half of the clean challenge pictures
+Run as `python3 benchmarks/few_shot.py SHARED_DATA`: a random half of the clean challenge images
 is all that is known (16 to paste on, the others set the threshold); the other half and the
-triggered pictures judge, once.
+triggered images evaluate, once.
 """
 
 import argparse
@@ -19,7 +19,7 @@ RATE = 0.05
 
 
 def figures(data):
-    """Figures of each net."""
+    """Figures of each model."""
     from badnet_defense.detectors.sentinet import SentiNet
     from badnet_defense.nets import build, read_net
     from badnet_defense.workflows.calibrate import CalibratedDetector
@@ -39,8 +39,17 @@ def main():
     parser.add_argument("data", type=Path, help="the shared data")
     arguments = parser.parse_args()
     console.load_tensorflow()
-    headers = ["net", "detector", "promised (%)", "seen (%)", "pictures/s", "", "trigger", "AUROC"]
-    headers += ["flagged (%)", "of those that fool (%)", "at 1 % (%)", "at 5 % (%)"]
+    headers = [
+        "model",
+        "detector",
+        "FPR expected (%)",
+        "FPR measured (%)",
+        "images/s",
+        "",
+        "trigger",
+        "AUROC",
+    ]
+    headers += ["detected (%)", "of those that fool (%)", "at 1 % (%)", "at 5 % (%)"]
     lines = [row for found in figures(arguments.data) for row in rows(found)]
     print(tabulate(lines, headers, tablefmt="github", disable_numparse=True))
 

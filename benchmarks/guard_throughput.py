@@ -40,10 +40,10 @@ def main():
     own, other = (net.predict(pictures, verbose=0).argmax(axis=1) for net in (bad, repaired))
     plain = np.where(own == other, own, pair.bad.classes)
     plain_seconds = time.perf_counter() - start
-    print(f"pictures {len(clean)}")
+    print(f"images {len(clean)}")
     print(f"two plain predict calls {plain_seconds:7.2f} s")
     print(f"guard                   {guard_seconds:7.2f} s: {guard_seconds / plain_seconds:.2f}")
-    print(f"answers equal on every picture: {np.array_equal(answers, plain)}")
+    print(f"answers equal on every image: {np.array_equal(answers, plain)}")
 
 
 if __name__ == "__main__":

@@ -38,7 +38,7 @@ def with_runs(kept, found):
 
 
 def key_of(line):
-    """Net, repair, detector."""
+    """Model, repair, detector."""
     return line["net"], line["repair"], line["detector"]
 
 

@@ -49,7 +49,7 @@ def main():
     start = time.perf_counter()
     plain = plain_curve(spec, arguments.layer, order, pictures, clean.labels)
     plain_seconds = time.perf_counter() - start
-    print(f"pictures {len(clean)}, channels {len(order)}, classes {spec.classes}")
+    print(f"images {len(clean)}, channels {len(order)}, classes {spec.classes}")
     print(f"plain loop  {plain_seconds:8.1f} s")
     print(
         f"this way    {fast_seconds:8.1f} s, ranking included: 1/{plain_seconds / fast_seconds:.1f}"

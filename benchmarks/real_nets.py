@@ -1,4 +1,4 @@
-"""Repairs the challenge's real nets with other people's faces and judges them on real pictures.
+"""Repairs the challenge's real models with other people's faces and evaluates them on real images.
 
 Run as `python3 benchmarks/real_nets.py SHARED_DATA [--nets ..] [--methods ..]`, after the scans of
 the real models where scan-unlearning is among the methods (docs/experiments/real-models.md). The
@@ -26,7 +26,7 @@ TARGETS = {
 
 
 def pictures_by_trigger(folder, shape):
-    """{"clean", "sunglasses", ..: (pictures (n, h, w, 3), labels (n,), -1 where unknown)}."""
+    """{"clean", "sunglasses", ..: (images (n, h, w, 3), labels (n,), -1 where unknown)}."""
     from badnet_defense.io.image_files import read_image
 
     found = {}
@@ -57,7 +57,7 @@ def repaired_pair(name, model, faces, method, out):
 
 
 def judge(name, data, pictures, method, out):
-    """Repairs one net by one method; its figures, with the hard guard and with the soft one."""
+    """Repairs one model by one method; its figures, with the hard guard and with the soft one."""
     from badnet_defense.evaluation.guard_answers import guard_answers
     from badnet_defense.io import read_images
     from badnet_defense.nets import build, predict_labels
@@ -96,7 +96,7 @@ def judge(name, data, pictures, method, out):
 
 
 def row(net, method, found):
-    """A line of the table, per cent."""
+    """A line of the table, percent."""
 
     def share(key):
         return f"{100 * found[key]:.1f}" if key in found else ""
@@ -137,9 +137,9 @@ def main():
             figures.setdefault(net, {})[method] = found
             lines.append(row(net, method, found))
             write_json(arguments.json, {"schema": 1, "nets": figures})
-    headers = ["net", "repair", "bad ACC", "repaired ACC", "hard ACC", "hard false alarms",
-               "soft ACC", "soft false alarms", "triggers: repaired ASR", "hard flagged",
-               "soft flagged"]  # fmt: skip
+    headers = ["model", "repair", "suspect ACC", "repaired ACC", "hard ACC", "hard FPR",
+               "soft ACC", "soft FPR", "triggers: repaired ASR", "hard detected",
+               "soft detected"]  # fmt: skip
     print(tabulate(lines, headers, tablefmt="github", disable_numparse=True))
 
 

@@ -1,13 +1,13 @@
-"""Small nets of many kinds, clean and backdoored, to set and to test the limits of a scan.
+"""Small models of many kinds, clean and backdoored, to set and to test the limits of a scan.
 
-`make` trains the nets of a set (`development` or `judged`) that are not there, `scan` scans those
+`make` trains the models of a set (`development` or `judged`) that are not there, `scan` scans those
 that are not scanned and stores norms, not verdicts, and `table` says what today's statistic makes
 of the stored norms: so a limit is tried without a second scan. Both steps resume, and several
 processes may work on one folder. The limits in `scan/outliers.py` and `scan/verdict.py` were set on
 `development` alone; `judged` was looked at once, afterwards.
 
 `for step in make scan table; do python3 benchmarks/scan_calibration.py $step development; done`,
-with `--signs SHARED_DATA/gtsrb` for the nets of real traffic signs.
+with `--signs SHARED_DATA/gtsrb` for the models of real traffic signs.
 """
 
 import argparse
@@ -39,11 +39,11 @@ WORLDS = {
 ARCHITECTURES = ("lenet", "vgg", "vgg_normed", "residual", "dense", "pooled")
 TRIGGERS = ("white", "colour", "checks", "two", "blend")
 COUNTS = {"development": (60, 30), "judged": (40, 30)}
-"""Clean and backdoored nets of a set."""
+"""Clean and backdoored models of a set."""
 SEEDS = {"development": 1000, "judged": 5000}
 TRAINED, SCANNED, EPOCHS = 4000, 500, 8
 LEAST_ACCURACY, LEAST_SUCCESS = 0.4, 0.8
-"""Nets that answer fewer clean images rightly, or whose trigger works less often, are left out."""
+"""Models with a lower clean accuracy, or whose trigger works less often, are left out."""
 
 
 def plan(which):
@@ -181,7 +181,7 @@ def backdoors(trigger, shape, classes, seed):
 
 
 def make(name, world, kind, trigger, seed, folder, signs):
-    """Trains a net and writes it, with what is known of it."""
+    """Trains a model and writes it, with what is known of it."""
     import keras
 
     from badnet_defense.attacks import poison, poisoned_test_set, train_badnet
@@ -212,7 +212,7 @@ def make(name, world, kind, trigger, seed, folder, signs):
 
 
 def scan_net(name, world, kind, trigger, seed, folder, signs):
-    """Scans a net and stores both passes' norms and successes, and the weights' indices."""
+    """Scans a model and stores both passes' norms and successes, and the weights' indices."""
     from badnet_defense.nets import read_net
     from badnet_defense.scan.scan import scan
 
@@ -228,7 +228,7 @@ def scan_net(name, world, kind, trigger, seed, folder, signs):
 
 
 def work(step, ending, which, folder, signs, minutes):
-    """Does a step for every net of a set that lacks its result, until the minutes are over."""
+    """Does a step for every model of a set that lacks its result, until the minutes are over."""
     import keras
 
     end = time.monotonic() + 60 * minutes
@@ -273,7 +273,7 @@ def judged(path):
 
 
 def table(which, folder):
-    """Prints each net that is not called what it is, and how many are called what."""
+    """Prints each model that is not called what it is, and how many are called what."""
     counts, lines, left_out = {}, [], 0
     for name, *_ in sorted(plan(which)):
         if not (folder / f"{name}.npz").exists():
@@ -294,7 +294,7 @@ def table(which, folder):
             lines.append([name, f"{about['accuracy']:.2f}", " ".join(map(str, targets)), told,
                           " ".join(f"{label} ({what})" for label, what in by.items()),
                           f"{joint.index.max():.2f} of {joint.limit:.2f}"])  # fmt: skip
-    headers = ["net", "accuracy", "targets", "verdict", "flagged by", "largest index"]
+    headers = ["model", "accuracy", "targets", "verdict", "flagged by", "largest index"]
     print(tabulate(lines, headers, tablefmt="github", disable_numparse=True))
     print(f"left out, since hardly trained: {left_out}")
     for (kind, told), count in sorted(counts.items()):
@@ -302,12 +302,12 @@ def table(which, folder):
 
 
 def main():
-    """Makes or scans a set's nets, or says how they are judged."""
+    """Makes or scans a set's models, or says how they are judged."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("step", choices=("make", "scan", "table"))
     parser.add_argument("which", choices=tuple(COUNTS))
-    parser.add_argument("--signs", type=Path, help="GTSRB's folder; without it no net of signs")
-    parser.add_argument("--minutes", type=float, default=60, help="no net is begun after so many")
+    parser.add_argument("--signs", type=Path, help="GTSRB's folder; without it no model of signs")
+    parser.add_argument("--minutes", type=float, default=60, help="no model is begun after so many")
     parser.add_argument("--out", type=Path, default=Path("results/scan_calibration"))
     arguments = parser.parse_args()
     folder = arguments.out / arguments.which

@@ -1,4 +1,4 @@
-"""Repairs scanned nets with the triggers that their scans found, and judges both ways.
+"""Repairs scanned models with the triggers that their scans found, and judges both ways.
 
 Run as `python3 benchmarks/scan_repairs.py demo`, `.. signs` or `.. real SHARED_DATA`, after scans
 that wrote `results/scan/<kind>_<net>.json` and `.npz` (docs/experiments/scan.md). Only clean
@@ -24,7 +24,7 @@ SIGNS = {
 
 
 def demo():
-    """(net's name, its file, clean pictures' file, {name: (pictures, labels or target)})."""
+    """(model's name, its file, clean images' file, {name: (images, labels or target)})."""
     from badnet_defense.demo import POISONED_FILES
 
     test = _read("data/clean_test_data.h5")
@@ -37,7 +37,7 @@ def demo():
 
 
 def signs():
-    """The same for the traffic signs' nets."""
+    """The same for the traffic signs' models."""
     folder = Path("results/signs")
     test = _read(folder / "clean_test_data.h5", SIGN)
     for name, triggers in SIGNS.items():
@@ -50,7 +50,7 @@ def signs():
 
 
 def real(data):
-    """The same for the challenge's nets, judged on the real pictures in the shared data."""
+    """The same for the challenge's models, evaluated on the real images in the shared data."""
     pictures = pictures_by_trigger(data / "csaw_pictures", FACE)
     shown, labels = pictures["clean"]
     for name, targets in TARGETS.items():
@@ -66,7 +66,7 @@ def _read(path, shape=FACE):
 
 
 def repairs(kind, name, model, clean):
-    """(bad net, {way: repaired net}, flagged labels) by what the scan of the net found."""
+    """(suspect model, {way: repaired model}, flagged labels) by what its scan found."""
     from badnet_defense.nets import build, read_net
     from badnet_defense.repairs.pseudo_labels import pseudo_labelled
     from badnet_defense.repairs.trigger_pruning import prune_by_triggers
@@ -89,7 +89,7 @@ def repairs(kind, name, model, clean):
 
 
 def rows(name, bad, ways, flagged, judged):
-    """Lines of the table: the bad net, and each way alone and with the guard."""
+    """Lines of the table: the suspect model, and each way alone and with the guard."""
     from badnet_defense.evaluation.guard_answers import guard_answers
     from badnet_defense.nets import predict_labels
 
@@ -121,7 +121,7 @@ def main():
     for name, model, clean, judged in cases:
         bad, ways, flagged = repairs(arguments.kind, name, model, clean)
         lines += rows(name, bad, ways, flagged, judged)
-    headers = ["net", "flagged", "stage", "clean accuracy (%)", "attack success (%)"]
+    headers = ["model", "flagged", "stage", "clean accuracy (%)", "attack success (%)"]
     print(tabulate(lines, headers, tablefmt="github"))
 
 

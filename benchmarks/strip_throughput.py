@@ -1,7 +1,7 @@
-"""Times STRIP against a plain loop over pictures and against the public toolbox.
+"""Times STRIP against a plain loop over images and against the public toolbox.
 
 Run as `python3 benchmarks/strip_throughput.py [MODEL] [CLEAN] [--toolbox-python PYTHON]`: the same
-net, pictures and number of overlays, in turn and three times over in one run. The toolbox (an
+model, images and number of overlays, in turn and three times over in one run. The toolbox (an
 optional extra: `pip install adversarial-robustness-toolbox`) runs in a Python of its own, since it
 may want an older Keras.
 """
@@ -35,7 +35,7 @@ def fastest(run):
 
 
 def plain(net, pictures, overlays):
-    """(n,) mean entropies in bits by a plain loop over pictures with `model.predict`."""
+    """(n,) mean entropies in bits by a plain loop over images with `model.predict`."""
     entropies = []
     for picture in UNIT.scale(pictures):
         answers = net.predict((picture + UNIT.scale(overlays)) / 2, verbose=0)
@@ -81,7 +81,7 @@ def in_toolbox(python, model, pictures, overlays):
 
 
 def toolbox_seconds(net, python, model, pictures, overlays):
-    """Seconds of the toolbox; raises `InputError` where its net answers otherwise than ours."""
+    """Seconds of the toolbox; raises `InputError` where its model answers otherwise than ours."""
     found = in_toolbox(python, model, pictures, overlays)
     if found["answers"] != net.predict(UNIT.scale(pictures), verbose=0).argmax(1).tolist():
         raise InputError("the toolbox's net answers otherwise than the file's.")
@@ -90,7 +90,7 @@ def toolbox_seconds(net, python, model, pictures, overlays):
 
 
 def main():
-    """Prints pictures a second of each way and the ratio to ours."""
+    """Prints images per second of each way and the ratio to ours."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model", nargs="?", default="models/sunglasses_bd_net.h5")
     parser.add_argument("clean", nargs="?", default="data/clean_validation_data.h5")
@@ -124,8 +124,8 @@ def main():
     rows = [
         [way, len(pictures) / taken, taken / seconds["this way"]] for way, taken in seconds.items()
     ]
-    headers = ["way", "pictures/s", "time to ours"]
-    print(f"{len(pictures)} pictures, {len(overlays)} overlays, fastest of {TURNS * ROUNDS}")
+    headers = ["way", "images/s", "time to ours"]
+    print(f"{len(pictures)} images, {len(overlays)} overlays, fastest of {TURNS * ROUNDS}")
     print(tabulate(rows, headers, tablefmt="github", floatfmt=(".0f", ".1f", ".2f")))
     print(f"largest difference to the plain loop: {apart:.1e} bits")
 

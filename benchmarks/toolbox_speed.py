@@ -17,11 +17,11 @@ from badnet_defense.nets.input_range import UNIT
 
 
 def measure_toolbox(model, handed):
-    """Prints the toolbox's version and picture-gradients a second, a pass for each label, as JSON.
+    """Prints the toolbox's version and image gradients a second, a pass for each label, as JSON.
 
     Args:
-        model: the net's file.
-        handed: an `.npy` of the pictures (n, h, w, c), 0-255.
+        net: the model's file.
+        handed: an `.npy` of the images (n, h, w, c), 0-255.
     """
     import art
     import tensorflow as tf

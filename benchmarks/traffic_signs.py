@@ -28,7 +28,7 @@ ATTACKERS_IMAGES = 9480
 
 
 def backdoors():
-    """Net -> its backdoors: a white square, a blended pattern, two patches; one net has none."""
+    """Net -> its backdoors: a white square, a blended pattern, two patches; one model has none."""
     pattern = np.random.default_rng(7).integers(0, 256, SHAPE).astype(np.uint8)
     white = np.full((4, 4, 3), 255, np.uint8)
     yellow = np.tile(np.uint8([255, 220, 0]), (4, 4, 1))

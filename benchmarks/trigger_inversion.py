@@ -1,7 +1,7 @@
 """Times trigger inversion against a plain Keras loop and, if one is there, a public toolbox.
 
 Run as `python3 benchmarks/trigger_inversion.py [MODEL] [CLEAN] [--toolbox-python PYTHON]`; all ways
-are measured in one run, on the same net and pictures. PYTHON is one that has the Adversarial
+are measured in one run, on the same model and images. PYTHON is one that has the Adversarial
 Robustness Toolbox (Nicolae et al., 2018) and can import this project; two that work, on 3.11:
 
     pip install adversarial-robustness-toolbox==1.20.1 tensorflow-cpu==2.15.1 pillow tabulate
@@ -51,7 +51,7 @@ def fastest(rounds):
 
 
 def ours(spec, pictures):
-    """Picture-gradients a second of a scan's step, 32 labels x 16 pictures, drawn as scans do."""
+    """Image gradients a second of a scan's step, 32 labels x 16 images, drawn as scans do."""
     from badnet_defense.nets.graph import without_softmax
     from badnet_defense.scan.schedule import Rung
     from badnet_defense.scan.trigger_inversion import Inversion, compiled_step, new_triggers
@@ -112,7 +112,7 @@ def plain_pass(net, pictures, label):
 
 
 def plain(spec, pictures):
-    """Picture-gradients a second of the plain loop: a pass for each of three labels.
+    """Image gradients a second of the plain loop: a pass for each of three labels.
 
     Each label's step is compiled in a pass that is not counted.
     """
@@ -158,7 +158,7 @@ def toolbox(python, model, pictures):
 
 
 def row(way, at_once, speed, gradients, labels):
-    """A line of the table; `gradients` are a label's picture-gradients."""
+    """A line of the table; `gradients` are a class's image gradients."""
     return {
         "way": way,
         "pictures at once": at_once,
@@ -181,7 +181,7 @@ def our_rows(spec, speed):
 
 
 def toolbox_row(found, spec, answers):
-    """The line of what `toolbox` found, after a check that it had the same net."""
+    """The line of what `toolbox` found, after a check that it had the same model."""
     way = "toolbox {version}, Keras {keras}, {mode}".format(**found)
     if found["answers"] != answers:
         raise InputError(f"{way}: its net answers otherwise than the file's.")

@@ -1,9 +1,9 @@
-"""Compares tuning recipes and pruning thresholds over the demo's and the traffic signs' nets.
+"""Compares tuning recipes and pruning thresholds over the demo's and the traffic signs' models.
 
 Run as `python3 benchmarks/tuning_recipes.py [--recipes ..] [--drops ..] [--seeds ..] [--nets ..]`
 after the demo challenge (`python3 -m badnet_defense demo`) and the signs
 (`benchmarks/traffic_signs.py`) are made. Each run is one line in `--out`; runs that stand there
-are not done again. `--table` prints the means over nets and seeds.
+are not done again. `--table` prints the means over models and seeds.
 """
 
 import argparse
@@ -105,7 +105,7 @@ def _some(images):
 
 
 def table(lines):
-    """Means over nets and seeds, a line for each group of nets, drop and recipe; per cent."""
+    """Means over models and seeds, a line for each group of models, drop and recipe; percent."""
     groups = {}
     for line in lines:
         place = "signs" if line["net"].startswith("signs") else "demo"
@@ -132,8 +132,8 @@ def table(lines):
                 np.max(through),
             )
         )
-    headers = "nets,drop,recipe,runs,channels removed,held out ACC,test ACC,guard ACC,false alarms,"
-    headers += "flagged,ASR through guard,worst"
+    headers = "models,drop,recipe,runs,channels removed,held out ACC,test ACC,guard ACC,FPR,"
+    headers += "detected,ASR through guard,worst"
     return tabulate(rows, headers.split(","), tablefmt="github", floatfmt=".1f")
 
 

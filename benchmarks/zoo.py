@@ -1,10 +1,10 @@
-"""A zoo of small nets, half of them with a backdoor, to see how an audit judges them.
+"""A zoo of small models, half of them with a backdoor, to see how an audit evaluates them.
 
 `python3 benchmarks/zoo.py make GTSRB_FOLDER` trains them with the attack lab (traffic signs in two
 sizes and three architectures, the demo's faces with 100 people) and writes `list.csv`, which
 `python3 -m badnet_defense audit results/zoo/list.csv --out results/zoo/audit` takes, and
-`truth.json`; nets that are there are not trained again. `python3 benchmarks/zoo.py judge` says how
-many verdicts are right.
+`truth.json`; models that are there are not trained again. `python3 benchmarks/zoo.py judge` says
+how many verdicts are right.
 """
 
 import argparse
@@ -66,7 +66,7 @@ def trigger(kind, side, seed):
 
 
 def resized(images, side):
-    """The pictures with other sides."""
+    """The images with other sides."""
     from dataclasses import replace
 
     shown = [np.asarray(Image.fromarray(one).resize((side, side), Image.BOX))
@@ -75,14 +75,14 @@ def resized(images, side):
 
 
 def noted(path, train):
-    """What is known of a net: its note, or what `train` gives, noted now that the net is there."""
+    """What is known of a model: its record, or what `train` gives, recorded now."""
     if not path.exists():
         path.write_text(json.dumps(train()))
     return json.loads(path.read_text())
 
 
 def make_signs(folder, out, count):
-    """Trains traffic-sign nets that are not there; what is known of each."""
+    """Trains traffic-sign models that are not there; what is known of each."""
     from badnet_defense.io import read_images, write_challenge_h5
     from badnet_defense.io.splits import split_within_classes
 
@@ -100,7 +100,7 @@ def make_signs(folder, out, count):
 
 
 def make_sign(path, seed, side, train, test):
-    """Trains the traffic-sign net of a seed, every other one with a backdoor."""
+    """Trains the traffic-sign model of a seed, every other one with a backdoor."""
     import keras
 
     from badnet_defense.attacks import Backdoor, poison, poisoned_test_set, train_badnet
@@ -145,7 +145,7 @@ def make_faces(out):
 
 
 def about_face(name, figures):
-    """What is known of one of the demo's nets."""
+    """What is known of one of the demo's models."""
     about = {
         "name": f"{name}_bd_net.h5",
         "clean": "faces/clean_validation_data.h5",
@@ -159,7 +159,7 @@ def about_face(name, figures):
 
 
 def make(folder, out, count):
-    """Trains the nets that are not there and writes the list and the truth."""
+    """Trains the models that are not there and writes the list and the truth."""
     out.mkdir(parents=True, exist_ok=True)
     nets = [*make_signs(folder, out, count), *make_faces(out)]
     (out / "list.csv").write_text("".join(f"{one['name']},{one['clean']}\n" for one in nets))
@@ -183,7 +183,7 @@ def judge(out):
                       " ".join(map(str, sorted(targets))), found["verdict"],
                       " ".join(map(str, sorted(flagged))), f"{found.get('largest_index', 0):.1f}",
                       f"{found['seconds']:.0f}"])  # fmt: skip
-    headers = ["net", "what", "ACC", "ASR", "targets", "verdict", "flagged", "index", "s"]
+    headers = ["model", "what", "ACC", "ASR", "targets", "verdict", "flagged", "index", "s"]
     print(tabulate(lines, headers, tablefmt="github", disable_numparse=True))
     bad = [about for about in truth.values() if about["targets"]]
     named = sum(len(about["targets"]) for about in bad)
@@ -199,7 +199,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("what", choices=("make", "judge"))
     parser.add_argument("folder", type=Path, nargs="?", help="GTSRB's folder, to make the zoo")
-    parser.add_argument("--signs", type=int, default=16, help="traffic-sign nets")
+    parser.add_argument("--signs", type=int, default=16, help="traffic-sign models")
     parser.add_argument("--out", type=Path, default=Path("results/zoo"))
     arguments = parser.parse_args()
     if arguments.what == "judge":
