@@ -9,7 +9,8 @@ import numpy as np
 from badnet_defense.errors import InputError, TooLargeError, naming
 from badnet_defense.io.dataset import Dataset
 from badnet_defense.io.files import new_hdf5, require_file
-from badnet_defense.io.labels import check_labels
+from badnet_defense.io.labels import check_label_shape, check_labels
+from badnet_defense.io.pixels import check_not_scaled, check_number_dtype, check_pixels, is_whole
 from badnet_defense.sandbox.client import memory_limit
 from badnet_defense.sandbox.hdf5_heaps import open_hdf5
 from badnet_defense.sandbox.hdf5_rules import FREE, attribute, is_there, member
@@ -113,8 +114,7 @@ def _plain_dataset(file, key, path):
         raise InputError(f"{path}: `{key}` is missing, expected `data` and `label`; found {found}.")
     if not isinstance(dataset, h5py.Dataset):
         raise InputError(f"{path}: `{key}` is a group, expected a dataset.")
-    if dataset.dtype.kind not in "iuf":
-        raise InputError(f"{path}: `{key}` has dtype {dataset.dtype}, expected numbers.")
+    check_number_dtype(dataset.dtype, f"`{key}` has", path)
     if dataset.size and not dataset.id.get_storage_size():
         raise InputError(f"{path}: `{key}` was never filled with values, expected some.")
     if dataset.size and dataset.size * dataset.dtype.itemsize > LARGEST_DATA:
@@ -183,7 +183,7 @@ def _read_labels(file, count, classes, need_labels, labels_matter, path):
         return None
     try:
         label = _plain_dataset(file, "label", path)
-        _check_label_shape(label, count, path)
+        check_label_shape(label.shape, count, path)
         return check_labels(label[()].reshape(-1), classes, path)
     except InputError as error:
         if need_labels or labels_matter:
@@ -192,48 +192,21 @@ def _read_labels(file, count, classes, need_labels, labels_matter, path):
         return None
 
 
-def _check_label_shape(label, count, path):
-    """Refuses a `label` that is not one number for each image."""
-    if label.ndim == 2 and len(label) == count and label.shape[1] > 1:
-        raise InputError(
-            f"{path}: `label` has shape {label.shape}, as one-hot labels have, expected one class "
-            f"number for each image, ({count},); write label.argmax(axis=1)."
-        )
-    if label.ndim != 1 and not (label.ndim == 2 and label.shape[1] == 1):
-        raise InputError(f"{path}: `label` has shape {label.shape}, expected ({count},).")
-    if len(label) != count:
-        raise InputError(
-            f"{path}: `label` has {len(label)} entries for {count} pictures, expected one each."
-        )
-
-
 def _read_pictures(data, path):
     """(n, h, w, channels) `uint8`, or `float32` once a block holds a value that is not whole."""
     count, channels, height, width = data.shape
-    pictures = np.empty((count, height, width, channels), np.uint8)
+    pictures, high = np.empty((count, height, width, channels), np.uint8), 0.0
     for rows in _blocks(data):
         block = data[rows]
-        _check_pixels(block, path)
-        if pictures.dtype == np.uint8 and not (block.astype(np.uint8) == block).all():
+        high = max(high, check_pixels(block, path))
+        if pictures.dtype == np.uint8 and not is_whole(block):
             _check_fits(5 * data.size, path)  # both copies, for a moment
             whole, pictures = pictures, np.empty(pictures.shape, np.float32)
             pictures[: rows.start] = whole[: rows.start]
             del whole
         pictures[rows] = block.transpose(0, 2, 3, 1)
-    if pictures.dtype == np.float32 and pictures.max() <= 1:
-        raise InputError(
-            f"{path}: pixels lie between 0 and 1, expected 0-255; multiply them by 255."
-        )
+    check_not_scaled(data.dtype, high, path)
     return pictures
-
-
-def _check_pixels(block, path):
-    """Refuses NaN, infinity, and what lies outside 0-255."""
-    low, high = block.min(), block.max()  # NaN anywhere makes both NaN
-    if not (np.isfinite(low) and np.isfinite(high)):
-        raise InputError(f"{path}: `data` holds NaN or infinite pixels, expected 0-255.")
-    if low < 0 or high > 255:
-        raise InputError(f"{path}: pixels run from {low:g} to {high:g}, expected 0-255.")
 
 
 def _blocks(data):

@@ -1,11 +1,37 @@
-"""Class numbers as they come from files, checked before anything is computed with them."""
+"""Class numbers from files and arrays, checked before anything is computed with them."""
+
+from __future__ import annotations
+
+from pathlib import Path
 
 import numpy as np
 
 from badnet_defense.errors import InputError
 
 
-def check_labels(labels, classes, source):
+def check_label_shape(shape: tuple[int, ...], count: int, source: str | Path) -> None:
+    """Refuses labels that are not one number per image: (n,) or (n, 1).
+
+    Args:
+        shape: of the labels.
+        count: n, the number of images.
+        source: where they came from, for messages.
+
+    Raises:
+        InputError: one-hot labels, another shape, or another number of labels.
+    """
+    if len(shape) == 2 and shape[0] == count and shape[1] > 1:
+        raise InputError(
+            f"{source}: labels have shape {shape}, as one-hot labels have, expected one class "
+            f"number per image, ({count},); give labels.argmax(axis=1)."
+        )
+    if len(shape) != 1 and not (len(shape) == 2 and shape[1] == 1):
+        raise InputError(f"{source}: labels have shape {shape}, expected ({count},).")
+    if shape[0] != count:
+        raise InputError(f"{source}: {shape[0]} labels for {count} images, expected one each.")
+
+
+def check_labels(labels: np.ndarray, classes: int | None, source: str | Path) -> np.ndarray:
     """Labels as `int64`, if they can be class numbers of the net.
 
     Args:
@@ -15,6 +41,11 @@ def check_labels(labels, classes, source):
 
     Raises:
         InputError: not numbers, not whole, negative, or above N - 1.
+
+    Examples:
+        >>> import numpy as np
+        >>> check_labels(np.array([2.0, 0.0]), 3, "array")
+        array([2, 0])
     """
     if labels.dtype.kind not in "iuf":
         raise InputError(
@@ -35,4 +66,4 @@ def check_labels(labels, classes, source):
         )
     if high > np.iinfo(np.int64).max:
         raise InputError(f"{source}: labels run to {high}, expected class numbers from 0.")
-    return labels.astype(np.int64)
+    return labels.astype(np.int64, copy=False)

@@ -55,17 +55,17 @@ def _read_isolated(path, *, shape, **asked):
         whole
         and (names is None or (labels is not None and _are_names(names)))
         and (labels is not None or not need_labels)
-        and pictures.ndim == 4
         and pictures.shape[1:] == tuple(shape)
-        and len(pictures) > 0
         and pictures.dtype in (np.uint8, np.float32)
-        and (pictures.dtype == np.uint8 or (pictures.min() >= 0 and pictures.max() <= 255))
         and isinstance(found.get("synthetic"), bool)
     )
     if not right:
-        raise ReaderError(f"{path}: its reader hands back no pictures.")
+        raise ReaderError(f"{path}: its reader hands back no images.")
     folders = None if names is None else tuple(names)
-    return Dataset(pictures, labels, str(path), found["synthetic"], folders)
+    try:
+        return Dataset(pictures, labels, str(path), found["synthetic"], folders)
+    except InputError as error:
+        raise ReaderError(f"{error} Its reader hands back no images.") from None
 
 
 def _are_names(names):
