@@ -138,7 +138,7 @@ def test_one_hot_labels_are_refused_by_name_where_labels_are_needed(tmp_path, ca
     path = packed(tmp_path / "hot.h5", 500)
     with h5py.File(path, "a") as file:
         file["label"] = np.eye(10)[np.arange(500) % 10]
-    with pytest.raises(InputError, match=r"as one-hot labels have.*write label.argmax\(axis=1\)"):
+    with pytest.raises(InputError, match=r"as one-hot labels have.*give labels.argmax\(axis=1\)"):
         read_images(path, shape=SHAPE, need_labels=True)
     images = read_images(path, shape=SHAPE, labels_matter=False)
     assert images.labels is None and "The labels are left out" in caplog.text
