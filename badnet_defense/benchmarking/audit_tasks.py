@@ -1,10 +1,11 @@
 """An audit's units of work beside those of its scans: how well a net does, and its repair."""
 
+from dataclasses import replace
+
 from badnet_defense.errors import InputError
 from badnet_defense.evaluation.input_checks import check_belonging
 from badnet_defense.evaluation.metrics import accuracy
 from badnet_defense.io import Dataset
-from badnet_defense.nets import build, predict_labels
 from badnet_defense.nets.outputs import read_classifier
 from badnet_defense.parallel.remote_files import results_below
 from badnet_defense.workflows.cross_fitting import unseen_share
@@ -18,11 +19,9 @@ def clean_accuracy(pictures, labels, spec, input_range, name, folders):
     Raises:
         InputError: the net hardly knows them, or knows them in another range.
     """
-    net = build(spec)
-    images = Dataset(pictures, labels, source="the clean images", folders=folders)
-    asked = {"input_range": input_range, "net_name": name}
-    images = check_belonging(net, images, classes=spec.classes, **asked)
-    return accuracy(predict_labels(net, pictures, input_range=input_range), images.labels)
+    net = replace(spec, input_range=input_range, attributes={**spec.attributes, "file": name})
+    data = Dataset(pictures, labels, source="the clean images", folders=folders)
+    return accuracy(net.predict(pictures), check_belonging(net, data).labels)
 
 
 def repaired(net, clean, sha256, out, method, detector, triggers, pseudo_labels, input_range, seed):

@@ -11,7 +11,6 @@ from badnet_defense.errors import InputError
 from badnet_defense.evaluation.input_checks import settled_sets
 from badnet_defense.guards.pairing import read_pair
 from badnet_defense.io import read_images
-from badnet_defense.nets import build
 from badnet_defense.nets.input_range import InputRange
 from badnet_defense.nets.outputs import read_classifier
 from badnet_defense.parallel.remote_files import results_below, write_files
@@ -152,15 +151,9 @@ class _Group:
         spec = read_classifier(self.model)
         sets = {part: read_images(path, shape=spec.input_shape) for part, path in self.data.items()}
         self._check_unchanged(spec, sets)
-        self.bad = build(spec)
-        self.sets = settled_sets(
-            self.bad,
-            sets,
-            classes=spec.classes,
-            input_range=self.grid.input_range,
-            net_name=self.model,
-        )
-        self.spec = spec
+        self.spec = spec.with_range(self.grid.input_range)
+        self.bad = self.spec.model
+        self.sets = settled_sets(self.spec, sets)
 
     def _check_unchanged(self, spec, sets):
         """Refuses other files than those whose hashes the results will note."""

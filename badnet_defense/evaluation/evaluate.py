@@ -1,24 +1,33 @@
-"""What a defence costs on clean pictures and catches on poisoned ones, stage by stage."""
+"""What a defence costs on clean images and catches on poisoned ones, stage by stage."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
 from badnet_defense.evaluation import metrics
 from badnet_defense.evaluation.guard_answers import guard_answers
+from badnet_defense.io.dataset import Dataset
 from badnet_defense.nets.answers import NO_ANSWER
-from badnet_defense.nets.input_range import UNIT
-from badnet_defense.nets.predict import predict_labels
+from badnet_defense.nets.net import Net
 
 
-def evaluate_defense(nets, sets, *, classes, input_range=UNIT, triggered=None, guard=None):
-    """Every stage on every set of pictures.
+def evaluate_defense(
+    nets: Mapping[str, Net],
+    sets: Mapping[str, Dataset],
+    *,
+    triggered: np.ndarray | None = None,
+    guard: Mapping[str, np.ndarray] | None = None,
+) -> dict[str, Any]:
+    """Every stage on every data set.
 
     Args:
-        nets: {"bad": `keras.Model`, "pruned": .., "repaired": ..}; "pruned" may be absent.
-        sets: {"clean_validation": `Dataset`, "clean_test": .., "poisoned": ..}; whatever is
-            absent is left out. The labels of "poisoned" are the attacker's.
-        classes: N.
-        input_range: the nets' range.
-        triggered: (n,) True for each picture of "poisoned" that really carries a trigger; adds
+        nets: {"bad": the suspect model, "pruned": .., "repaired": ..}; "pruned" may be absent.
+        sets: {"clean_validation": data, "clean_test": .., "poisoned": ..}; whatever is absent is
+            left out. The labels of "poisoned" are the attacker's.
+        triggered: (n,) True for each image of "poisoned" that really carries a trigger; adds
             "truly_triggered" and "truly_clean".
         guard: {set: (n,) answers 0..N} of another guard than the disagreement of both nets.
 
@@ -29,21 +38,19 @@ def evaluate_defense(nets, sets, *, classes, input_range=UNIT, triggered=None, g
         `not_finite` counts a net's answers that were not finite, where there were any: they are
         never right, and the guard flags them.
     """
-    answers = {
-        name: {
-            part: predict_labels(net, images.images, input_range=input_range)
-            for part, images in sets.items()
-        }
+    answers: dict[str, Mapping[str, np.ndarray]] = {
+        name: {part: net.predict(data.images) for part, data in sets.items()}
         for name, net in nets.items()
     }
+    classes = nets["bad"].classes
     answers["guard"] = guard or {
         part: guard_answers(answers["bad"][part], answers["repaired"][part], classes)
         for part in sets
     }
-    result = {stage: {} for stage in answers}
+    result: dict[str, Any] = {stage: {} for stage in answers}
     for stage, given in answers.items():
-        for part, images in sets.items():
-            result[stage][part] = _measures(stage, part, given[part], images.labels, classes)
+        for part, data in sets.items():
+            result[stage][part] = _measures(stage, part, given[part], data.labels, classes)
         if triggered is not None and "poisoned" in sets:
             labels = sets["poisoned"].labels
             for part, rows in (("truly_triggered", triggered), ("truly_clean", ~triggered)):
@@ -56,8 +63,10 @@ def evaluate_defense(nets, sets, *, classes, input_range=UNIT, triggered=None, g
     return result
 
 
-def _measures(stage, part, predicted, labels, classes):
-    measured = {}
+def _measures(
+    stage: str, part: str, predicted: np.ndarray, labels: np.ndarray | None, classes: int
+) -> dict[str, Any]:
+    measured: dict[str, Any] = {}
     if labels is not None:
         attacked = part in ("poisoned", "truly_triggered")
         name = "attack_success" if attacked else "accuracy"
@@ -65,14 +74,14 @@ def _measures(stage, part, predicted, labels, classes):
     if stage == "guard":
         measured["flagged"] = metrics.flagged(predicted, classes)
     measured = _with_intervals(measured, len(predicted))
-    if "accuracy" in measured:
+    if labels is not None and "accuracy" in measured:
         measured["by_class"] = _by_class(predicted, labels)
     if broken := int(np.sum(predicted == NO_ANSWER)):
         measured["not_finite"] = broken
     return measured
 
 
-def _by_class(predicted, labels):
+def _by_class(predicted: np.ndarray, labels: np.ndarray) -> dict[str, list]:
     """The accuracy on each class that has images, as plain lists."""
     found, rows, counts = np.unique(labels, return_inverse=True, return_counts=True)
     right = np.bincount(rows, weights=predicted == labels)
@@ -83,15 +92,15 @@ def _by_class(predicted, labels):
     }
 
 
-def _with_intervals(measured, count):
+def _with_intervals(measured: dict[str, float], count: int) -> dict[str, Any]:
     intervals = {
-        f"{name}_interval": list(metrics.wilson_interval(round(share * count), count))
-        for name, share in measured.items()
+        f"{name}_interval": list(metrics.wilson_interval(round(fraction * count), count))
+        for name, fraction in measured.items()
     }
     return {**measured, **intervals, "pictures": count}
 
 
-def _rate(result):
+def _rate(result: dict[str, Any]) -> None:
     """Adds the defense effectiveness rating where both clean accuracy and attack are known."""
     part = "clean_test" if "clean_test" in result["bad"] else "clean_validation"
     clean = {stage: measured.get(part, {}).get("accuracy") for stage, measured in result.items()}

@@ -82,8 +82,11 @@ class Net:
         return call_shapes(self)[self.output][-1]
 
     def with_range(self, input_range: InputRange) -> Net:
-        """The same net with another range of pixel values."""
-        return replace(self, input_range=input_range)
+        """The same net with another range of pixel values; a model that was built stays built."""
+        other = replace(self, input_range=input_range)
+        if "model" in self.__dict__:
+            other.__dict__["model"] = self.model
+        return other
 
     @cached_property
     def model(self) -> keras.Model:

@@ -196,12 +196,9 @@ def data_accuracy(data, model, *, alone=False, input_range=None):
     else:
         guard = SavedGuard({"bad": read_classifier(model)})
         input_range = _range_of_net(guard.net, input_range)
-    shape, classes = guard.net.input_shape, guard.net.classes
-    images = read_images(data, shape=shape, need_labels=True)
+    images = read_images(data, shape=guard.net.input_shape, need_labels=True)
     built = {name: build(one) for name, one in guard.nets.items()}
-    images = measured_labels(
-        built["bad"], images, classes=classes, input_range=input_range, net_name=model
-    )
+    images = measured_labels(guard.net.with_range(input_range), images)
 
     def predict(name, inputs):
         return predict_probabilities(built[name], inputs, input_range=_SCALED)

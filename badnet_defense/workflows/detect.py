@@ -17,7 +17,7 @@ from badnet_defense.guards.pairing import read_pair, repaired_range
 from badnet_defense.io import read_images
 from badnet_defense.io.files import all_or_none, atomic_write, check_writable, exclusive
 from badnet_defense.io.records import digests_read, provenance, write_json
-from badnet_defense.nets import build, predict_labels
+from badnet_defense.nets import predict_labels
 from badnet_defense.nets.input_range import UNIT
 from badnet_defense.nets.outputs import read_classifier
 from badnet_defense.report.detector_plots import plot_roc, plot_scores
@@ -243,10 +243,9 @@ def enough_images(clean, spec, name, rate, *, share=1.0):
 
 
 def _fitted(model, pair, images, name, rate, input_range, seed):
-    bad = build(pair[0])
-    asked = {"classes": pair[0].classes, "input_range": input_range, "net_name": model}
-    images = fitting_labels(bad, images, **asked)
-    split = split_clean(images, bad, pair[1], input_range=input_range)
+    net = pair[0].with_range(input_range)
+    images = fitting_labels(net, images)
+    split = split_clean(images, net.model, pair[1], input_range=input_range)
     return fit_detector(
         name, pair, split, false_positive_rate=rate, input_range=input_range, seed=seed
     )

@@ -20,7 +20,7 @@ from badnet_defense.guards.pairing import (
 from badnet_defense.io import read_images, read_trigger_labels
 from badnet_defense.io.files import all_or_none, check_writable
 from badnet_defense.io.records import digests_read, provenance
-from badnet_defense.nets import build
+from badnet_defense.nets import build, describe
 from badnet_defense.nets.input_range import UNIT
 from badnet_defense.nets.outputs import read_classifier
 from badnet_defense.nets.surgery import zero_channels
@@ -89,8 +89,9 @@ def evaluate_files(
     triggered = None
     if trigger_labels is not None:
         triggered = read_trigger_labels(trigger_labels, len(sets["poisoned"]))
-    bad, classes = build(spec), spec.classes
-    sets = settled_sets(bad, sets, classes=classes, input_range=input_range, net_name=model)
+    spec = spec.with_range(input_range)
+    bad, classes = spec.model, spec.classes
+    sets = settled_sets(spec, sets)
     _tell_coverage(sets, classes)
     if alone:
         log.info(
@@ -115,9 +116,8 @@ def evaluate_files(
             input_range=input_range,
             seed=seed,
         )
-    stages = evaluate_defense(
-        nets, sets, classes=classes, input_range=input_range, triggered=triggered, guard=guard
-    )
+    measured = {name: describe(one).with_range(input_range) for name, one in nets.items()}
+    stages = evaluate_defense(measured, sets, triggered=triggered, guard=guard)
     about = provenance(
         net_path=model,
         data_paths={**data, "trigger_labels": trigger_labels},

@@ -18,7 +18,7 @@ from badnet_defense.evaluation.input_checks import check_belonging, check_range
 from badnet_defense.io import read_images
 from badnet_defense.io.files import all_or_none, check_writable, exclusive
 from badnet_defense.io.records import digests_read, provenance, write_json
-from badnet_defense.nets import build
+from badnet_defense.nets import build, describe
 from badnet_defense.nets.input_range import UNIT
 from badnet_defense.nets.notes import check_recipe
 from badnet_defense.nets.outputs import read_classifier
@@ -150,7 +150,8 @@ def _stages(spec, bad, repaired, report, images, input_range):
         zeroed = pruning["order"][: pruning["removed"]]
         nets["pruned"] = build(zero_channels(spec, pruning["layer"], zeroed))
     sets = {"clean_validation": images}
-    return nets, evaluate_defense(nets, sets, classes=spec.classes, input_range=input_range)
+    measured = {name: describe(model).with_range(input_range) for name, model in nets.items()}
+    return nets, evaluate_defense(measured, sets)
 
 
 def _absent(method, images, classes):
@@ -184,12 +185,12 @@ def _pictures(model, spec, bad, clean, pseudo_labels, input_range):
             f"them and to choose the epoch by others, got {len(images)}; give more, some of each "
             "class."
         )
-    asked = {"classes": spec.classes, "input_range": input_range, "net_name": model}
+    net = spec.with_range(input_range)
     if pseudo_labels:
-        check_range(bad, images, **asked)
+        check_range(net, images)
         log.info("%s: the net's own answers stand in for labels", clean)
         return images.without_labels()
-    return check_belonging(bad, images, **asked)
+    return check_belonging(net, images)
 
 
 def _write(folder, stem, spec, nets, images, result):

@@ -194,13 +194,13 @@ def _pictures(model, spec, bad, clean, labelled, input_range):
         need_labels=bool(labelled),
         labels_matter=bool(labelled),
     )
-    asked = {"classes": spec.classes, "input_range": input_range, "net_name": model}
+    net = spec.with_range(input_range)
     if labelled:
-        images = check_belonging(bad, images, **asked)
+        images = check_belonging(net, images)
         tell_coverage(images, spec.classes)
         check_several_classes(images, spec.classes)
         return images
-    check_range(bad, images, **asked)  # perhaps other people's numbers: only a wrong range refuses
+    check_range(net, images)  # perhaps other people's numbers: only a wrong range refuses
     return images
 
 
@@ -282,9 +282,8 @@ def _repair(how, spec, bad, images, found, out, pseudo_labels, input_range, seed
         about = {**report.as_dict(), "recipe": asdict(UNLEARN)}
         notes["recipe"] = json.dumps(asdict(UNLEARN))
     nets = {"bad": bad, "repaired": build(repaired)}
-    stages = evaluate_defense(
-        nets, {"clean_validation": images}, classes=spec.classes, input_range=input_range
-    )
+    measured = {"bad": spec.with_range(input_range), "repaired": repaired.with_range(input_range)}
+    stages = evaluate_defense(measured, {"clean_validation": images})
     write = partial(
         write_pair,
         f"{out}.{how}",

@@ -13,7 +13,7 @@ from badnet_defense.nets.input_range import InputRange
 def test_wrong_range_is_refused_without_a_repair(case, tmp_path):
     asked = {**ASKED, "detectors": ["sentinet"], "input_range": InputRange(0, 255)}
     runs, failed = compare([case], out=tmp_path / "out", **asked)
-    assert not runs and "give --input-range 0,1" in failed[0][1]
+    assert not runs and "give 0,1 as the input range" in failed[0][1]
 
 
 def test_grey_pictures_are_shown(project):

@@ -126,7 +126,7 @@ def test_another_method(call, tmp_path):
 def test_wrong_input_range_is_refused_with_the_flag(call, tmp_path):
     settings = ("--epochs", 0, "--out", tmp_path, "--clean", "data/raw_data.h5")
     told = message(call("fine_prune.py", "models/raw_bd_net.h5", *settings))
-    assert "give --input-range 0,255" in told
+    assert "give 0,255 as the input range" in told
     assert not list(tmp_path.iterdir())
     code, _, _ = call("fine_prune.py", "models/raw_bd_net.h5", *settings, "--input-range", "0,255")
     assert code == 0

@@ -51,7 +51,7 @@ def test_a_repair_needs_labels_or_pseudo_labels(folder, tmp_path, how):
 def test_wrong_input_range_is_refused_with_the_flag(folder, tmp_path):
     for repair in ((), ("--repair", "prune"), ("--repair", "unlearn", "--pseudo-labels")):
         told = refused(folder, tmp_path, *repair, model="raw.h5")
-        assert "give --input-range 0,255" in told
+        assert "give 0,255 as the input range" in told
 
 
 def test_a_net_that_hides_its_gradients_is_not_called_clean(folder, tmp_path):

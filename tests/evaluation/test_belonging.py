@@ -1,7 +1,8 @@
 """Net and data that disagree systematically: ranges, numberings, colours, and what fits nothing."""
 
 import logging
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
@@ -23,22 +24,38 @@ def told(caplog):
     return caplog
 
 
+@dataclass(frozen=True)
+class Answering:
+    """A net that answers images (n, h, w, c) with what a function says."""
+
+    answers: Callable
+    classes: int = CLASSES
+    input_range: InputRange = UNIT
+    name: str = "the net"
+    attributes: dict = field(default_factory=dict)
+
+    def with_range(self, input_range):
+        return replace(self, input_range=input_range)
+
+    def predict(self, images):
+        return self.answers(images, self.input_range)
+
+
 @pytest.fixture
-def net(monkeypatch):
+def net():
     """A function that makes a net which reads its class off the first channel's first pixel.
 
     Of a share of the images it answers the next class. In another range than its own it answers 0.
     """
 
-    def make(class_of=lambda kind: kind, *, wrong=0.0, takes=UNIT, channel=0, classes=CLASSES):
-        def predict_labels(_, pictures, *, input_range):
-            kinds = pictures[:, 0, 0, channel].tolist()
+    def make(class_of=lambda kind: kind, *, wrong=0.0, takes=UNIT, channel=0):
+        def answers(images, input_range):
+            kinds = images[:, 0, 0, channel].tolist()
             found = np.array([class_of(kind) or 0 for kind in kinds])
             found[: round(wrong * len(found))] += 1
-            return found % classes if input_range == takes else np.zeros_like(found)
+            return found % CLASSES if input_range == takes else np.zeros_like(found)
 
-        monkeypatch.setattr(belonging, "predict_labels", predict_labels)
-        return "the net"
+        return Answering(answers)
 
     return make
 
@@ -52,13 +69,13 @@ def shown(labels_of=lambda kind: kind, *, count=240, kinds=CLASSES, folders=None
     return Dataset(pictures, labels, "shown", folders=folders)
 
 
-def settled(net, images, *, classes=CLASSES, **asked):
-    return belonging.check_belonging(net, images, classes=classes, **asked)
+def settled(net, images, **changes):
+    return belonging.check_belonging(replace(net, **changes), images)
 
 
-def refusal(net, images, **asked):
+def refusal(net, images, **changes):
     with pytest.raises(InputError) as caught:
-        settled(net, images, **asked)
+        settled(net, images, **changes)
     return str(caught.value)
 
 
@@ -94,7 +111,7 @@ def test_images_of_one_class_show_no_order(net):
     """A net that takes them all for the class before is wrong, not numbered from one."""
     one_class = shown(lambda _: 4, count=60)
     one_class.images[:, 0, 0, 0] = 3
-    found = belonging.measured_labels(net(), one_class, classes=CLASSES)
+    found = belonging.measured_labels(net(), one_class)
     assert set(found.labels) == {4} and found.label_order == "value"
     assert "expected at least 50%" in refusal(net(), one_class)
 
@@ -122,7 +139,7 @@ def test_the_range_is_told_also_where_the_order_differs(net):
     images = shown(folders=tuple(sorted(map(str, range(12)))))
     message = refusal(net(TEXT.get, takes=BYTES), images)
     assert "answers 8.3% of shown correctly with pixels in 0,1, but 100.0% with 0,255" in message
-    assert message.endswith("give --input-range 0,255.")
+    assert message.endswith("give 0,255 as the input range.")
     assert settled(net(TEXT.get, takes=BYTES), images, input_range=BYTES).label_order == "text"
 
 
@@ -147,7 +164,7 @@ def test_a_net_that_hardly_knows_its_images_is_refused(net):
     ("classes", "least"), [(2, 0.625), (3, 0.5), (4, 0.5), (12, 0.5), (1283, 0.5)]
 )
 def test_what_a_suspect_model_must_reach(classes, least):
-    assert belonging.least_accuracy(classes) == least
+    assert belonging.min_accuracy(classes) == least
 
 
 @pytest.mark.parametrize(("wrong", "fits"), [(0.49, True), (0.51, False)])
@@ -161,17 +178,16 @@ def test_the_floor_itself(net, wrong, fits):
         assert "expected at least 50%" in refusal(net(wrong=wrong), images)
 
 
-def test_one_image_more_is_no_better_reading(net, monkeypatch):
+def test_one_image_more_is_no_better_reading():
     """Of 20 images one is 5 points; a range is not refused for that."""
     images = shown(count=20, kinds=10)
 
-    def predict_labels(_, pictures, *, input_range):
-        found = pictures[:, 0, 0, 0].astype(np.int64)
+    def answers(images, input_range):
+        found = images[:, 0, 0, 0].astype(np.int64)
         found[: 2 if input_range == UNIT else 1] += 1
         return found
 
-    monkeypatch.setattr(belonging, "predict_labels", predict_labels)
-    assert settled("the net", images).label_order == "value"
+    assert settled(Answering(answers), images).label_order == "value"
 
 
 def test_unlabelled_images_pass(net):
@@ -181,20 +197,19 @@ def test_unlabelled_images_pass(net):
 
 def test_labels_that_are_not_needed_are_left_out_where_they_do_not_fit(net, told):
     strange = shown(lambda kind: kind * kind % 7, count=600)
-    found = belonging.fitting_labels(net(), strange, classes=CLASSES)
+    found = belonging.fitting_labels(net(), strange)
     assert found.labels is None and "are not the classes that the net answers" in told.messages[0]
     others = shown(lambda kind: kind + 500, kinds=11)  # no classes of the net in any order
-    assert belonging.fitting_labels(net(), others, classes=CLASSES).labels is None
-    belonging.check_range(net(), others, classes=CLASSES)
-    with pytest.raises(InputError, match="give --input-range 0,255"):
-        belonging.fitting_labels(net(takes=BYTES), shown(), classes=CLASSES)
+    assert belonging.fitting_labels(net(), others).labels is None
+    belonging.check_range(net(), others)
+    with pytest.raises(InputError, match="give 0,255 as the input range"):
+        belonging.fitting_labels(net(takes=BYTES), shown())
 
 
 def test_a_low_accuracy_is_told_not_refused_where_it_is_the_question(net):
-    asked = {"classes": CLASSES}
     attacked = shown(lambda _: 7)  # of one label: always the same answer would fit it best
-    assert belonging.measured_labels(net(), attacked, **asked).labels.tolist() == [7] * 240
-    found = belonging.measured_labels(net(TEXT.get), shown(), **asked)
+    assert belonging.measured_labels(net(), attacked).labels.tolist() == [7] * 240
+    found = belonging.measured_labels(net(TEXT.get), shown())
     np.testing.assert_array_equal(found.labels, [TEXT[n % 12] for n in range(240)])
 
 
@@ -207,18 +222,18 @@ def test_triggered_images_are_numbered_as_the_clean_ones(net):
     poisoned = shown(lambda _: 10, count=60)  # folder 10 is class 2
     poisoned.images[:, 0, 0, 0] = 200
     sets = {"poisoned": poisoned, "clean_test": shown()}
-    found = belonging.settled_sets(net(class_of), sets, classes=CLASSES)
+    found = belonging.settled_sets(net(class_of), sets)
     assert list(found) == ["poisoned", "clean_test"]
     assert set(found["poisoned"].labels) == {2}
     by_value = replace(poisoned, labels=np.full(60, 2))
-    found = belonging.settled_sets(net(class_of), {**sets, "poisoned": by_value}, classes=CLASSES)
+    found = belonging.settled_sets(net(class_of), {**sets, "poisoned": by_value})
     assert set(found["poisoned"].labels) == {2}  # as the answers show, whatever the folders are
 
 
 def test_clean_sets_in_different_orders_are_told(net, told):
     by_value = shown(TEXT.get)
     sets = {"clean_validation": shown(), "clean_test": by_value}
-    found = belonging.settled_sets(net(TEXT.get), sets, classes=CLASSES)
+    found = belonging.settled_sets(net(TEXT.get), sets)
     np.testing.assert_array_equal(found["clean_test"].labels, found["clean_validation"].labels)
     assert "numbered in different orders (shown by text; shown by value)" in told.messages[-1]
 
@@ -239,8 +254,8 @@ def test_a_poisoned_set_whose_labels_are_not_the_attacker_s_is_told(told):
 
 def test_a_folder_of_one_class_says_that_its_number_is_taken_by_value(net, told):
     images = shown(folders=tuple(map(str, range(CLASSES))))
-    belonging._Fit(net(), images, CLASSES, UNIT)
+    belonging._Fit(net(), images)
     assert "taken by value" not in told.text
     kept = images.labels == 10
-    belonging._Fit(net(), replace(images.subset(kept), folders=("10",)), CLASSES, UNIT)
+    belonging._Fit(net(), replace(images.subset(kept), folders=("10",)))
     assert "are taken by value (not as text or from one)" in told.text

@@ -10,6 +10,7 @@ from badnet_defense.evaluation import evaluate as evaluation
 from badnet_defense.evaluation.guard_answers import guard_answers
 from badnet_defense.io import Dataset
 from badnet_defense.io.records import read_json, write_json
+from badnet_defense.nets import describe
 from badnet_defense.nets.input_range import InputRange
 
 CLASSES = 5
@@ -27,7 +28,7 @@ def reading(which):
     kernel = np.zeros((3, CLASSES, CLASSES))
     kernel[which] = 9 * np.eye(CLASSES)
     model.set_weights([kernel.reshape(-1, CLASSES), np.zeros(CLASSES)])
-    return model
+    return describe(model)
 
 
 NETS = {"bad": reading(0), "pruned": reading(1), "repaired": reading(2)}
@@ -82,7 +83,7 @@ def test_every_stage_by_hand():
 
 def test_unlabelled_pictures_have_no_accuracy_but_flags():
     images = answered([0, 1], repaired=[0, 2]).without_labels()
-    result = evaluation.evaluate_defense(NETS, {"clean_test": images}, classes=CLASSES)
+    result = evaluation.evaluate_defense(NETS, {"clean_test": images})
     assert "accuracy" not in result["guard"]["clean_test"]
     assert result["guard"]["clean_test"]["flagged"] == 0.5
 
@@ -93,7 +94,7 @@ def test_nets_are_asked_in_their_own_range():
     for net in nets.values():
         net.set_weights([net.get_weights()[0], 20.0 * (np.arange(CLASSES) == 0)])
     asked = nets, {"clean_test": answered([1, 2, 3])}
-    unit = evaluation.evaluate_defense(*asked, classes=CLASSES)
+    unit = evaluation.evaluate_defense(*asked)
     wide = evaluation.evaluate_defense(*asked, classes=CLASSES, input_range=InputRange(0, 255))
     assert unit["bad"]["clean_test"]["accuracy"] == 0
     assert wide["bad"]["clean_test"]["accuracy"] == wide["guard"]["clean_test"]["accuracy"] == 1
@@ -105,7 +106,7 @@ def test_answers_that_are_no_numbers_are_counted_and_flagged():
     kernel[2 * CLASSES + 3] = np.nan  # NaN times 0 is NaN, too: each of its answers is none
     broken.set_weights([kernel, bias])
     nets = {**NETS, "repaired": broken}
-    result = evaluation.evaluate_defense(nets, {"clean_test": answered([0, 1])}, classes=CLASSES)
+    result = evaluation.evaluate_defense(nets, {"clean_test": answered([0, 1])})
     assert result["repaired"]["clean_test"]["not_finite"] == 2
     assert result["repaired"]["clean_test"]["accuracy"] == 0
     assert result["guard"]["clean_test"]["flagged"] == 1
@@ -125,10 +126,10 @@ def test_a_rating_goes_by_the_test_set_where_there_is_one():
     """Else by the validation set: 3 of 4 right there, all of the test set."""
     poisoned = answered([4, 4], repaired=[0, 1])
     sets = {"clean_validation": answered([0, 1, 2, 3], repaired=[0, 1, 2, 0]), "poisoned": poisoned}
-    rated = evaluation.evaluate_defense(NETS, sets, classes=CLASSES)
+    rated = evaluation.evaluate_defense(NETS, sets)
     assert rated["repaired"]["poisoned"]["der"] == pytest.approx((1 - 0.25 + 1) / 2)
     sets["clean_test"] = answered([0, 1])
-    rated = evaluation.evaluate_defense(NETS, sets, classes=CLASSES)
+    rated = evaluation.evaluate_defense(NETS, sets)
     assert rated["repaired"]["poisoned"]["der"] == 1
 
 

@@ -131,9 +131,8 @@ def test_evaluation_counts_and_tells_answers_that_are_not_finite(nets):
     from badnet_defense.io import Dataset
 
     images = Dataset(DARK_BRIGHT, np.array([0, 0, 0]))
-    result = evaluate_defense(
-        {"bad": nets[0], "repaired": nets[1]}, {"poisoned": images}, classes=CLASSES
-    )
+    named = {"bad": describe(nets[0]), "repaired": describe(nets[1])}
+    result = evaluate_defense(named, {"poisoned": images})
     assert result["bad"]["poisoned"]["not_finite"] == 2
     assert result["bad"]["poisoned"]["attack_success"] <= 1 / 3
     assert result["guard"]["poisoned"]["flagged"] == pytest.approx(2 / 3)
