@@ -77,8 +77,8 @@ def check_belonging(net: Net, data: Dataset) -> Dataset:
             f"{high:.0%}, chance {1 / net.classes:.1%}), expected at least {least:.0%} of a "
             f"suspect model on clean images. Perhaps it takes other pixels (tried: {fit.tried()}; "
             f"a mean that is subtracted cannot be given), the labels are numbered otherwise "
-            f"(tried: {', '.join(fit.orders)}), or these are not its images; without their labels they "
-            "serve with pseudo-labels."
+            f"(tried: {', '.join(fit.orders)}), or these are not its images; without "
+            "their labels they serve with pseudo-labels."
         )
     return _settled(data, fit.orders, order, own)
 

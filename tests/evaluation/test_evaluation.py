@@ -28,10 +28,10 @@ def reading(which):
     kernel = np.zeros((3, CLASSES, CLASSES))
     kernel[which] = 9 * np.eye(CLASSES)
     model.set_weights([kernel.reshape(-1, CLASSES), np.zeros(CLASSES)])
-    return describe(model)
+    return model
 
 
-NETS = {"bad": reading(0), "pruned": reading(1), "repaired": reading(2)}
+NETS = {name: describe(reading(row)) for row, name in enumerate(("bad", "pruned", "repaired"))}
 
 
 def answered(labels, **answers):
@@ -53,7 +53,7 @@ def test_every_stage_by_hand():
         "poisoned": answered([4] * 5, pruned=[4, 4, 4, 4, 0], repaired=[0, 1, 4, 2, 3]),
     }
     triggered = np.array([True, True, True, True, False])
-    result = evaluation.evaluate_defense(NETS, sets, classes=CLASSES, triggered=triggered)
+    result = evaluation.evaluate_defense(NETS, sets, triggered=triggered)
     assert result["bad"]["clean_test"]["accuracy"] == 1.0
     assert result["bad"]["poisoned"]["attack_success"] == 1.0
     assert result["pruned"]["clean_test"]["accuracy"] == 1.0
@@ -90,12 +90,15 @@ def test_unlabelled_pictures_have_no_accuracy_but_flags():
 
 def test_nets_are_asked_in_their_own_range():
     """A white pixel must weigh more than the bias for class 0, and 9 times 1 is too little."""
-    nets = {name: reading(row) for row, name in enumerate(NETS)}
-    for net in nets.values():
-        net.set_weights([net.get_weights()[0], 20.0 * (np.arange(CLASSES) == 0)])
-    asked = nets, {"clean_test": answered([1, 2, 3])}
-    unit = evaluation.evaluate_defense(*asked)
-    wide = evaluation.evaluate_defense(*asked, classes=CLASSES, input_range=InputRange(0, 255))
+    nets = {}
+    for row, name in enumerate(NETS):
+        model = reading(row)
+        model.set_weights([model.get_weights()[0], 20.0 * (np.arange(CLASSES) == 0)])
+        nets[name] = describe(model)
+    sets = {"clean_test": answered([1, 2, 3])}
+    unit = evaluation.evaluate_defense(nets, sets)
+    wide_nets = {name: net.with_range(InputRange(0, 255)) for name, net in nets.items()}
+    wide = evaluation.evaluate_defense(wide_nets, sets)
     assert unit["bad"]["clean_test"]["accuracy"] == 0
     assert wide["bad"]["clean_test"]["accuracy"] == wide["guard"]["clean_test"]["accuracy"] == 1
 
@@ -105,7 +108,7 @@ def test_answers_that_are_no_numbers_are_counted_and_flagged():
     kernel, bias = broken.get_weights()
     kernel[2 * CLASSES + 3] = np.nan  # NaN times 0 is NaN, too: each of its answers is none
     broken.set_weights([kernel, bias])
-    nets = {**NETS, "repaired": broken}
+    nets = {**NETS, "repaired": describe(broken)}
     result = evaluation.evaluate_defense(nets, {"clean_test": answered([0, 1])})
     assert result["repaired"]["clean_test"]["not_finite"] == 2
     assert result["repaired"]["clean_test"]["accuracy"] == 0
@@ -117,7 +120,7 @@ def test_another_guard_s_answers_are_taken_as_they_are():
     """Those of a calibrated guard, which is not where both nets differ."""
     sets = {"clean_test": answered([0, 1, 2, 3], repaired=[1, 1, 1, 1])}
     given = {"clean_test": np.array([0, 1, CLASSES, 1])}
-    result = evaluation.evaluate_defense(NETS, sets, classes=CLASSES, guard=given)
+    result = evaluation.evaluate_defense(NETS, sets, guard=given)
     assert result["guard"]["clean_test"]["accuracy"] == 0.5
     assert result["guard"]["clean_test"]["flagged"] == 0.25
 

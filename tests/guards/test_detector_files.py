@@ -91,11 +91,11 @@ def one_threshold_less(parts):
 
 
 def countless_overlays(parts):
-    parts["certainty_pictures"]["config"]["count"] = 10**9
+    parts["neg_entropy_pictures"]["config"]["count"] = 10**9
 
 
 def other_layer(parts):
-    parts["certainty_pictures"]["class_name"] = "TFSMLayer"
+    parts["neg_entropy_pictures"]["class_name"] = "TFSMLayer"
 
 
 def other_wiring(parts):
@@ -123,7 +123,7 @@ def pasted_in_place_of_overlaid(parts):
 
 
 def overlaid_of_overlaid(parts):
-    rewired(parts, "takeover_pictures", 0, ("certainty_pictures", 0))
+    rewired(parts, "takeover_pictures", 0, ("neg_entropy_pictures", 0))
 
 
 def verdict_of_the_repair(parts):
@@ -139,7 +139,7 @@ def other_hosts(parts):
 
 
 def half_precision(parts):
-    parts["certainty_pictures"]["config"]["dtype"] = "float16"
+    parts["neg_entropy_pictures"]["config"]["dtype"] = "float16"
 
 
 MEASURES = ("divergence", "neg_entropy", "takeover")
@@ -163,7 +163,7 @@ def test_changed_guards_are_refused(change, folder, tmp_path):
 
 @pytest.mark.parametrize(
     "name, layer, count",
-    [("strip", "certainty_pictures", 11), ("sentinet", "takeover_pictures", 6)],
+    [("strip", "neg_entropy_pictures", 11), ("sentinet", "takeover_pictures", 6)],
 )
 def test_overlays_of_another_count_than_is_stored(name, layer, count, folder, tmp_path):
     def other(parts):
