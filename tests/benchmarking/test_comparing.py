@@ -19,7 +19,7 @@ from badnet_defense.errors import InputError, LostUnitError
 from badnet_defense.io import file_sha256, write_challenge_h5
 from badnet_defense.io.records import provenance, write_json
 from badnet_defense.nets import read_net, save_net
-from badnet_defense.nets.input_range import UNIT
+from badnet_defense.nets.input_range import UNIT, InputRange
 from badnet_defense.parallel import Serial
 from badnet_defense.repairs import registry as methods
 from badnet_defense.repairs.recipes import RECIPES
@@ -131,6 +131,31 @@ def test_other_code_and_other_settings_make_runs_anew(case, tmp_path, quick, mon
     compare([case], out=out, **ASKED)
     anew = {name for name in before if files(out)[name] > before[name]}
     assert anew == {"sunglasses_bd_net.fine-tuning.hard.0.json"}
+
+
+def test_another_rate_is_another_run_of_the_same_repair(case, tmp_path, quick):
+    out = tmp_path / "out"
+    first, _ = compare([case], out=out, **ASKED)
+    before, repaired = files(out), (out / "nets/fine-tuning.0/sunglasses_bd_net.h5").stat()
+    second, _ = compare([case], out=out, **{**ASKED, "false_positive_rate": 0.4})
+    assert all(files(out)[name] > before[name] for name in before)
+    assert [run["false_positive_rate"] for run in (*first, *second)] == [0.2, 0.2, 0.4, 0.4]
+    promised = [runs[0]["expected"]["rate"] for runs in (first, second)]  # of SentiNet
+    assert 0.1 < promised[0] <= 0.2 < 0.3 < promised[1] <= 0.4
+    again = (out / "nets/fine-tuning.0/sunglasses_bd_net.h5").stat()
+    assert again.st_mtime_ns == repaired.st_mtime_ns
+
+
+def test_another_range_and_other_versions_are_other_runs(case, tmp_path, monkeypatch):
+    out, asked = tmp_path / "out", {**ASKED, "detectors": ["sentinet"]}
+    runs, _ = compare([case], out=out, **asked)
+    assert len(runs) == 1
+    runs, failed = compare([case], out=out, **{**asked, "input_range": InputRange(0, 255)})
+    assert not runs and len(failed) == 1  # the net knows nothing in it
+    before = files(out)
+    monkeypatch.setattr(comparing, "versions", lambda: {"numpy": "0"})
+    compare([case], out=out, **asked)
+    assert all(files(out)[name] > before[name] for name in before)
 
 
 def test_a_net_s_failing_scan_is_told_once_and_the_rest_goes_on(case, tmp_path, quick, monkeypatch):

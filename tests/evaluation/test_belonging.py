@@ -259,3 +259,105 @@ def test_a_folder_of_one_class_says_that_its_number_is_taken_by_value(net, told)
     kept = images.labels == 10
     belonging._Fit(net(), replace(images.subset(kept), folders=("10",)))
     assert "are taken by value (not as text or from one)" in told.text
+
+
+# Margins -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def two_readings(monkeypatch):
+    """A function that makes images, and a net that knows some of them in each of two ranges.
+
+    In [0, 1] the net answers the first `own` of `count` images correctly. In [0, 255] it does not
+    know the last `lost` of those, but the next `gained`. In any other reading it has no answer.
+    """
+
+    def make(count, own, gained, lost=0, *, classes=CLASSES):
+        right = {UNIT: np.arange(count) < own}
+        right[BYTES] = (np.arange(count) < own - lost) | (
+            (np.arange(count) >= own) & (np.arange(count) < own + gained)
+        )
+        asked = []
+
+        def predict_labels(_, pictures, *, input_range):
+            kinds, high, low = pictures[:, 0, 0].astype(int).T
+            places = 256 * high + low
+            asked.append(len(pictures))
+            if input_range not in right or (kinds != places % classes).any():  # as BGR
+                return np.full(len(pictures), -1)
+            return np.where(right[input_range][places], kinds, (kinds + 1) % classes)
+
+        monkeypatch.setattr(belonging, "predict_labels", predict_labels)
+        pictures = np.zeros((count, 1, 1, 3), np.uint8)
+        places = np.arange(count)
+        pictures[:, 0, 0] = np.stack([places % classes, places // 256, places % 256], axis=1)
+        return Dataset(pictures, places % classes, "shown"), asked
+
+    return make
+
+
+def range_refused(images):
+    """Whether the range [0, 1] is refused for the other one, and not for another reason."""
+    try:
+        belonging.check_belonging("the net", images, classes=CLASSES)
+    except InputError as error:
+        return "give --input-range 0,255" in str(error)
+    return False
+
+
+@pytest.mark.parametrize(
+    ("own", "gained", "lost", "refused"),
+    [
+        (600, 30, 0, False),  # three points of a thousand images are not clearly better
+        (600, 31, 0, True),
+        (600, 400, 0, True),
+        (100, 200, 0, False),  # three tenths at least, else neither is any good
+        (100, 201, 0, True),
+        (600, 331, 300, False),  # won and lost nearly as often: 331 of 631 is chance
+        (600, 131, 100, False),  # 131 of 231: one-sided 0.024
+        (600, 141, 100, True),  # 141 of 241: 0.005
+        (480, 30, 0, False),
+        (480, 31, 10, False),
+        (480, 331, 300, True),  # over the floor of one half, below which nothing means anything
+    ],
+)
+def test_another_range_must_be_clearly_better(two_readings, own, gained, lost, refused):
+    images, _ = two_readings(1000, own, gained, lost)
+    assert range_refused(images) == refused
+
+
+@pytest.mark.parametrize(
+    ("gained", "lost", "refused"),
+    [(9, 1, False), (10, 1, True), (7, 0, True), (6, 0, False)],
+)
+def test_a_few_images_more_may_be_chance(two_readings, gained, lost, refused):
+    """By the sign test at one in a hundred: 11/1024, 12/2048, 1/128 and 1/64."""
+    images, _ = two_readings(100, 60, gained, lost)
+    assert range_refused(images) == refused
+
+
+def test_at_most_a_thousand_images_are_asked_about(two_readings):
+    images, asked = two_readings(1500, 1500, 0)
+    belonging.check_belonging("the net", images, classes=CLASSES)
+    assert set(asked) == {1000}
+
+
+@pytest.mark.parametrize(
+    ("by_value", "as_text", "order"),
+    [
+        (102, 98, "text"),  # two points better
+        (104, 96, "value"),  # four
+        (100, 0, "text"),  # not more than half
+        (101, 0, "value"),
+    ],
+)
+def test_a_poisoned_set_is_numbered_by_value_where_that_is_clearly_better(
+    monkeypatch, by_value, as_text, order
+):
+    """The clean sets are numbered as text, in which folder 4 is class 6."""
+    answers = np.full(200, 11)
+    answers[:by_value], answers[by_value : by_value + as_text] = 4, 6
+    monkeypatch.setattr(belonging, "predict_labels", lambda *_, **__: answers)
+    images = shown(lambda _: 4, count=200, folders=tuple(sorted(map(str, range(12)))))
+    found = belonging._attacked("the net", images, CLASSES, UNIT, "text")
+    assert found.label_order == order and set(found.labels) == {6 if order == "text" else 4}

@@ -350,7 +350,7 @@ def test_pair_is_found_by_stem_and_by_sha256(pair, folder):
     assert belongs(model, repair)
     for found in (read_pair(model, folder=folder / "repairs"), read_pair(model, repair)):
         np.testing.assert_allclose(
-            found.repaired.numpy_proba(INPUTS), pair[1].numpy_proba(INPUTS, verbose=0), atol=1e-5
+            found.repaired.numpy_proba(INPUTS), pair[1].predict(INPUTS, verbose=0), atol=1e-5
         )
         assert found.pruning == {"layer": "conv_3", "order": [1, 0], "removed": 1}
 
