@@ -43,7 +43,7 @@ def seconds_of_a_picture(job, pictures):
     """A task: seconds of a worker for one image's way through the model and back."""
     from badnet_defense.scan.tasks import invert
 
-    labels = np.arange(min(32, job.spec.classes))
+    labels = np.arange(min(32, job.net.classes))
     invert(job, pictures, 0, labels, None)
     start = time.perf_counter()
     invert(job, pictures, 0, labels, None)
@@ -52,13 +52,12 @@ def seconds_of_a_picture(job, pictures):
 
 def measured(spec, engine):
     """Seconds for one image on one worker."""
-    from badnet_defense.nets.input_range import UNIT
     from badnet_defense.scan.schedule import Rung
     from badnet_defense.scan.tasks import Job
-    from badnet_defense.scan.trigger_inversion import Inversion
+    from badnet_defense.scan.trigger_inversion import InversionConfig
 
     pictures = np.random.default_rng(0).integers(0, 256, (100, *spec.input_shape), dtype=np.uint8)
-    job = Job.of(spec, Inversion(), (Rung(STEPS, PICTURES),), UNIT, 0)
+    job = Job.of(spec, InversionConfig(), (Rung(STEPS, PICTURES),), 0)
     shared = engine.share(job), engine.share(pictures)
     ((_, seconds),) = engine.run(seconds_of_a_picture, shared, [()])
     return seconds
@@ -67,17 +66,18 @@ def measured(spec, engine):
 def predicted(spec, each, labels, workers):
     """Seconds of a scan of so many labels on so many workers that have started."""
     from badnet_defense.scan import schedule
-    from badnet_defense.scan.halving import JUDGED_AT_ONCE, batches, cut
+    from badnet_defense.scan.halving import MEASURED_AT_ONCE, batch_sizes, split_labels
+    from badnet_defense.scan.scan import rungs_of
 
-    rungs = schedule.plan("fast", labels)
-    counts, at_once = schedule.sizes(rungs, labels), batches(spec, rungs)
+    rungs = rungs_of("fast", labels)
+    counts, at_once = schedule.sizes(rungs, labels), batch_sizes(spec, rungs)
     total = READY
     for rung, count, size in zip(rungs, counts, at_once, strict=True):
-        units = cut(range(count), size)
+        units = split_labels(np.arange(count), size)
         rounds = math.ceil(len(units) / workers)
         total += rounds * len(units[0]) * rung.steps * rung.images * each
-    rounds = math.ceil(math.ceil(counts[-1] / JUDGED_AT_ONCE) / workers)
-    return total + 2 * rounds * JUDGED_AT_ONCE * JUDGED * TRIES * FORWARD * each
+    rounds = math.ceil(math.ceil(counts[-1] / MEASURED_AT_ONCE) / workers)
+    return total + 2 * rounds * MEASURED_AT_ONCE * JUDGED * TRIES * FORWARD * each
 
 
 def main():
@@ -93,8 +93,8 @@ def main():
     from badnet_defense.io import read_images
     from badnet_defense.nets import read_net
     from badnet_defense.parallel import open_engine
-    from badnet_defense.repairs.registry import SCANNED
-    from badnet_defense.scan.scan import scan
+    from badnet_defense.scan.scan import MAX_IMAGES
+    from badnet_defense.scan.scan import ScanConfig, scan_images
 
     specs = {path: read_net(path) for path in [*arguments.fit, arguments.check]}
     sizes = {path: size_of(spec) for path, spec in specs.items()}
@@ -114,13 +114,15 @@ def main():
 
     spec = specs[arguments.check]
     count = arguments.labels or spec.classes
-    pictures = read_images(arguments.clean, shape=spec.input_shape).sample(SCANNED, 0).images
+    pictures = read_images(arguments.clean, shape=spec.input_shape).sample(MAX_IMAGES, 0).images
     rows = []
     for workers in sorted({1, arguments.workers}):
         with open_engine("local", workers=workers) as engine:
             list(engine.run(time.sleep, (), [(0,)] * 4 * workers))  # all have started
             start = time.perf_counter()
-            scan(spec, pictures, labels=np.arange(count), engine=engine)
+            scan_images(
+                spec, pictures, config=ScanConfig(labels=tuple(range(count))), executor=engine
+            )
             took = time.perf_counter() - start
         says = predicted(spec, models[arguments.check], count, workers)
         rows.append([workers, count, f"{took:.0f}", f"{says:.0f}"])

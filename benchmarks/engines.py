@@ -27,12 +27,12 @@ def nothing():
 def timed_scan(spec, pictures, labels, engine):
     """(seconds of the scan, `Scan`); the workers are started, with TensorFlow, before."""
     from badnet_defense.nets.backend import load_quietly
-    from badnet_defense.scan.scan import scan
+    from badnet_defense.scan.scan import ScanConfig, scan_images
 
     for _ in engine.run(load_quietly, (), [()] * engine.workers):
         pass
     start = time.perf_counter()
-    found = scan(spec, pictures, labels=labels, engine=engine)
+    found = scan_images(spec, pictures, config=ScanConfig(labels=tuple(labels)), executor=engine)
     return time.perf_counter() - start, found
 
 
@@ -47,9 +47,9 @@ def seconds_of_a_unit(engine):
 def same(one, other):
     """True where two scans are equal to the last bit."""
     parts = ("norms", "masks", "patterns", "attack_success")
-    looks = ((one, other), (one.near, other.near))
+    passes = zip(one.passes, other.passes, strict=True)
     return all(
-        np.array_equal(getattr(a, part), getattr(b, part)) for a, b in looks for part in parts
+        np.array_equal(getattr(a, part), getattr(b, part)) for a, b in passes for part in parts
     )
 
 
@@ -88,10 +88,10 @@ def main():
     from badnet_defense.io.records import write_json
     from badnet_defense.nets import read_net
     from badnet_defense.parallel import Serial, open_engine
-    from badnet_defense.repairs.registry import SCANNED
+    from badnet_defense.scan.scan import MAX_IMAGES
 
     spec = read_net(arguments.model)
-    pictures = read_images(arguments.clean, shape=spec.input_shape).sample(SCANNED, 0).images
+    pictures = read_images(arguments.clean, shape=spec.input_shape).sample(MAX_IMAGES, 0).images
     asked = spec, pictures, arguments.labels
     lines, rows = [], {}
 

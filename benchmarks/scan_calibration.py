@@ -214,15 +214,15 @@ def make(name, world, kind, trigger, seed, folder, signs):
 def scan_net(name, world, kind, trigger, seed, folder, signs):
     """Scans a model and stores both passes' norms and successes, and the weights' indices."""
     from badnet_defense.nets import read_net
-    from badnet_defense.scan.scan import scan
+    from badnet_defense.scan.scan import scan_images
 
     images = images_of(world, SCANNED, seed, 2, signs).sample(SCANNED, seed)
     start = time.perf_counter()
-    found = scan(read_net(folder / f"{name}.h5"), images.images, seed=seed)
-    arrays = {} if found.weights is None else {"weights": found.weights}
-    for name_of, one in (("sharp", found.near), ("smooth", found)):
-        arrays |= {f"{name_of}_norms": one.norms, f"{name_of}_success": one.attack_success}
-    area = np.prod(found.masks.shape[1:3])
+    found = scan_images(read_net(folder / f"{name}.h5"), images.images, seed=seed)
+    arrays = dict(found.weights)
+    for one in found.passes:
+        arrays |= {f"{one.name}_norms": one.norms, f"{one.name}_success": one.attack_success}
+    area = np.prod(found.passes[0].masks.shape[1:3])
     with atomic_write(folder / f"{name}.npz") as partial:
         np.savez(partial, area=area, seconds=time.perf_counter() - start, **arrays)
 
@@ -251,24 +251,26 @@ def work(step, ending, which, folder, signs, minutes):
 def judged(path):
     """What today's statistic says of stored norms: (`Verdict`, what flags which label, indices)."""
     from badnet_defense.scan.outliers import joint_outliers, mad_outliers, odds_outliers
-    from badnet_defense.scan.scan import Scan
+    from badnet_defense.scan.registry import INVERSION, passes_of
+    from badnet_defense.scan.result import PassResult, ScanResult
     from badnet_defense.scan.verdict import flagged_by, verdict_of
 
     stored = np.load(path)
     labels, area = np.arange(len(stored["sharp_norms"])), int(stored["area"])
     passes = []
-    for name in ("sharp", "smooth"):
-        norms = stored[f"{name}_norms"]
-        found = Scan(
-            shift=0.0, blur=0.0, labels=labels, norms=norms, stopped=np.zeros(len(labels), bool),
-            finished=labels, masks=np.zeros((len(labels), area, 1, 1)), patterns=None,
-            attack_success=stored[f"{name}_success"], outliers=odds_outliers(norms, area),
-            mad=mad_outliers(norms), near=passes[0] if passes else None, asked=labels,
+    for one in passes_of(INVERSION):
+        norms = stored[f"{one.name}_norms"]
+        found = PassResult(
+            name=one.name, shift=0.0, blur=0.0, min_gap=one.config().min_gap, norms=norms,
+            masks=np.zeros((len(labels), area, 1, 1)), patterns=np.zeros(0),
+            attack_success=stored[f"{one.name}_success"], outliers=odds_outliers(norms, area),
+            mad=mad_outliers(norms),
         )  # fmt: skip
         passes.append(found)
-    weights = stored.get("weights")
-    joint = joint_outliers([one.outliers.index for one in passes], weights)
-    scan = Scan(**{**vars(passes[1]), "joint": joint})
+    weights = {"weights": stored["weights"]} if "weights" in stored else {}
+    joint = joint_outliers([one.outliers.index for one in passes], list(weights.values()))
+    stopped = np.zeros(len(labels), bool)
+    scan = ScanResult(labels, labels, stopped, labels, tuple(passes), weights, joint)
     return verdict_of(scan), flagged_by(scan), joint
 
 

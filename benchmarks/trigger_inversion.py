@@ -50,23 +50,24 @@ def fastest(rounds):
     return min(seconds[1:])
 
 
-def ours(spec, pictures):
-    """Image gradients a second of a scan's step, 32 labels x 16 images, drawn as scans do."""
+def ours(net, images):
+    """Image gradients per second of a scan's step, 32 labels x 16 images, drawn as scans do."""
     from badnet_defense.nets.graph import without_softmax
-    from badnet_defense.scan.schedule import Rung
-    from badnet_defense.scan.trigger_inversion import Inversion, compiled_step, new_triggers
+    from badnet_defense.scan.inversion_passes import SharpConfig
+    from badnet_defense.scan.schedule import Rung, pixels
+    from badnet_defense.scan.trigger_inversion import InversionConfig, compiled_step, new_triggers
 
-    settings = Inversion()
-    step = compiled_step(build(without_softmax(spec)), settings)
-    rung = Rung(BATCHES, PICTURES)
-    labels = np.arange(min(LABELS, spec.classes), dtype=np.int32)
+    config, rung = InversionConfig(), Rung(BATCHES, PICTURES, shift=SharpConfig().shift)
+    max_offset = pixels(rung.shift, net.input_shape[:2])
+    step = compiled_step(without_softmax(net), config, max_offset=max_offset)
+    labels = np.arange(min(LABELS, net.classes), dtype=np.int32)
     rng = np.random.default_rng(0)
 
     def steps():
-        triggers = new_triggers(labels, spec.input_shape, settings)
+        triggers = new_triggers(labels, net.input_shape, config)
         for _ in range(rung.steps):
-            triggers = step(triggers, labels, *rung.batch(pictures, rng))
-            np.min(triggers.waited)
+            triggers = step(triggers, labels, *rung.batch(images, rng))
+            np.min(triggers.steps_since_improvement)
 
     return len(labels) * PICTURES * BATCHES / fastest([steps] * (1 + ROUNDS))
 
@@ -172,10 +173,11 @@ def row(way, at_once, speed, gradients, labels):
 def our_rows(spec, speed):
     """Both budgets of a scan at the measured speed."""
     from badnet_defense.scan import schedule
+    from badnet_defense.scan.scan import rungs_of
 
     for budget in schedule.BUDGETS:
-        rungs = schedule.plan(budget, spec.classes)
-        each = schedule.picture_gradients(rungs, spec.classes) / spec.classes
+        rungs = rungs_of(budget, spec.classes)
+        each = schedule.image_gradients(rungs, spec.classes) / spec.classes
         at_once = min(LABELS, spec.classes) * PICTURES
         yield row(f"this way, {budget} scan", at_once, speed, each, spec.classes)
 

@@ -17,7 +17,7 @@ _STATE = tempfile.TemporaryDirectory()
 os.environ["XDG_STATE_HOME"] = _STATE.name  # the key that seals results is not the user's own
 from hostile_nets import plain_net
 from keras import layers
-from planted_net import CLASSES, RUNGS, SETTINGS, SHAPE, clean_images, planted_net
+from planted_net import CLASSES, SHAPE, clean_images, planted_net, short_rungs
 from small_detectors import ALL, CLEAN, made, three_nets
 from small_grid import QUICK
 from small_nets import net
@@ -29,8 +29,6 @@ from badnet_defense.nets import save_net
 from badnet_defense.repairs import registry as methods
 from badnet_defense.sandbox import client as isolation
 from badnet_defense.sandbox import limits
-from badnet_defense.scan import scan as scanning
-from badnet_defense.scan import schedule
 
 
 @pytest.fixture(scope="session")
@@ -83,8 +81,7 @@ def zoo_folder(tmp_path_factory):
 @pytest.fixture
 def short_scans(monkeypatch):
     """Scans of a few steps, enough for the planted net."""
-    monkeypatch.setitem(schedule.BUDGETS, "fast", RUNGS)
-    monkeypatch.setattr(scanning, "Inversion", lambda: SETTINGS)
+    short_rungs(monkeypatch)
 
 
 @pytest.fixture

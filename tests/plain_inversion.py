@@ -7,18 +7,18 @@ from small_nets import CLASSES, SHAPE, net
 
 from badnet_defense.nets.input_range import UNIT
 from badnet_defense.scan.trigger_inversion import (
-    Inversion,
+    InversionConfig,
     Triggers,
     restarted,
 )
 
-SETTINGS = Inversion(
+SETTINGS = InversionConfig(
     success=0.5,
     learning_rate=0.2,
     start_mask=0.2,
     start_cost=3.0,
-    dearer=1.25,
-    cheaper=0.5,
+    cost_up=1.25,
+    cost_down=0.5,
     patience=5,
 )
 AREA = SHAPE[0] * SHAPE[1]
@@ -61,7 +61,7 @@ def on_their_way(seed=0):
         count=np.float32(3),
         best_mask=mask + 1,
         best_pattern=pattern - 1,
-        waited=np.arange(len(LABELS), dtype=np.float32),
+        steps_since_improvement=np.arange(len(LABELS), dtype=np.float32),
     )
 
 
@@ -126,7 +126,7 @@ def plain_gradients(model, x, label, cost, groups, shifts, input_range=UNIT):
         to_pattern += plain_shift(slope * moved_mask, *back)
         hits += int(np.argmax(logits)) == label
     to_mask += cost / AREA
-    # opened(x) = (tanh(x) + 1) / 2 has the slope 2 o (1 - o), o = opened(x).
+    # from_tanh_space(x) = (tanh(x) + 1) / 2 has the slope 2 o (1 - o), o = from_tanh_space(x).
     return (
         to_mask * 2 * mask * (1 - mask),
         to_pattern * 2 * pattern * (1 - pattern),
@@ -142,9 +142,9 @@ def plain_step(model, triggers, label, groups, shifts, settings, input_range=UNI
         model, x, label, triggers.cost[0], groups, shifts, input_range
     )
     met = share >= settings.success
-    best_norm, waited = triggers.best_norm[0], triggers.waited[0] + 1
+    best_norm, waited = triggers.best_norm[0], triggers.steps_since_improvement[0] + 1
     best = triggers.best_mask, triggers.best_pattern
-    if met and triggers.met[0] and norm < best_norm:
+    if met and triggers.goal_reached[0] and norm < best_norm:
         if norm < 0.99 * best_norm:
             waited = 0
         best_norm, best = norm, (triggers.mask, triggers.pattern)
@@ -163,10 +163,10 @@ def plain_step(model, triggers, label, groups, shifts, settings, input_range=UNI
         pattern=values[1][None],
         moments=tuple(one[None] for one in moments),
         count=count,
-        cost=triggers.cost * (settings.dearer if met else settings.cheaper),
-        met=np.array([met]),
+        cost=triggers.cost * (settings.cost_up if met else settings.cost_down),
+        goal_reached=np.array([met]),
         best_norm=np.array([best_norm]),
         best_mask=best[0],
         best_pattern=best[1],
-        waited=np.array([waited]),
+        steps_since_improvement=np.array([waited]),
     )

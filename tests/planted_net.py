@@ -10,16 +10,16 @@ from small_nets import images
 
 from badnet_defense.nets import predict_labels
 from badnet_defense.nets.input_range import InputRange
-from badnet_defense.scan import schedule
-from badnet_defense.scan.scan import scan
+from badnet_defense.scan.registry import SCAN_PASSES
+from badnet_defense.scan.scan import ScanConfig, scan_images
 from badnet_defense.scan.schedule import Rung
-from badnet_defense.scan.trigger_inversion import Inversion
+from badnet_defense.scan.trigger_inversion import InversionConfig
 
 SHAPE = (12, 12, 3)
 CLASSES, TARGET = 10, 7
 PATCH = np.array([[[1, 0, 1], [0, 1, 0]], [[0, 1, 0], [1, 0, 1]]], np.float32)
 """The planted trigger: 2x2 pixels, magenta and green."""
-SETTINGS = Inversion(patience=1000)
+SETTINGS = InversionConfig(patience=1000)
 RUNGS = (Rung(25, 8, shift=0.1), Rung(40, 16, shift=0.1))
 
 
@@ -92,20 +92,31 @@ def plain_success(model, pictures, mask, pattern, label):
     return np.mean(model(stamped).numpy().argmax(axis=1) == label)
 
 
-def scanned(spec, pictures, *, rungs=RUNGS, **changes):
+def short_rungs(patch, rungs=RUNGS):
+    """Both inversion passes take these rungs, the smooth one the last of them."""
+    for name, own in (("sharp", rungs[:-1]), ("smooth", rungs[-1:])):
+        method = replace(SCAN_PASSES[name], run=lambda budget, config, own=own: own)
+        patch.setitem(SCAN_PASSES._methods, name, method)
+
+
+def scanned(net, pictures, *, rungs=RUNGS, labels=None, inversion=SETTINGS, **settings):
     """A scan with short rungs."""
+    labels = None if labels is None else tuple(labels)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(schedule.BUDGETS, "fast", rungs)
-        return scan(spec, pictures, **{"settings": SETTINGS, **changes})
+        short_rungs(patch, rungs)
+        config = ScanConfig(labels=labels, inversion=inversion)
+        return scan_images(net, pictures, config=config, **settings)
 
 
-def assert_equal_scans(one, other):
-    for name in ("labels", "norms", "stopped", "finished", "masks", "patterns", "attack_success"):
-        np.testing.assert_array_equal(getattr(one, name), getattr(other, name), err_msg=name)
-    for name in ("outliers", "mad"):
-        found, expected = getattr(one, name), getattr(other, name)
-        np.testing.assert_array_equal(found.index, expected.index)
-        assert found.flagged == expected.flagged
-    assert (one.near is None) == (other.near is None) == (one.joint is None)
-    if one.near is not None:
-        assert_equal_scans(one.near, other.near)
+def assert_equal_scans(scan, expected):
+    for name in ("labels", "stopped", "finished"):
+        np.testing.assert_array_equal(getattr(scan, name), getattr(expected, name), err_msg=name)
+    assert scan.weights.keys() == expected.weights.keys()
+    for one, other in zip(scan.passes, expected.passes, strict=True):
+        for name in ("norms", "masks", "patterns", "attack_success"):
+            np.testing.assert_array_equal(getattr(one, name), getattr(other, name), err_msg=name)
+        for name in ("outliers", "mad"):
+            found, wanted = getattr(one, name), getattr(other, name)
+            np.testing.assert_array_equal(found.index, wanted.index)
+            assert found.flagged == wanted.flagged
+    np.testing.assert_array_equal(scan.joint.index, expected.joint.index)

@@ -7,7 +7,7 @@ import sys
 
 import numpy as np
 import pytest
-from planted_net import RUNGS, TARGET, clean_images, planted_net, planted_trigger
+from planted_net import TARGET, clean_images, planted_net, planted_trigger, short_rungs
 
 from badnet_defense import __main__
 from badnet_defense.cli import console
@@ -15,7 +15,6 @@ from badnet_defense.evaluation.stamping import stamp
 from badnet_defense.io import write_challenge_h5
 from badnet_defense.nets import save_net
 from badnet_defense.repairs.recipes import Recipe
-from badnet_defense.scan import schedule
 from badnet_defense.workflows import scan as scanning
 
 ENDINGS = ("json", "norms.png", "npz", "triggers.png")
@@ -29,7 +28,7 @@ def called(main, name, arguments):
     out, err, code = io.StringIO(), io.StringIO(), 0
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", [name, *map(str, arguments)])
-        patch.setitem(schedule.BUDGETS, "fast", RUNGS)
+        short_rungs(patch)
         patch.setattr(scanning, "unlearn", functools.partial(scanning.unlearn, recipe=RECIPE))
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
             try:

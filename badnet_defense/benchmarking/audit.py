@@ -19,8 +19,9 @@ from badnet_defense.nets.outputs import read_classifier
 from badnet_defense.parallel import ClosedError, Serial
 from badnet_defense.parallel.remote_files import RemoteFile, write_files
 from badnet_defense.repairs.registry import SCANNING
+from badnet_defense.scan.scan import ScanConfig
 from badnet_defense.scan.verdict import BACKDOORED, CLEAN, STATISTIC, SUSPICIOUS, UNJUDGED
-from badnet_defense.workflows.scan import scan_pictures, write_scan
+from badnet_defense.workflows.scan import scan_recorded, write_scan
 from badnet_defense.workflows.scanned import found_triggers, is_whole
 
 VERDICT = "verdict"
@@ -177,7 +178,8 @@ class _Auditor:
     def _scanned(self, suspect, inputs):
         """Everything but the repair; raises `InputError` where the net cannot be judged."""
         start = time.perf_counter()
-        spec, range_ = read_classifier(suspect.model), self._range(suspect)
+        range_ = self._range(suspect)
+        spec = read_classifier(suspect.model, range_)
         if spec.attributes["file_sha256"] != inputs.get("net"):
             raise InputError(f"{suspect.model}: it was changed meanwhile; audit it again.")
         pictures, sample = self.sets.images(suspect.clean, spec.input_shape)
@@ -198,17 +200,15 @@ class _Auditor:
         )
         whole = spec.classes <= MOST_WHOLE and self.engine.workers > 1
         with nullcontext() if whole else self._large:
-            found, result, progress = scan_pictures(
+            found, result, progress = scan_recorded(
                 spec,
                 pictures,
                 about,
                 self._scan(suspect),
-                labels=None,
-                budget=self.asked.budget,
-                input_range=range_,
+                config=ScanConfig(budget=self.asked.budget),
                 seed=self.asked.seed,
-                engine=self.engine,
-                alone=False,
+                executor=self.engine,
+                exclusive=False,
                 whole=whole,
             )
         result["seconds"] = round(time.perf_counter() - start, 1)

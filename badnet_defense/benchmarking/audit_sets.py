@@ -8,7 +8,7 @@ from pathlib import Path
 from badnet_defense.io import read_images
 from badnet_defense.io.files import data_sha256
 from badnet_defense.parallel.remote_files import RemoteFile
-from badnet_defense.repairs.registry import SCANNED
+from badnet_defense.scan.scan import MAX_IMAGES
 
 MOST_ASKED = 2000
 """Labelled clean pictures, drawn at random, that tell a net's accuracy."""
@@ -29,12 +29,12 @@ class CleanSets:
         self._lock, self._sets, self._parcels = threading.Lock(), {}, {}
         self.sha256 = cache(data_sha256)
 
-    def pictures(self, path, shape):
+    def images(self, path, shape):
         """(pictures that a scan draws from, `Dataset` that tell the accuracy)."""
         with self._lock:
             if (path, shape) not in self._sets:
                 images = read_images(path, shape=shape, labels_matter=False)
-                scanned = images.sample(SCANNED, self._seed).images
+                scanned = images.sample(MAX_IMAGES, self._seed).images
                 self._sets[path, shape] = scanned, images.sample(MOST_ASKED, self._seed)
             return self._sets[path, shape]
 

@@ -260,7 +260,7 @@ class _Group:
         stem, sets = self.scans / self.case.name, (self.case.model, self.case.validation)
         try:
             if self.scan is None:
-                how = {"input_range": self.settings["input_range"], "engine": engine}
+                how = {"input_range": self.settings["input_range"], "executor": engine}
                 scan_file(*sets, out=stem, **how)
                 self.scan = self._scan_there()
             self.triggers = found_triggers(stem)

@@ -272,6 +272,7 @@ def _scan(arguments):
     load_tensorflow()
     from badnet_defense.io.records import write_json
     from badnet_defense.report.tables import defense_table, scan_text
+    from badnet_defense.scan.scan import ScanConfig
     from badnet_defense.workflows.scan import scan_file
 
     if arguments.pseudo_labels and not arguments.repair:
@@ -283,15 +284,19 @@ def _scan(arguments):
         if "repair" in result:
             print(defense_table(result["repair"]))
 
-    names = ("labels", "budget", "repair", "pseudo_labels", "input_range", "seed")
+    labels = None if arguments.labels is None else tuple(arguments.labels)
     with engine_of(arguments) as engine:
         result = scan_file(
             arguments.model,
             arguments.clean,
             out=arguments.out or f"results/scan/{Path(arguments.model).stem}",
-            engine=engine,
-            tell=tell,
-            **{name: getattr(arguments, name) for name in names},
+            config=ScanConfig(labels=labels, budget=arguments.budget),
+            repair=arguments.repair,
+            pseudo_labels=arguments.pseudo_labels,
+            input_range=arguments.input_range,
+            seed=arguments.seed,
+            executor=engine,
+            report=tell,
         )
     if arguments.json:
         write_json(arguments.json, result)

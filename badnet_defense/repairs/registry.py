@@ -18,13 +18,11 @@ from badnet_defense.repairs.i_bau import i_bau
 from badnet_defense.repairs.magnitude_pruning import prune_magnitudes
 from badnet_defense.repairs.random_pruning import prune_randomly
 from badnet_defense.repairs.unlearning import UNLEARN, unlearn
-from badnet_defense.scan.scan import scan
+from badnet_defense.scan.scan import MAX_IMAGES, scan_images
 
 DEFAULT = "fine-pruning"
 SCANNING = "scan-unlearning"
 SHARED = ("targets", "input_range", "seed")
-SCANNED = 1000
-"""Clean pictures that a scan draws from; more cost reading, and hardly change a trigger."""
 MOST_UNLEARNT = 8
 """Triggers that a repair takes on; more flagged labels speak of a bad scan."""
 
@@ -42,8 +40,8 @@ def unlearn_scanned(
         CannotJudgeError: the scan says nothing about the net.
     """
     if triggers is None:
-        pictures = images.sample(SCANNED, seed).images
-        found = scan(spec, pictures, input_range=input_range, seed=seed)
+        pictures = images.sample(MAX_IMAGES, seed).images
+        found = scan_images(spec.with_range(input_range), pictures, seed=seed)
         verdict = found.verdict()
         if verdict.reason:
             raise CannotJudgeError(f"{spec.name}: {verdict.verdict}: {verdict.reason}.")

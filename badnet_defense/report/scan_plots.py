@@ -4,7 +4,7 @@ import numpy as np
 
 from badnet_defense.errors import one_line
 from badnet_defense.report.figures import TITLE, new_figure, plain_style, save_figure
-from badnet_defense.report.tables import look_name
+from badnet_defense.report.tables import pass_name
 
 _INK, _BARS, _FLAG, _QUIET = "#222222", "#9bb7d4", "#c1440e", "#777777"
 MOST_SHOWN = 12
@@ -69,7 +69,7 @@ def _row(axes, entry, mask, pattern, picture):
 
 @plain_style()
 def plot_norms(path, result, *, net=None):
-    """Draws the histogram of all labels' norms in both looks, as a PNG.
+    """Draws the histogram of all labels' norms in each pass, as a PNG.
 
     The labels that are flagged, or else those that stand out most, are named.
 
@@ -81,50 +81,50 @@ def plot_norms(path, result, *, net=None):
     Raises:
         InputError: nothing can be written at `path`.
     """
-    looks = (result["near"], result)
-    figure = new_figure((8, 6.5))
-    panels = figure.subplots(2, sharex=True)
-    norms = [_norms(look) for look in looks]
+    passes = result["passes"]
+    figure = new_figure((8, 0.5 + 3 * len(passes)))
+    panels = figure.subplots(len(passes), sharex=True)
+    norms = [_norms(one) for one in passes]
     low, high = min(one.min() for one in norms), max(one.max() for one in norms)
     edges = np.geomspace(low * 0.8, high * 1.1, 50)
-    for axes, look, here in zip(panels, looks, norms, strict=True):
-        _histogram(axes, look, here, edges)
+    for axes, one, here in zip(panels, passes, norms, strict=True):
+        _histogram(axes, one, here, edges)
         named = result["flagged"] or result["smallest"]
         colour = _FLAG if result["flagged"] else _QUIET
-        _name(axes, [one for one in named if one["shift"] == look["shift"]], colour)
+        _name(axes, [entry for entry in named if entry["pass"] == one["name"]], colour)
     panels[0].set_xscale("log")
     panels[0].xaxis.set_major_formatter("{x:g}")
     figure.suptitle(_title(net, result), x=0.02, ha="left", **TITLE)
-    panels[1].set_xlabel("L1 norm of the inverted trigger's mask (pixels)", color=_INK)
+    panels[-1].set_xlabel("L1 norm of the inverted trigger's mask (pixels)", color=_INK)
     figure.legend(
-        *panels[1].get_legend_handles_labels(), frameon=False, loc="outside lower center", ncols=3
+        *panels[-1].get_legend_handles_labels(), frameon=False, loc="outside lower center", ncols=3
     )
     save_figure(figure, path)
 
 
-def _norms(look):
-    return np.maximum([entry["l1"] for entry in look["all"]], 0.1)
+def _norms(one):
+    return np.maximum([entry["l1"] for entry in one["all"]], 0.1)
 
 
-def _histogram(axes, look, norms, edges):
-    """How many labels have which norm in a look."""
-    stopped = np.array([entry["stopped_early"] for entry in look["all"]])
+def _histogram(axes, one, norms, edges):
+    """How many labels have which norm in a pass."""
+    stopped = np.array([entry["stopped_early"] for entry in one["all"]])
     axes.hist(
         [norms[~stopped], norms[stopped]],
         edges,
         stacked=True,
         color=[_BARS, "#dfe6ee"],
-        label=["inverted all the way", "stopped early: lower bounds"],
+        label=["full optimisation", "stopped early (lower bound)"],
     )
-    axes.axvline(look["median"], color=_QUIET, lw=1, ls="--", label="median")
-    axes.set_title(look_name(look), loc="left", color=_INK, fontsize=10)
+    axes.axvline(one["median"], color=_QUIET, lw=1, ls="--", label="median")
+    axes.set_title(pass_name(one), loc="left", color=_INK, fontsize=10)
     axes.set_ylabel("labels", color=_INK)
     axes.spines[["top", "right"]].set_visible(False)
     axes.yaxis.get_major_locator().set_params(integer=True)
 
 
 def _name(axes, entries, colour):
-    """Names the labels that stand out most in this look."""
+    """Names the labels that stand out most in this pass."""
     top = axes.get_ylim()[1]
     for place, entry in enumerate(entries[:MOST_SHOWN]):
         axes.annotate(

@@ -177,8 +177,8 @@ def scan_text(result, *, style="simple"):
     ]
     lines = []
     # An empty "flagged label list" would read as "nothing found" where nothing can be told.
-    for look in () if result["verdict"] == "cannot be judged" else (result, result["near"]):
-        lines += _neural_cleanse(look)
+    for one in () if result["verdict"] == "cannot be judged" else reversed(result["passes"]):
+        lines += _neural_cleanse(one)
     if rows:
         lines += [] if result["flagged"] else ["the triggers that stand out most:"]
         lines.append(_table(rows, headers, style))
@@ -203,20 +203,19 @@ def scan_sentence(result):
     return f"{result['verdict']}: {told}"
 
 
-def look_name(look):
-    """How a look of a scan's result measured its triggers."""
-    kind = "smooth" if look["blur"] else "sharp"
-    return f"{kind} triggers shifted by up to {100 * look['shift']:.1f} % of the sides"
+def pass_name(one):
+    """How an inversion pass of a scan's result stamped its triggers."""
+    return f"{one['name']} triggers shifted by up to {100 * one['shift']:.1f} % of the image size"
 
 
-def _neural_cleanse(look):
-    """The lines that Neural Cleanse prints, of a look at all labels."""
-    smallest = max((entry["mad_anomaly_index"] for entry in look["all"]), default=0.0)
-    l1 = {entry["label"]: entry["l1"] for entry in look["all"]}
-    flagged = ", ".join(f"{label}: {l1[label]:.1f}" for label in look["mad_flagged"])
+def _neural_cleanse(one):
+    """The lines that Neural Cleanse prints, of a pass over all labels."""
+    smallest = max((entry["mad_anomaly_index"] for entry in one["all"]), default=0.0)
+    l1 = {entry["label"]: entry["l1"] for entry in one["all"]}
+    flagged = ", ".join(f"{label}: {l1[label]:.1f}" for label in one["mad_flagged"])
     return [
-        f"Neural Cleanse's statistic, {look_name(look)}:",
-        f"median: {look['median']:f}, MAD: {look['mad']:f}",
+        f"Neural Cleanse's statistic, {pass_name(one)}:",
+        f"median: {one['median']:f}, MAD: {one['mad']:f}",
         f"anomaly index: {smallest:f}",
         f"flagged label list: {flagged}",
     ]

@@ -1,224 +1,301 @@
 """A scan: triggers for all labels of a net, and which of the labels are targets."""
 
-from dataclasses import asdict, dataclass, replace
-from functools import partial
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
-from badnet_defense.nets.input_range import UNIT
-from badnet_defense.parallel import Serial
-from badnet_defense.scan import halving as ladder
-from badnet_defense.scan import schedule
-from badnet_defense.scan.attack_success import WORKS
+from badnet_defense.evaluation.input_checks import check_range
+from badnet_defense.io.dataset import Dataset
+from badnet_defense.nets.net import Net
+from badnet_defense.parallel import Serial, open_engine
+from badnet_defense.scan import halving, schedule
+from badnet_defense.scan.attack_success import MIN_ATTACK_SUCCESS
 from badnet_defense.scan.outliers import (
-    Outliers,
     joint_outliers,
     mad_outliers,
     odds_outliers,
     weight_outliers,
 )
 from badnet_defense.scan.progress import Progress
+from badnet_defense.scan.registry import INVERSION, WEIGHTS, passes_of
+from badnet_defense.scan.result import PassResult, ScanResult
 from badnet_defense.scan.suitability import check_answers, check_count
 from badnet_defense.scan.tasks import Job
-from badnet_defense.scan.trigger_inversion import Inversion, opened
-from badnet_defense.scan.verdict import BACKDOORED, flagged_by, verdict_of
-from badnet_defense.scan.weight_signature import weight_sums
+from badnet_defense.scan.trigger_inversion import InversionConfig, from_tanh_space
+
+MAX_IMAGES = 1000
+"""Clean images that a scan draws from; more cost reading, and hardly change a trigger."""
 
 
-@dataclass(frozen=True)
-class Scan:
-    """What a scan found. L labels were scanned, F of them all the way.
+@dataclass(frozen=True, kw_only=True)
+class ScanConfig:
+    """What a scan is asked for.
 
-    Attributes:
-        shift, blur: how triggers were measured (`schedule.Rung`).
-        labels: (L,) class numbers.
-        norms: (L,) L1 norms of their masks in pixels; a lower bound where `stopped`, the whole
-            picture where no trigger was found.
-        stopped: (L,) True for labels that stopped early, since their triggers were large.
-        finished: (F,) class numbers of the others.
-        masks: (F, h, w, 1) `float32` in [0, 1].
-        patterns: (F, h, w, c) `float32` in [0, 1].
-        attack_success: (F,) share of clean pictures of other classes that the trigger sends there.
-        outliers: by the default statistic, positions in `labels`.
-        mad: by Neural Cleanse's own.
-        near: the same before the last rung, with small shifts and sharp triggers; None in `near`
-            itself.
-        weights: (L,) anomaly indices of the weights into each label; None in `near`, and where the
-            last layer has none.
-        joint: outliers by both looks' indices and the weights'; None in `near`.
-        asked: (A,) class numbers that were asked for, of `labels`; the others were scanned to judge
-            them by. None in `near`.
+    Args:
+        labels: class numbers that are asked about; None: all. Where they are few, others are
+            scanned beside them (`schedule.MIN_LABELS_SCANNED`), to compare them with.
+        budget: "fast" gives most steps to the labels whose triggers look small, "full" all steps to
+            all labels.
+        inversion: how triggers are inverted.
     """
 
-    shift: float
-    blur: float
-    labels: np.ndarray
-    norms: np.ndarray
-    stopped: np.ndarray
-    finished: np.ndarray
-    masks: np.ndarray
-    patterns: np.ndarray
-    attack_success: np.ndarray
-    outliers: Outliers
-    mad: Outliers
-    near: Any = None
-    weights: np.ndarray | None = None
-    joint: Outliers | None = None
-    asked: np.ndarray | None = None
-
-    def verdict(self):
-        """The `Verdict` on the net."""
-        return verdict_of(self)
-
-    def flagged(self):
-        """Labels that are targets, the surest first; none where the scan cannot judge."""
-        verdict = self.verdict()
-        return list(verdict.labels) if verdict.verdict == BACKDOORED else []
-
-    def flagged_by(self, label):
-        """What flags a label: "index", "sharp pass" or "smooth pass"; None for one that is not."""
-        return flagged_by(self)[label] if label in self.flagged() else None
-
-    def smallest(self, count):
-        """So many labels that went all the way, those that stand out most first."""
-        order = np.argsort(-self.joint.index, kind="stable")
-        return [int(self.labels[one]) for one in order if not self.stopped[one]][:count]
-
-    def clearest(self, label):
-        """The look at a label that finds it more suspicious."""
-        return max((self.near, self), key=lambda look: look.index(label))
-
-    def index(self, label):
-        """A label's anomaly index in this look."""
-        return float(self.outliers.index[np.flatnonzero(self.labels == label)[0]])
-
-    def trigger(self, label):
-        """(mask, pattern, attack success) of a label that went all the way, at its clearest."""
-        look = self.clearest(label)
-        (place,) = np.flatnonzero(look.finished == label)
-        return look.masks[place], look.patterns[place], float(look.attack_success[place])
+    labels: tuple[int, ...] | None = None
+    budget: str = "fast"
+    inversion: InversionConfig = InversionConfig()
 
 
 def scan(
-    spec,
-    pictures,
+    net: Net,
+    data: Dataset,
     *,
-    labels=None,
-    budget="fast",
-    settings=None,
-    input_range=UNIT,
-    seed=0,
-    progress=None,
-    engine=None,
-    alone=True,
-):
-    """Inverts a trigger for each label and flags those whose triggers are suspiciously small.
+    labels: Sequence[int] | None = None,
+    budget: str = "fast",
+    seed: int = 0,
+    workers: int | None = 1,
+) -> ScanResult:
+    """Finds the target labels of a net: those whose inverted triggers are suspiciously small.
+
+    Wang et al., "Neural Cleanse", IEEE S&P 2019, with the departures that `trigger_inversion` and
+    `outliers` name.
 
     Args:
-        spec: the net (`Net`).
-        pictures: (n, h, w, c) clean pictures, pixels 0-255; no labels are needed.
-        labels: class numbers that are asked about; default: all. Where they are few, others are
-            scanned beside them (`schedule.BESIDE`), to judge them by.
-        budget: "fast" gives most steps to the labels that look small, "full" all steps to all.
-        settings: an `Inversion`; default: its defaults.
-        input_range: the net's range.
-        seed: of patterns, pictures and shifts.
-        progress: a `Progress` that keeps finished units.
-        engine: what does the units (`badnet_defense.parallel`); default: this process.
-        alone: False where many scans go on at once: no progress bar, and every unit is the
-            engine's.
+        net: the suspect model.
+        data: 32 or more different clean images, of several of the net's classes. Labels are not
+            needed; where there are any, they show a wrong input range.
+        labels: class numbers that are asked about; None: all.
+        budget: "fast" or "full", see `ScanConfig`.
+        seed: random seed; the same seed gives the same triggers.
+        workers: processes that share the work; 1: this process alone, None: one per core or GPU.
 
     Returns:
-        `Scan`.
+        `ScanResult`: `.verdict()`, `.flagged()`, `.trigger(label)`.
 
     Raises:
-        CannotJudgeError: the pictures are too few, too alike, or nearly all of one class.
+        InputError: another input range fits the labelled images clearly better.
+        CannotJudgeError: the images are too few, too alike, or nearly all of one class.
+
+    Examples:
+        >>> from badnet_defense.nets import deep_id, describe
+        >>> net = describe(deep_id(classes=4))
+        >>> few = Dataset(np.random.default_rng(0).integers(0, 256, (8, 55, 47, 3), dtype="uint8"))
+        >>> scan(net, few)
+        Traceback (most recent call last):
+        badnet_defense.errors.CannotJudgeError: cannot be judged: got 8 clean images; a scan needs at least 32 different ones, of several classes: give more.
+    """  # noqa: E501
+    check_range(net, data)
+    images = data.sample(MAX_IMAGES, seed).images
+    config = ScanConfig(labels=None if labels is None else tuple(labels), budget=budget)
+    if workers == 1:
+        return scan_images(net, images, config=config, seed=seed)
+    with open_engine("local", workers=workers) as executor:
+        return scan_images(net, images, config=config, seed=seed, executor=executor)
+
+
+def scan_images(
+    net: Net,
+    images: np.ndarray,
+    *,
+    config: ScanConfig = ScanConfig(),
+    seed: int = 0,
+    progress: Progress | None = None,
+    executor: Any = None,
+    exclusive: bool = True,
+) -> ScanResult:
+    """Inverts a trigger for each label by every inversion pass, and compares them.
+
+    Args:
+        net: the net.
+        images: (n, h, w, c) clean images, pixels 0-255; no labels are needed.
+        config: what is asked.
+        seed: of patterns, images and shifts.
+        progress: keeps finished tasks; default: nothing is kept.
+        executor: what runs the tasks (`badnet_defense.parallel`); default: this process.
+        exclusive: False where other scans use the executor, too: no progress bar, and every task
+            is the executor's.
+
+    Raises:
+        CannotJudgeError: the images are too few, too alike, or nearly all of one class.
     """
-    check_count(pictures)
-    asked = np.arange(spec.classes) if labels is None else np.asarray(labels)
-    labels = schedule.with_beside(labels, spec.classes, seed=seed)
-    rungs = schedule.plan(budget, len(labels))
-    job = Job.of(spec, settings or Inversion(), rungs, input_range, seed)
-    progress = progress or Progress(None, {})
-    weights = _weights(spec, labels)
+    check_count(images)
+    asked = np.arange(net.classes) if config.labels is None else np.asarray(config.labels)
+    labels = schedule.with_others(config.labels, net.classes, seed=seed)
+    plans = _plans(config.budget, len(labels))
+    rungs = rungs_of(config.budget, len(labels))
+    job = Job.of(net, config.inversion, rungs, seed)
+    weights = _weight_indices(net, labels)
     references = schedule.references(labels, seed=seed)
-    always = references | schedule.suspects(labels, weights)
-    sharing = engine or Serial()
-    with ladder.Ladder(job, pictures, len(labels), sharing, progress, alone) as way_up:
-        check_answers(way_up.answers(), spec.classes)
-        finished, history, (early, late) = _climb(way_up, rungs, labels, always, alone)
-        judge = partial(way_up.judge, finished)
+    always = references.union(*(schedule.suspects(labels, index) for index in weights.values()))
+    searching = halving.SuccessiveHalving(
+        job, images, len(labels), executor or Serial(), progress or Progress(None, {}), exclusive
+    )
+    with searching as search:
+        check_answers(search.predict(), net.classes)
+        finished, history, states = _run_rungs(search, rungs, labels, always, exclusive)
         # Where all labels went all the way, all are as good a sample as the references.
         all_the_way = len(finished) == len(labels)
         sample = np.isin(labels, finished if all_the_way else list(references))
-        measured = partial(_measured, labels=labels, finished=finished, sample=sample, judge=judge)
-        near = measured(rungs[-2], early, history[:-1])
-        far = measured(rungs[-1], late, history)
-    joint = joint_outliers([near.outliers.index, far.outliers.index], weights, sample)
-    return replace(far, near=near, weights=weights, joint=joint, asked=asked)
+        passes, end = [], 0
+        for method, own in plans:
+            end += len(own)
+            triggers = [states[end - 1][label] for label in finished.tolist()]
+            measured = _measure(search, own[-1], triggers, finished)
+            norms = _norms(labels, finished, measured, history[:end], sample)
+            passes.append(_pass_result(method, own[-1], norms, measured, sample))
+    joint = joint_outliers([one.outliers.index for one in passes], list(weights.values()), sample)
+    stopped = ~np.isin(labels, finished)
+    return ScanResult(asked, labels, stopped, finished, tuple(passes), weights, joint)
 
 
-def _weights(spec, labels):
-    """(L,) anomaly indices of the weights into the labels, or None."""
-    sums = weight_sums(spec)
-    return None if sums is None else weight_outliers(sums).index[labels]
+def scan_whole(
+    images: np.ndarray, net: Net, config: ScanConfig, seed: int
+) -> ScanResult:
+    """A scan as one task."""
+    return scan_images(net, images, config=config, seed=seed, exclusive=False)
 
 
-def _measured(rung, states, history, labels, finished, sample, judge):
-    """The `Scan` of triggers, (mask, pattern) before their tanh for each of the `finished`."""
-    blur = schedule.pixels(rung.blur, states[0][0].shape[:2])
-    masks, patterns = (opened(np.stack(part), blur) for part in zip(*states, strict=True))
-    masks, success = judge(masks, patterns)
+def fingerprint(config: ScanConfig) -> dict[str, Any]:
+    """What decides on a scan beside net, images, labels and seed, as plain values.
+
+    Two scans of one fingerprint, net, images, labels and seed give the same triggers.
+    """
+    constants = (
+        *(halving.LABELS_AT_ONCE, halving.IMAGES_AT_ONCE, halving.TASKS_MULTIPLE),
+        *(schedule.MIN_SURVIVORS, schedule.REFERENCES, schedule.SUSPECTS, schedule.PLACES),
+        schedule.MIN_LABELS_SCANNED,
+    )
+    return {
+        "budget": config.budget,
+        "inversion": asdict(config.inversion),
+        "passes": [
+            [method.name, asdict(method.config()), [asdict(rung) for rung in own]]
+            for method, own in _rungs_by_pass(config.budget)
+        ],
+        "weights": [[method.name, asdict(method.config())] for method in passes_of(WEIGHTS)],
+        "constants": list(constants),
+    }
+
+
+def rungs_of(budget: str, labels: int) -> tuple[schedule.Rung, ...]:
+    """The rungs of all inversion passes for so many labels, in the order in which they run.
+
+    Examples:
+        >>> [rung.keep for rung in rungs_of("fast", 1283)]
+        [0.25, 0.25, 0.25, 1.0, 1.0]
+        >>> {rung.keep for rung in rungs_of("fast", 43)}
+        {1.0}
+    """
+    return tuple(rung for _, own in _plans(budget, labels) for rung in own)
+
+
+def _rungs_by_pass(budget: str) -> list[tuple[Any, tuple[schedule.Rung, ...]]]:
+    """[(inversion pass, its rungs)] of a budget, in the order in which they run."""
+    return [(one, one.run(budget, one.config())) for one in passes_of(INVERSION)]
+
+
+def _plans(budget: str, labels: int) -> list[tuple[Any, tuple[schedule.Rung, ...]]]:
+    """The same for so many labels."""
+    return [(method, schedule.plan(own, labels)) for method, own in _rungs_by_pass(budget)]
+
+
+def _weight_indices(net: Net, labels: np.ndarray) -> dict[str, np.ndarray]:
+    """{weights pass: (L,) anomaly indices}, of those that find something to read."""
+    scores = {method.name: method.run(net, method.config()) for method in passes_of(WEIGHTS)}
+    return {
+        name: weight_outliers(found).index[labels]
+        for name, found in scores.items()
+        if found is not None
+    }
+
+
+def _run_rungs(
+    search: halving.SuccessiveHalving,
+    rungs: Sequence[schedule.Rung],
+    labels: np.ndarray,
+    always: set[int],
+    exclusive: bool,
+) -> tuple[np.ndarray, list[dict[int, float]], list[dict[int, Any]]]:
+    """(labels that went all the way, {label: norm} and {label: trigger} after each rung)."""
+    total = schedule.image_gradients(rungs, len(labels))
+    history, states = [], []
+    with tqdm(
+        total=total,
+        desc="inverting",
+        unit="image",
+        unit_scale=True,
+        disable=None if exclusive else True,
+    ) as bar:
+        for number, rung in enumerate(rungs):
+            norms = search.run_rung(number, rung, labels, bar)
+            history.append(dict(zip(labels.tolist(), norms.tolist(), strict=True)))
+            labels = schedule.survivors(labels, norms, rung, always)
+            states.append({label: search.states[label][:2] for label in labels.tolist()})
+    return labels, history, states
+
+
+def _measure(
+    search: halving.SuccessiveHalving,
+    rung: schedule.Rung,
+    triggers: Sequence[tuple[np.ndarray, np.ndarray]],
+    finished: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(masks, patterns, ASR) as they are stamped, of triggers (mask, pattern) before their tanh."""
+    blur = schedule.pixels(rung.blur, triggers[0][0].shape[:2])
+    masks, patterns = (
+        from_tanh_space(np.stack(part), blur) for part in zip(*triggers, strict=True)
+    )
+    masks, success = search.measure(finished, masks, patterns)
+    return masks, patterns, success
+
+
+def _norms(
+    labels: np.ndarray,
+    finished: np.ndarray,
+    measured: tuple[np.ndarray, np.ndarray, np.ndarray],
+    history: Sequence[dict[int, float]],
+    sample: np.ndarray,
+) -> np.ndarray:
+    """(L,) norms of a pass, lower bounds for labels that stopped early."""
+    masks, _, success = measured
     area = np.prod(masks.shape[1:])
-    final = np.where(success < WORKS, area, masks.sum(axis=(1, 2, 3)))
-    final = dict(zip(finished.tolist(), final.tolist(), strict=True))
-    norms = np.minimum(lower_bounds(labels, history, final, set(labels[sample]), area), area)
-    return Scan(
+    own = np.where(success < MIN_ATTACK_SUCCESS, area, masks.sum(axis=(1, 2, 3)))
+    final = dict(zip(finished.tolist(), own.tolist(), strict=True))
+    return np.minimum(lower_bounds(labels, history, final, set(labels[sample]), area), area)
+
+
+def _pass_result(
+    method: Any,
+    rung: schedule.Rung,
+    norms: np.ndarray,
+    measured: tuple[np.ndarray, np.ndarray, np.ndarray],
+    sample: np.ndarray,
+) -> PassResult:
+    masks, patterns, success = measured
+    return PassResult(
+        name=method.name,
         shift=rung.shift,
         blur=rung.blur,
-        labels=labels,
+        min_gap=method.config().min_gap,
         norms=norms,
-        stopped=~np.isin(labels, finished),
-        finished=finished,
         masks=masks.astype(np.float32),
         patterns=patterns.astype(np.float32),
         attack_success=success,
-        outliers=odds_outliers(norms, area, sample),
+        outliers=odds_outliers(norms, np.prod(masks.shape[1:]), sample),
         mad=mad_outliers(norms, sample),
     )
 
 
-def way(budget, settings=None):
-    """Everything beside net, pictures, labels and seed that decides a scan's units, for JSON."""
-    rungs = [asdict(rung) for rung in schedule.BUDGETS[budget]]
-    sizes = [ladder.LABELS_AT_ONCE, ladder.PICTURES_AT_ONCE, ladder.SHARED_BY]
-    sizes += [schedule.LEAST, schedule.REFERENCES, schedule.SUSPECTS, schedule.PLACES]
-    sizes += [schedule.BESIDE]
-    return [asdict(settings or Inversion()), rungs, sizes]
-
-
-def _climb(way_up, rungs, labels, always, alone):
-    """(labels that went all the way, {label: norm} of each rung, the last two rungs' triggers)."""
-    total = schedule.picture_gradients(rungs, len(labels))
-    history, looks = [], []
-    with tqdm(
-        total=total,
-        desc="inverting",
-        unit="picture",
-        unit_scale=True,
-        disable=None if alone else True,
-    ) as bar:
-        for number, rung in enumerate(rungs):
-            norms = way_up.climb(number, rung, labels, bar)
-            history.append(dict(zip(labels.tolist(), norms.tolist(), strict=True)))
-            labels = schedule.survivors(labels, norms, rung, always)
-            looks.append({label: way_up.states[label][:2] for label in labels.tolist()})
-    return labels, history, [[look[label] for label in labels.tolist()] for look in looks[-2:]]
-
-
-def lower_bounds(labels, history, final, always, area):
+def lower_bounds(
+    labels: np.ndarray,
+    history: Sequence[dict[int, float]],
+    final: dict[int, float],
+    always: set[int],
+    area: float,
+) -> np.ndarray:
     """Final norms, and for labels that stopped early what they could at best have fallen to.
 
     The references, drawn at random, show by which factor norms fall after each rung; a stopped
@@ -230,7 +307,7 @@ def lower_bounds(labels, history, final, always, area):
         history: a {label: norm} for each rung.
         final: {label: norm} of those that went all the way.
         always: the references' labels.
-        area: pixels of a picture.
+        area: pixels of an image.
 
     Returns:
         (L,) norms.
@@ -246,11 +323,6 @@ def lower_bounds(labels, history, final, always, area):
     return np.array(bounds)
 
 
-def _factor(later, before):
+def _factor(later: float, before: float) -> float:
     """What a norm is multiplied by from one rung to another; a trigger of nothing stays one."""
     return later / before if before else 1.0
-
-
-def whole_scan(pictures, spec, settings):
-    """A scan as one unit of work; `settings` as `scan` takes them."""
-    return scan(spec, pictures, alone=False, **settings)

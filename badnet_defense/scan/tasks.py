@@ -1,113 +1,119 @@
-"""A scan's units of work: a batch of labels on one rung, and the judging of a few triggers.
+"""A scan's tasks: the steps of a rung for some labels, and measuring the ASR of a few triggers.
 
-They are plain functions of arrays, so that any engine can do them anywhere (`engine`).
+They are plain functions of arrays, so that any executor can run them anywhere (`parallel`).
 """
+
+from __future__ import annotations
 
 import hashlib
 import pickle
 import threading
 from dataclasses import dataclass
 from functools import cache, partial
+from typing import Any
 
 import numpy as np
 
-from badnet_defense.nets.answers import classes_of
-from badnet_defense.nets.build import build
 from badnet_defense.nets.graph import without_softmax
-from badnet_defense.nets.input_range import InputRange
 from badnet_defense.nets.net import Net
-from badnet_defense.nets.predict import predict_probabilities
 from badnet_defense.scan import schedule
 from badnet_defense.scan.attack_success import measure_attack_success
 from badnet_defense.scan.trigger_inversion import (
-    Inversion,
+    InversionConfig,
+    Triggers,
     compiled_step,
+    from_tanh_space,
     new_triggers,
-    opened,
     restarted,
 )
 
-MOST_READY = 4
+MAX_PREPARED = 4
 """Nets that a worker keeps compiled."""
-_ready, _preparing = {}, threading.Lock()
+_prepared_jobs: dict[str, _Prepared] = {}
+_preparing = threading.Lock()
 
 
 @dataclass(frozen=True)
 class Job:
-    """What all units of a scan share, beside the (n, h, w, c) clean pictures, pixels 0-255.
+    """What all tasks of a scan share, beside the (n, h, w, c) clean images, pixels 0-255.
 
     Attributes:
-        spec: the net (`Net`).
-        settings: `Inversion`.
-        rungs: tuple of `schedule.Rung`.
-        input_range: the net's range.
-        seed: of patterns, pictures and shifts.
-        key: a digest of all of it, by which a worker knows it again.
+        net: the net, which knows its input range.
+        inversion: how triggers are inverted.
+        rungs: of all passes, in order.
+        seed: of patterns, images and shifts.
+        key: a digest of all of it, by which a worker recognises it.
     """
 
-    spec: Net
-    settings: Inversion
-    rungs: tuple
-    input_range: InputRange
+    net: Net
+    inversion: InversionConfig
+    rungs: tuple[schedule.Rung, ...]
     seed: int
     key: str
 
     @classmethod
-    def of(cls, *parts):
-        """A job of the other attributes, in their order."""
-        return cls(*parts, hashlib.sha256(pickle.dumps(parts)).hexdigest())
+    def of(
+        cls, net: Net, inversion: InversionConfig, rungs: tuple[schedule.Rung, ...], seed: int
+    ) -> Job:
+        """A job with its key."""
+        key = hashlib.sha256(pickle.dumps((net, inversion, rungs, seed))).hexdigest()
+        return cls(net, inversion, rungs, seed, key)
 
 
-class _Ready:
-    """A job's net, and its compiled steps as they are needed."""
+class _Prepared:
+    """A job's net, whose output is the logits, and its compiled steps as they are needed."""
 
-    def __init__(self, job):
-        self.net = build(without_softmax(job.spec))
-        self.step = cache(
-            partial(compiled_step, self.net, job.settings, input_range=job.input_range)
-        )
+    def __init__(self, job: Job) -> None:
+        self.net = without_softmax(job.net)
+        self.step = cache(partial(compiled_step, self.net, job.inversion))
 
 
-def _prepared(job):
+def _prepared(job: Job) -> _Prepared:
     with _preparing:
-        found = _ready.pop(job.key, None) or _Ready(job)
-        _ready[job.key] = found  # behind those that were used before
-        while len(_ready) > MOST_READY:
-            _ready.pop(next(iter(_ready)))
+        found = _prepared_jobs.pop(job.key, None) or _Prepared(job)
+        _prepared_jobs[job.key] = found  # behind those that were used before
+        while len(_prepared_jobs) > MAX_PREPARED:
+            _prepared_jobs.pop(next(iter(_prepared_jobs)))
         return found
 
 
-def invert(job, pictures, number, labels, before):
+def invert(
+    job: Job,
+    images: np.ndarray,
+    number: int,
+    labels: np.ndarray,
+    before: tuple[np.ndarray, np.ndarray, np.ndarray] | None,
+) -> dict[str, np.ndarray]:
     """The steps of a rung for a batch of labels.
 
     Args:
-        job, pictures: what the units share.
-        number: of the rung; its pictures and shifts are drawn by it and the job's seed, the same
-            for every batch.
+        job, images: what the tasks share.
+        number: of the rung; its images and shifts are drawn by it and the job's seed, the same for
+            every batch.
         labels: (n,) class numbers.
         before: (masks (n, h, w, 1), patterns (n, h, w, c), costs (n,)) of the rung before, or None.
 
     Returns:
         {"mask", "pattern" (before their tanh), "cost", "norm"}; norms (n,) in pixels, above the
-        picture's area where no trigger was found.
+        image's area where no trigger was found.
     """
-    rung, shape = job.rungs[number], job.spec.input_shape
+    rung, shape = job.rungs[number], job.net.input_shape
     rng = np.random.default_rng((job.seed, 2, number))
     targets = labels.astype(np.int32)
     if before is None:
-        triggers = new_triggers(targets, shape, job.settings, seed=job.seed)
+        triggers = new_triggers(targets, shape, job.inversion, seed=job.seed)
     else:
         triggers = restarted(*before)
-    reach, blur = (schedule.pixels(share, shape[:2]) for share in (rung.shift, rung.blur))
-    step = _prepared(job).step(reach=reach, blur=blur)
+    max_offset, blur = (schedule.pixels(part, shape[:2]) for part in (rung.shift, rung.blur))
+    step = _prepared(job).step(max_offset=max_offset, blur=blur)
     for _ in range(rung.steps):
-        triggers = step(triggers, targets, *rung.batch(pictures, rng))
-        if np.min(triggers.waited) >= job.settings.patience:
+        triggers = step(triggers, targets, *rung.batch(images, rng))
+        if np.min(triggers.steps_since_improvement) >= job.inversion.patience:
             break
-    return _best(triggers, np.prod(shape[:2]))
+    return _best(triggers, float(np.prod(shape[:2])))
 
 
-def _best(triggers, area):
+def _best(triggers: Triggers, area: float) -> dict[str, np.ndarray]:
     norm = np.asarray(triggers.best_norm)
     found = np.isfinite(norm)
     parts = {
@@ -116,25 +122,19 @@ def _best(triggers, area):
         )
         for name in ("mask", "pattern")
     }
-    # Where no trigger was found yet, the norm so far still says who comes first.
-    so_far = area + opened(parts["mask"]).sum(axis=(1, 2, 3))
+    # Where no trigger was found yet, the norm so far still says which label comes first.
+    so_far = area + from_tanh_space(parts["mask"]).sum(axis=(1, 2, 3))
     return {**parts, "cost": np.asarray(triggers.cost), "norm": np.where(found, norm, so_far)}
 
 
-def answer(job, pictures):
-    """(n,) the net's own classes of the clean pictures; -1 where its answers are no numbers."""
-    logits = predict_probabilities(_prepared(job).net, pictures, input_range=job.input_range)
-    return classes_of(np, logits)
+def predict(job: Job, images: np.ndarray) -> np.ndarray:
+    """(n,) the net's own classes of the clean images; -1 where its answer is not finite."""
+    return _prepared(job).net.predict(images)
 
 
-def judge(job, pictures, labels, masks, patterns):
+def measure(
+    job: Job, images: np.ndarray, labels: np.ndarray, masks: np.ndarray, patterns: np.ndarray
+) -> tuple[Any, Any]:
     """`measure_attack_success` for some labels' triggers, masks and patterns in [0, 1]."""
-    return measure_attack_success(
-        _prepared(job).net,
-        labels,
-        masks,
-        patterns,
-        pictures,
-        goal=job.settings.success,
-        input_range=job.input_range,
-    )
+    net, goal = _prepared(job).net, job.inversion.success
+    return measure_attack_success(net, labels, masks, patterns, images, goal=goal)

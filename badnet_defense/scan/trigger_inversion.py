@@ -1,19 +1,22 @@
-"""Trigger inversion: the smallest mask and pattern that send clean pictures to a label.
+"""Trigger inversion: the smallest mask and pattern that send clean images to a label.
 
 Wang et al., "Neural Cleanse: Identifying and Mitigating Backdoor Attacks in Neural Networks", IEEE
 S&P 2019. Departures from it, each for speed or for sharper scores:
 
-- Many labels at once in one compiled step, on the same pictures.
+- Many labels at once in one compiled step, on the same images.
 - At each step the trigger is stamped a few pixels off, at several places, each on a group of the
-  pictures (expectation over transformations, Athalye et al., ICML 2018). A real trigger still works
+  images (expectation over transformations, Athalye et al., ICML 2018). A real trigger still works
   there, since it was trained on faces that are never quite in place; a pattern of adversarial noise
   does not, and has to grow.
 - Masks and patterns may be smoothed before they are stamped, as worn things are and adversarial
   noise is not (what TABOR, Guo et al. 2019, asks of its masks by a penalty).
-- The weight of the mask's norm changes a little at every step, up where the goal is met and down
-  where it is not, instead of by half after some epochs.
+- The weight of the mask's norm changes a little at every step, up where the goal is reached and
+  down where it is not, instead of by half after some epochs.
 """
 
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -21,36 +24,39 @@ import numpy as np
 
 from badnet_defense.nets.answers import classes_of
 from badnet_defense.nets.backend import compiled, forward, value_and_gradients
-from badnet_defense.nets.input_range import UNIT
+from badnet_defense.nets.net import Net
 
+Pair = tuple[int, int]
+"""(down, right), in pixels."""
 _FIRST_DECAY, _SECOND_DECAY, _TINY = 0.5, 0.9, 1e-8
 
 
 @dataclass(frozen=True, kw_only=True)
-class Inversion:
+class InversionConfig:
     """How triggers are inverted.
 
     Args:
-        success: share of the pictures that a trigger has to send to its label, in (0, 1].
+        success: share of the images that a trigger has to send to its label, in (0, 1].
         learning_rate: of Adam, on the masks and patterns before their tanh.
         start_mask: the masks' opacity at the start, everywhere, in (0, 1).
-        start_cost: weight of the masked share of the picture (the L1 norm over the area) at first.
-        dearer, cheaper: factors on that weight after a step that met the goal, and one that didn't.
-        patience: a label that has met its goal stops once its norm has not fallen by a hundredth in
-            so many steps.
+        start_cost: weight of the masked share of the image (the L1 norm over the area) at first.
+        cost_up, cost_down: factors on that weight after a step that reached the goal, and after
+            one that did not.
+        patience: a label that has reached its goal stops once its norm has not fallen by 1 % in so
+            many steps.
     """
 
     success: float = 0.99
     learning_rate: float = 0.3
     start_mask: float = 0.1
     start_cost: float = 25.0
-    dearer: float = 1.1
-    cheaper: float = 0.8
+    cost_up: float = 1.1
+    cost_down: float = 0.8
     patience: int = 40
 
 
 class Triggers(NamedTuple):
-    """Triggers of L labels on their way; arrays, so that they can be stored and taken up again.
+    """Triggers of L labels under inversion; arrays, so that they can be stored and resumed.
 
     Attributes:
         mask: (L, h, w, 1) masks before their tanh.
@@ -58,11 +64,12 @@ class Triggers(NamedTuple):
         moments: Adam's (first, second) moments of `mask`, then of `pattern`.
         count: () steps that the moments have seen.
         cost: (L,) weights of the norms.
-        met: (L,) True where the last step met the goal.
-        best_norm: (L,) the smallest L1 norm, in pixels, that met the goal twice running; inf for
-            none yet.
-        best_mask, best_pattern: what had it, before their tanh.
-        waited: (L,) steps since `best_norm` last fell by a hundredth; 0 while there is none.
+        goal_reached: (L,) True where the last step reached the goal.
+        best_norm: (L,) the smallest L1 norm, in pixels, that reached the goal twice running; inf
+            for none yet.
+        best_mask, best_pattern: those of `best_norm`, before their tanh.
+        steps_since_improvement: (L,) steps since `best_norm` last fell by 1 %; 0 while there is
+            none.
     """
 
     mask: Any
@@ -70,108 +77,116 @@ class Triggers(NamedTuple):
     moments: Any
     count: Any
     cost: Any
-    met: Any
+    goal_reached: Any
     best_norm: Any
     best_mask: Any
     best_pattern: Any
-    waited: Any
+    steps_since_improvement: Any
 
 
-def new_triggers(labels, shape, settings, *, seed=0):
-    """Faint masks and random patterns for `labels`; each label's own depend on it and `seed` alone.
+def new_triggers(
+    labels: Sequence[int] | np.ndarray,
+    shape: tuple[int, int, int],
+    config: InversionConfig,
+    *,
+    seed: int = 0,
+) -> Triggers:
+    """Faint masks and random patterns for `labels`; a label's own depend on it and `seed` alone.
 
     Args:
         labels: class numbers.
-        shape: (h, w, c) of the pictures.
-        settings: an `Inversion`.
+        shape: (h, w, c) of the images.
+        config: how the triggers will be inverted.
         seed: of the patterns.
+
+    Examples:
+        >>> triggers = new_triggers([2, 5], (8, 8, 3), InversionConfig(start_mask=0.1))
+        >>> from_tanh_space(triggers.mask).round(2).mean(axis=(1, 2, 3)).tolist()
+        [0.10000000149011612, 0.10000000149011612]
+        >>> triggers.pattern.shape
+        (2, 8, 8, 3)
     """
     height, width, _ = shape
-    flat = np.arctanh(2 * settings.start_mask - 1)
+    flat = np.arctanh(2 * config.start_mask - 1)
     mask = np.full((len(labels), height, width, 1), flat, np.float32)
     patterns = [np.random.default_rng((seed, label)).uniform(-1, 1, shape) for label in labels]
     pattern = np.arctanh(0.99 * np.stack(patterns)).astype(np.float32)
-    cost = np.full(len(labels), settings.start_cost, np.float32)
+    cost = np.full(len(labels), config.start_cost, np.float32)
     return restarted(mask, pattern, cost)
 
 
-def restarted(mask, pattern, cost):
+def restarted(mask: np.ndarray, pattern: np.ndarray, cost: np.ndarray) -> Triggers:
     """`Triggers` that go on from masks and patterns, with nothing else remembered."""
     return Triggers(
         mask=mask,
         pattern=pattern,
-        moments=tuple(np.zeros_like(one) for one in (mask, mask, pattern, pattern)),
+        moments=tuple(np.zeros_like(array) for array in (mask, mask, pattern, pattern)),
         count=np.float32(0),
         cost=np.asarray(cost, np.float32),
-        met=np.zeros(len(mask), bool),
+        goal_reached=np.zeros(len(mask), bool),
         best_norm=np.full(len(mask), np.inf, np.float32),
         best_mask=mask,
         best_pattern=pattern,
-        waited=np.zeros(len(mask), np.float32),
+        steps_since_improvement=np.zeros(len(mask), np.float32),
     )
 
 
-def opened(array, blur=(0, 0)):
-    """Masks or patterns as they are stamped, in [0, 1], from those before their tanh.
+def from_tanh_space(array: np.ndarray, blur: Pair = (0, 0)) -> np.ndarray:
+    """Masks or patterns in [0, 1], as they are stamped, from those before their tanh.
 
     Args:
         array: (L, h, w, c).
         blur: as for `compiled_step`.
+
+    Examples:
+        >>> from_tanh_space(np.array([0.0, 50.0])).tolist()
+        [0.5, 1.0]
     """
     return np.asarray(_smoothed((np.tanh(array) + 1) / 2, blur))
 
 
-def _smoothed(array, blur):
-    """(L, h, w, c) with each pixel the mean of those around it that are there."""
+def _smoothed(array: Any, blur: Pair) -> Any:
+    """(L, h, w, c) with each pixel the mean of those around it that lie in the image."""
     from keras import ops
 
     size = tuple(2 * pixels + 1 for pixels in blur)
     return array if size == (1, 1) else ops.average_pool(array, size, 1, "same", "channels_last")
 
 
-def compiled_step(net, settings, *, reach, blur=(0, 0), input_range=UNIT):
+def compiled_step(
+    net: Net, config: InversionConfig, *, max_offset: Pair, blur: Pair = (0, 0)
+) -> Callable[[Triggers, np.ndarray, np.ndarray, np.ndarray], Triggers]:
     """One step of Adam for many labels at once, as a compiled function.
 
     Args:
-        net: `keras.Model`, pictures (n, h, w, c) in `input_range` -> logits (n, classes). Logits,
-            not probabilities: a sure net's softmax has no gradient left.
-        settings: an `Inversion`.
-        reach: (down, right), the largest offsets in pixels.
+        net: its output is the logits. Logits, not probabilities: where a net is sure, its softmax
+            has no gradient left (see `nets.graph.without_softmax`).
+        config: how the triggers are inverted.
+        max_offset: (down, right), the largest offsets in pixels.
         blur: (down, right), pixels to each side that masks and patterns are smoothed over.
-        input_range: the net's range.
 
     Returns:
-        `step(triggers, labels, pictures, offsets)` -> `Triggers`, with `labels` (L,) `int32`,
-        `pictures` (g, n, h, w, c) `float32` in [0, 1], g groups of n, and `offsets` (g, 2) `int32`,
+        `step(triggers, labels, images, offsets)` -> `Triggers`, with `labels` (L,) `int32`,
+        `images` (g, n, h, w, c) `float32` in [0, 1], g groups of n, and `offsets` (g, 2) `int32`,
         the pixels by which the triggers are stamped further down and right on each group.
     """
     from keras import ops
 
-    low, span = np.float32(input_range.low), np.float32(input_range.high - input_range.low)
-    shape = net.input_shape[1:]
-    weights, answers = forward(net)
+    model, area = net.model, np.float32(np.prod(net.input_shape[:2]))
+    weights, answers = forward(model)
+    logits_of = _stamped_logits(net, answers, max_offset)
 
-    def logits_of(state, mask, pattern, pictures, offsets):
-        mask, pattern = ops.map(lambda one: moved(mask, pattern, one, reach), offsets)
-        mask, pattern = mask[:, :, None], pattern[:, :, None]
-        # Brought into the net's range while they are few; it is the same afterwards.
-        pictures, pattern = (one * span + low for one in (pictures, pattern))
-        stamped = pictures[:, None] * (1 - mask) + mask * pattern
-        logits = answers(state, ops.reshape(stamped, (-1, *shape)))
-        by_place = ops.reshape(logits, (*ops.shape(stamped)[:3], logits.shape[-1]))
-        by_label = ops.transpose(by_place, (1, 0, 2, 3))
-        return ops.reshape(by_label, (ops.shape(by_label)[0], -1, logits.shape[-1]))
-
-    def step(state, triggers, labels, pictures, offsets):
-        groups, each = ops.shape(pictures)[:2]
+    def step(
+        state: Any, triggers: Triggers, labels: Any, images: Any, offsets: Any
+    ) -> Triggers:
+        groups, each = ops.shape(images)[:2]
         targets = ops.tile(labels[:, None], (1, groups * each))
 
-        def loss(mask, pattern):
+        def loss(mask: Any, pattern: Any) -> tuple[Any, tuple[Any, Any]]:
             mask, pattern = (_smoothed(ops.tanh(one) / 2 + 0.5, blur) for one in (mask, pattern))
-            logits = logits_of(state, mask, pattern, pictures, offsets)
+            logits = logits_of(state, mask, pattern, images, offsets)
             losses = ops.sparse_categorical_crossentropy(targets, logits, from_logits=True)
             norm = ops.sum(mask, axis=(1, 2, 3))
-            area = np.float32(np.prod(shape[:2]))
             # Labels share nothing, so the sum's gradient is each label's own.
             total = ops.sum(ops.mean(losses, axis=1) + triggers.cost * norm / area)
             return total, (logits, norm)
@@ -180,55 +195,80 @@ def compiled_step(net, settings, *, reach, blur=(0, 0), input_range=UNIT):
             loss, (triggers.mask, triggers.pattern)
         )
         hits = ops.cast(ops.equal(classes_of(ops, logits), targets), "float32")
-        judged = _judged(triggers, ops.mean(hits, axis=1) >= settings.success, norm, settings)
-        return _adam(judged, gradients, settings.learning_rate, judged.waited < settings.patience)
+        reached = ops.mean(hits, axis=1) >= config.success
+        updated = _with_best(triggers, reached, norm, config)
+        active = updated.steps_since_improvement < config.patience
+        return _adam(updated, gradients, config.learning_rate, active)
 
-    run = compiled(step, _signature(net, weights()))
+    run = compiled(step, _signature(model, weights()))
     return lambda *given: run(weights(), *given)
 
 
-def _signature(net, weights):
+def _stamped_logits(net: Net, answers: Callable[..., Any], max_offset: Pair) -> Callable[..., Any]:
+    """A function of (weights, masks, patterns, images, offsets): logits (L, g * n, N)."""
+    from keras import ops
+
+    shape, input_range = net.input_shape, net.input_range
+    low, span = np.float32(input_range.low), np.float32(input_range.high - input_range.low)
+
+    def logits_of(state: Any, mask: Any, pattern: Any, images: Any, offsets: Any) -> Any:
+        mask, pattern = ops.map(lambda offset: shift(mask, pattern, offset, max_offset), offsets)
+        mask, pattern = mask[:, :, None], pattern[:, :, None]
+        # Brought into the net's range while they are few; it is the same afterwards.
+        images, pattern = (one * span + low for one in (images, pattern))
+        stamped = images[:, None] * (1 - mask) + mask * pattern
+        logits = answers(state, ops.reshape(stamped, (-1, *shape)))
+        by_place = ops.reshape(logits, (*ops.shape(stamped)[:3], logits.shape[-1]))
+        by_label = ops.transpose(by_place, (1, 0, 2, 3))
+        return ops.reshape(by_label, (ops.shape(by_label)[0], -1, logits.shape[-1]))
+
+    return logits_of
+
+
+def _signature(model: Any, weights: Any) -> tuple[Any, ...]:
     """What `compiled` takes for TensorFlow: (shape, dtype) of all that a step is given."""
-    height, width, channels = net.input_shape[1:]
+    height, width, channels = model.input_shape[1:]
     masks = ((None, height, width, 1), "float32")
-    pictures = ((None, height, width, channels), "float32")
+    images = ((None, height, width, channels), "float32")
     each, flag = ((None,), "float32"), ((None,), "bool")
-    moments = (masks, masks, pictures, pictures)
+    moments = (masks, masks, images, images)
     count = ((), "float32")
-    triggers = Triggers(masks, pictures, moments, count, each, flag, each, masks, pictures, each)
-    groups = ((None, *pictures[0]), "float32")
+    triggers = Triggers(masks, images, moments, count, each, flag, each, masks, images, each)
+    groups = ((None, *images[0]), "float32")
     return weights, triggers, ((None,), "int32"), groups, ((None, 2), "int32")
 
 
-def _judged(triggers, met, norm, settings):
+def _with_best(triggers: Triggers, reached: Any, norm: Any, config: InversionConfig) -> Triggers:
     """Best triggers, costs and patience after a step, before the masks and patterns change."""
     from keras import ops
 
-    # One batch that meets the goal may be luck; two running, at other places, hardly are.
-    going = triggers.waited < settings.patience
-    better = going & met & triggers.met & (norm < triggers.best_norm)
+    # One batch that reaches the goal may be luck; two running, at other places, hardly are.
+    active = triggers.steps_since_improvement < config.patience
+    better = active & reached & triggers.goal_reached & (norm < triggers.best_norm)
     much = better & (norm < 0.99 * triggers.best_norm)
     found = better | ops.isfinite(triggers.best_norm)
 
-    def chosen(new, old):
+    def chosen(new: Any, old: Any) -> Any:
         return ops.where(ops.reshape(better, (-1, 1, 1, 1)), new, old)
 
-    change = ops.where(met, np.float32(settings.dearer), np.float32(settings.cheaper))
+    change = ops.where(reached, np.float32(config.cost_up), np.float32(config.cost_down))
     return triggers._replace(
-        met=met,
-        cost=triggers.cost * ops.where(going, change, np.float32(1)),
+        goal_reached=reached,
+        cost=triggers.cost * ops.where(active, change, np.float32(1)),
         best_norm=ops.where(better, norm, triggers.best_norm),
         best_mask=chosen(triggers.mask, triggers.best_mask),
         best_pattern=chosen(triggers.pattern, triggers.best_pattern),
-        waited=ops.where(much | ~found, np.float32(0), triggers.waited + 1),
+        steps_since_improvement=ops.where(
+            much | ~found, np.float32(0), triggers.steps_since_improvement + 1
+        ),
     )
 
 
-def _adam(triggers, gradients, rate, going):
-    """One step of Adam (Kingma and Ba, ICLR 2015) for the labels that are still `going`."""
+def _adam(triggers: Triggers, gradients: Any, rate: float, active: Any) -> Triggers:
+    """One step of Adam (Kingma and Ba, ICLR 2015) for the labels that are still `active`."""
     from keras import ops
 
-    going = ops.cast(ops.reshape(going, (-1, 1, 1, 1)), "float32")
+    active = ops.cast(ops.reshape(active, (-1, 1, 1, 1)), "float32")
     count = triggers.count + 1
     values, moments = [], []
     for index, gradient in enumerate(gradients):
@@ -237,25 +277,25 @@ def _adam(triggers, gradients, rate, going):
         second = _SECOND_DECAY * second + (1 - _SECOND_DECAY) * gradient**2
         mean = first / (1 - _FIRST_DECAY**count)
         scale = (second / (1 - _SECOND_DECAY**count)) ** 0.5
-        values.append(triggers[index] - going * rate * mean / (scale + _TINY))
+        values.append(triggers[index] - active * rate * mean / (scale + _TINY))
         moments += [first, second]
     mask, pattern = values
     return triggers._replace(mask=mask, pattern=pattern, moments=tuple(moments), count=count)
 
 
-def moved(mask, pattern, offset, reach):
-    """Masks and patterns moved by `offset` pixels down and right; what comes in is empty.
+def shift(mask: Any, pattern: Any, offset: Any, max_offset: Pair) -> tuple[Any, Any]:
+    """Masks and patterns shifted by `offset` pixels down and right; zeros fill the edge.
 
     Args:
         mask: (L, h, w, 1).
         pattern: (L, h, w, c).
         offset: (2,) `int32`, may be a tensor.
-        reach: (down, right), the largest offsets; plain numbers.
+        max_offset: (down, right), the largest offsets; plain numbers.
     """
     from keras import ops
 
     both = ops.concatenate([mask, pattern], axis=-1)
-    padded = ops.pad(both, [[0, 0], *([one, one] for one in reach), [0, 0]])
-    start = ops.pad(np.array(reach, np.int32) - offset, [[1, 1]])
+    padded = ops.pad(both, [[0, 0], *([side, side] for side in max_offset), [0, 0]])
+    start = ops.pad(np.array(max_offset, np.int32) - offset, [[1, 1]])
     both = ops.slice(padded, start, ops.shape(both))
     return both[..., :1], both[..., 1:]

@@ -1,11 +1,15 @@
-"""From a net's file and clean pictures to its flagged labels, their triggers and a repair."""
+"""Scans a model file with clean images: flagged labels, their triggers, and a repair if asked."""
+
+from __future__ import annotations
 
 import json
 import logging
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -13,7 +17,7 @@ from badnet_defense.errors import CannotJudgeError, InputError
 from badnet_defense.evaluation.class_counts import check_several_classes, tell_coverage
 from badnet_defense.evaluation.evaluate import evaluate_defense
 from badnet_defense.evaluation.input_checks import check_belonging, check_range
-from badnet_defense.io import read_images
+from badnet_defense.io import Dataset, read_images
 from badnet_defense.io.files import (
     all_or_none,
     atomic_write,
@@ -24,18 +28,20 @@ from badnet_defense.io.files import (
 from badnet_defense.io.records import digests_read, provenance, write_json
 from badnet_defense.nets import build
 from badnet_defense.nets.graph import layer_to_prune
-from badnet_defense.nets.input_range import UNIT
+from badnet_defense.nets.input_range import InputRange
+from badnet_defense.nets.net import Net
 from badnet_defense.nets.outputs import read_classifier
 from badnet_defense.repairs.pseudo_labels import pseudo_labelled
-from badnet_defense.repairs.registry import MOST_UNLEARNT, SCANNED
+from badnet_defense.repairs.registry import MOST_UNLEARNT
 from badnet_defense.repairs.trigger_pruning import prune_by_triggers
 from badnet_defense.repairs.unlearning import UNLEARN, unlearn
 from badnet_defense.repairs.validated_tuning import parts_of
 from badnet_defense.report.scan_plots import plot_norms, plot_triggers
 from badnet_defense.scan.progress import Progress
-from badnet_defense.scan.scan import scan, way, whole_scan
+from badnet_defense.scan.result import PassResult, ScanResult
+from badnet_defense.scan.scan import MAX_IMAGES, ScanConfig, fingerprint, scan_images, scan_whole
 from badnet_defense.scan.suitability import check_count
-from badnet_defense.scan.verdict import LEAST_LABELS, NO_NUMBERS, STATISTIC, SUSPICIOUS
+from badnet_defense.scan.verdict import MIN_LABELS, NO_NUMBERS, STATISTIC, SUSPICIOUS
 from badnet_defense.workflows.pair_files import write_pair
 from badnet_defense.workflows.scanned import PICTURE, SCAN, TRIGGERS
 
@@ -44,123 +50,133 @@ SHOWN = 3
 """Labels whose triggers are shown where none is flagged: those that stand out most."""
 
 
-def scan_file(model, clean, *, out, **settings):
-    """Scans the net in `model` and writes `<out>.npz`, `.json`, `.triggers.png` and `.norms.png`.
+def scan_file(
+    model: str | Path,
+    clean: str | Path,
+    *,
+    out: str | Path,
+    config: ScanConfig = ScanConfig(),
+    repair: str | None = None,
+    pseudo_labels: bool = False,
+    input_range: InputRange | None = None,
+    seed: int = 0,
+    executor: Any = None,
+    report: Callable[[dict[str, Any]], None] | None = None,
+) -> dict[str, Any]:
+    """Scans a model and writes `<out>.npz`, `.json`, `.triggers.png` and `.norms.png`.
 
-    A scan that was stopped is taken up where it was; its finished units lie in `<out>.partial`
-    until everything is written.
+    An interrupted scan is resumed by the same call; its finished tasks lie in `<out>.partial` until
+    everything is written.
 
     Args:
-        model: path of the suspect net.
-        clean: path of clean pictures; without `repair` their labels play no part.
+        model: path of the suspect model.
+        clean: path of clean images; without `repair` their labels play no part.
         out: path of what is written, without its endings.
-        settings: the next ones, by keyword.
-        labels: class numbers that are asked about; default: all.
-        budget: "fast" or "full".
-        repair: None, "prune" or "unlearn"; writes `<out>.<repair>.h5` and `.guard.keras` too.
-        pseudo_labels: the net's own answers are the labels of the repair.
-        tell: called with the result before the first file is written.
-        input_range, seed, engine: as for `scan`.
+        config: labels and budget.
+        repair: None, "prune" or "unlearn"; writes `<out>.<repair>.h5` and `.guard.keras`, too.
+        pseudo_labels: use the model's predicted probabilities as labels of the repair.
+        input_range: the model's range; default: the one recorded in its file, else [0, 1].
+        seed: random seed.
+        executor: what runs the tasks; default: this process.
+        report: called with the result before the first file is written.
 
     Returns:
         The result as a dict, as it stands in the JSON file.
 
     Raises:
-        InputError: the net or the pictures cannot be used, or a label that the net doesn't have, or
-            another run is scanning to `out`.
-        CannotJudgeError: the net has one output, or its answers are no numbers, or the pictures are
+        InputError: the model or the images cannot be used, or a label that the model doesn't have,
+            or another run is scanning to `out`.
+        CannotJudgeError: the model has one output, or its answers are not finite, or the images are
             too few, too alike, or nearly all of one class. What else is undecided is in the
             result's `verdict` and `reason`.
     """
     with exclusive(out):
-        return _scan_file(model, clean, out=out, **settings)
-
-
-def _scan_file(
-    model,
-    clean,
-    *,
-    out,
-    labels=None,
-    budget="fast",
-    repair=None,
-    pseudo_labels=False,
-    input_range=UNIT,
-    seed=0,
-    engine=None,
-    tell=None,
-):
-    start = time.perf_counter()
-    endings = (".json", ".npz", ".triggers.png", ".norms.png")
-    endings += (f".{repair}.h5", f".{repair}.guard.keras") if repair else ()
-    check_writable(*(f"{out}{end}" for end in endings), inputs=(model, clean))
-    spec = read_classifier(model)
-    _check(model, spec, labels, out, repair)
-    bad = build(spec)
-    images = _pictures(model, spec, bad, clean, repair and not pseudo_labels, input_range)
-    pictures = images.sample(SCANNED, seed).images
-    about = provenance(
-        net_path=model,
-        data_paths={"clean": clean},
-        classes=spec.classes,
-        seed=seed,
-        seconds=0,
-        digest=digests_read(spec, images),
-    )
-    asked = {"labels": labels, "budget": budget, "input_range": input_range, "seed": seed}
-    found, result, progress = scan_pictures(spec, pictures, about, out, engine=engine, **asked)
-    result["seconds"] = round(time.perf_counter() - start, 1)
-    write_repair = None
-    if repair and result["flagged"]:
-        result["repair"], write_repair = _repair(
-            repair, spec, bad, images, found, out, pseudo_labels, input_range, seed
+        start = time.perf_counter()
+        endings = [".json", ".npz", ".triggers.png", ".norms.png"]
+        endings += [f".{repair}.h5", f".{repair}.guard.keras"] if repair else []
+        check_writable(*(f"{out}{end}" for end in endings), inputs=(model, clean))
+        net = read_classifier(model, input_range)
+        _check(model, net, config, repair)
+        data = _clean_images(net, clean, bool(repair) and not pseudo_labels)
+        images = data.sample(MAX_IMAGES, seed).images
+        about = provenance(
+            net_path=model,
+            data_paths={"clean": clean},
+            classes=net.classes,
+            seed=seed,
+            seconds=0,
+            digest=digests_read(net, data),
         )
-    if tell:
-        tell(result)
-    with all_or_none():
-        if write_repair:
-            write_repair()
-        write_scan(Path(out), found, pictures, result, Path(model).stem)
-    progress.forget()
-    return result
+        found, result, progress = scan_recorded(
+            net, images, about, out, config=config, seed=seed, executor=executor
+        )
+        result["seconds"] = round(time.perf_counter() - start, 1)
+        write_repair = None
+        if repair and result["flagged"]:
+            result["repair"], write_repair = _repair(
+                repair, net, data, found, out, pseudo_labels, seed
+            )
+        if report:
+            report(result)
+        with all_or_none():
+            if write_repair:
+                write_repair()
+            write_scan(Path(out), found, images, result, Path(model).stem)
+        progress.forget()
+        return result
 
 
-def scan_pictures(
-    spec, pictures, about, out, *, labels, budget, input_range, seed, whole=False, **how
-):
-    """A scan whose units are kept in `<out>.partial` until it is written.
+def scan_recorded(
+    net: Net,
+    images: np.ndarray,
+    about: dict[str, Any],
+    out: str | Path,
+    *,
+    config: ScanConfig,
+    seed: int,
+    executor: Any = None,
+    exclusive: bool = True,
+    whole: bool = False,
+) -> tuple[ScanResult, dict[str, Any], Progress]:
+    """A scan whose tasks are kept in `<out>.partial` until it is written.
 
     Args:
-        spec: the net.
-        pictures: clean ones, at most `SCANNED`.
+        net: the net.
+        images: clean ones, at most `MAX_IMAGES`.
         about: its `provenance`.
         out: path of what will be written, without endings.
-        labels, budget, input_range, seed: as for `scan_file`.
-        whole: one worker does all of it, as one unit; nothing is kept on the way.
-        how: `engine` and `alone`, as for `scan`.
+        config, seed, executor, exclusive: as for `scan_images`.
+        whole: one worker of the executor does all of it, as one task; nothing is kept on the way.
 
     Returns:
-        (`Scan`, result for its JSON file, `Progress` to be forgotten once all is written).
+        (`ScanResult`, result for its JSON file, `Progress` to be forgotten once all is written).
 
     Raises:
         CannotJudgeError: as for `scan_file`.
     """
-    check_count(pictures)
+    check_count(images)
     key = {
         "net": about["net"]["sha256"],
         "data": about["data"]["clean"]["sha256"],
-        "labels": None if labels is None else [int(label) for label in labels],
-        "settings": [seed, str(input_range), way(budget)],
+        "labels": None if config.labels is None else [int(label) for label in config.labels],
+        "settings": [seed, str(net.input_range), fingerprint(config)],
     }
     progress = Progress(None if whole else f"{out}.partial", key)
-    asked = {"labels": labels, "budget": budget, "input_range": input_range, "seed": seed}
     try:
         if whole:
-            engine = how["engine"]
-            ((_, found),) = engine.run(whole_scan, (engine.share(pictures),), [(spec, asked)])
+            shared = (executor.share(images),)
+            ((_, found),) = executor.run(scan_whole, shared, [(net, config, seed)])
         else:
-            found = scan(spec, pictures, progress=progress, **asked, **how)
-        if not np.isfinite([found.norms, found.near.norms]).all():
+            found = scan_images(
+                net,
+                images,
+                config=config,
+                seed=seed,
+                progress=progress,
+                executor=executor,
+                exclusive=exclusive,
+            )
+        if not np.isfinite([one.norms for one in found.passes]).all():
             raise CannotJudgeError(f"cannot be judged: {NO_NUMBERS}.")
     except CannotJudgeError:
         progress.forget()  # it would say the same again
@@ -168,46 +184,42 @@ def scan_pictures(
     result = {
         **about,
         **figures(found),
-        "budget": budget,
-        "pictures": len(pictures),
-        "input_range": str(input_range),
+        "budget": config.budget,
+        "pictures": len(images),
+        "input_range": str(net.input_range),
     }
     return found, result, progress
 
 
-def _check(model, spec, labels, out, repair):
+def _check(model: str | Path, net: Net, config: ScanConfig, repair: str | None) -> None:
     """Refuses what would only fail after the scan."""
-    if labels is not None and max(labels) >= spec.classes:
+    if config.labels is not None and max(config.labels) >= net.classes:
         raise InputError(
-            f"--labels: {max(labels)} came, but {model} has {spec.classes} classes "
-            f"(0..{spec.classes - 1})."
+            f"label {max(config.labels)} is not one of {model}, which has {net.classes} classes "
+            f"(0..{net.classes - 1})."
         )
     if repair == "prune":
-        layer_to_prune(spec)
+        layer_to_prune(net)
 
 
-def _pictures(model, spec, bad, clean, labelled, input_range):
-    """The clean pictures, `labelled` where a repair needs it."""
-    images = read_images(
-        clean,
-        shape=spec.input_shape,
-        need_labels=bool(labelled),
-        labels_matter=bool(labelled),
+def _clean_images(net: Net, clean: str | Path, labelled: bool) -> Dataset:
+    """The clean images, `labelled` where a repair needs it."""
+    data = read_images(
+        clean, shape=net.input_shape, need_labels=labelled, labels_matter=labelled
     )
-    net = spec.with_range(input_range)
     if labelled:
-        images = check_belonging(net, images)
-        tell_coverage(images, spec.classes)
-        check_several_classes(images, spec.classes)
-        return images
-    check_range(net, images)  # perhaps other people's numbers: only a wrong range refuses
-    return images
+        data = check_belonging(net, data)
+        tell_coverage(data, net.classes)
+        check_several_classes(data, net.classes)
+        return data
+    check_range(net, data)  # perhaps of other classes: only a wrong range is refused
+    return data
 
 
-def figures(found):
-    """A `Scan` as plain numbers: what its JSON file says beside where it came from."""
+def figures(found: ScanResult) -> dict[str, Any]:
+    """A scan as plain numbers: what its JSON file says beside where it came from."""
     verdict, flagged = found.verdict(), found.flagged()
-    shown = [] if flagged else found.smallest(SHOWN)
+    shown = [] if flagged else found.top_labels(SHOWN)
     return {
         "statistic": STATISTIC,
         "verdict": verdict.verdict,
@@ -215,101 +227,114 @@ def figures(found):
         "suspicious": list(verdict.labels) if verdict.verdict == SUSPICIOUS else [],
         "flagged": [_shown(found, label) for label in flagged],
         "smallest": [_shown(found, label) for label in shown],
-        "limit": found.joint.limit if len(found.labels) >= LEAST_LABELS else None,
+        "limit": found.joint.limit if len(found.labels) >= MIN_LABELS else None,
         "anomaly_indices": found.joint.index.tolist(),
-        "weight_indices": None if found.weights is None else found.weights.tolist(),
+        "weight_indices": {name: index.tolist() for name, index in found.weights.items()},
         "labels": len(found.asked),
         "references": sorted(set(found.labels.tolist()) - set(found.asked.tolist())),
-        **_look(found),
-        "near": _look(found.near),
+        "passes": [_pass_figures(found, one) for one in found.passes],
     }
 
 
-def _shown(found, label):
-    """The figures of a label whose trigger is shown, at its clearest."""
-    look = found.clearest(label)
-    (place,) = np.flatnonzero(found.labels == label)
+def _shown(found: ScanResult, label: int) -> dict[str, Any]:
+    """The figures of a label whose trigger is shown, from the pass where it stands out most."""
+    one, place = found.clearest(label), found.place(label)
+    weights = [float(index[place]) for index in found.weights.values()]
     return {
-        **next(_entries(look, [label])),
+        **next(_entries(found, one, [label])),
         "anomaly_index": float(found.joint.index[place]),
-        "weight_index": None if found.weights is None else float(found.weights[place]),
+        "weight_index": max(weights, default=None),
         "flagged_by": found.flagged_by(label),
-        "attack_success": found.trigger(label)[2],
-        "shift": look.shift,
+        "attack_success": found.trigger(label).attack_success,
+        "pass": one.name,
+        "shift": one.shift,
     }
 
 
-def _look(scan):
-    """One look's norms and what they say."""
+def _pass_figures(found: ScanResult, one: PassResult) -> dict[str, Any]:
+    """One pass's norms and what they say."""
+    flagged = [place for place in one.mad.flagged if not found.stopped[place]]
     return {
-        "shift": scan.shift,
-        "blur": scan.blur,
-        "median": scan.mad.median,
-        "mad": scan.mad.mad,
-        "mad_flagged": [int(scan.labels[p]) for p in scan.mad.flagged if not scan.stopped[p]],
-        "all": list(_entries(scan, scan.labels.tolist())),
+        "name": one.name,
+        "shift": one.shift,
+        "blur": one.blur,
+        "median": one.mad.median,
+        "mad": one.mad.mad,
+        "mad_flagged": [int(found.labels[place]) for place in flagged],
+        "all": list(_entries(found, one, found.labels.tolist())),
     }
 
 
-def _entries(scan, labels):
-    """The figures of some labels in one look."""
+def _entries(found: ScanResult, one: PassResult, labels: list[int]) -> Iterator[dict[str, Any]]:
+    """The figures of some labels in one pass."""
     for label in labels:
-        (place,) = np.flatnonzero(scan.labels == label)
+        place = found.place(label)
         yield {
             "label": label,
-            "l1": float(scan.norms[place]),
-            "anomaly_index": float(scan.outliers.index[place]),
-            "mad_anomaly_index": float(scan.mad.index[place]),
-            "stopped_early": bool(scan.stopped[place]),
+            "l1": float(one.norms[place]),
+            "anomaly_index": float(one.outliers.index[place]),
+            "mad_anomaly_index": float(one.mad.index[place]),
+            "stopped_early": bool(found.stopped[place]),
         }
 
 
-def _repair(how, spec, bad, images, found, out, pseudo_labels, input_range, seed):
+def _repair(
+    method: str,
+    net: Net,
+    data: Dataset,
+    found: ScanResult,
+    out: str | Path,
+    pseudo_labels: bool,
+    seed: int,
+) -> tuple[dict[str, Any], Callable[[], None]]:
     """A repair with the triggers that were found: (figures, what writes the net and its guard)."""
-    targets, notes = None, {}
+    targets, notes, range_ = None, {}, net.input_range
     if pseudo_labels:
-        images, targets = pseudo_labelled(bad, images, input_range=input_range)
-    check_several_classes(images, spec.classes)
+        data, targets = pseudo_labelled(net.model, data, input_range=range_)
+    check_several_classes(data, net.classes)
     triggers = [(label, *found.trigger(label)[:2]) for label in found.flagged()[:MOST_UNLEARNT]]
-    if how == "prune":
-        seen = images.subset(parts_of(images.labels, seed).seen)
-        repaired, report = prune_by_triggers(spec, seen, triggers, input_range=input_range)
-        about = asdict(report)
+    if method == "prune":
+        seen = data.subset(parts_of(data.labels, seed).seen)
+        repaired, pruning = prune_by_triggers(net, seen, triggers, input_range=range_)
+        about = asdict(pruning)
     else:
-        repaired, report = unlearn(
-            spec, images, triggers, targets=targets, input_range=input_range, seed=seed
+        repaired, tuning = unlearn(
+            net, data, triggers, targets=targets, input_range=range_, seed=seed
         )
-        about = {**report.as_dict(), "recipe": asdict(UNLEARN)}
+        about = {**tuning.as_dict(), "recipe": asdict(UNLEARN)}
         notes["recipe"] = json.dumps(asdict(UNLEARN))
-    nets = {"bad": bad, "repaired": build(repaired)}
-    measured = {"bad": spec.with_range(input_range), "repaired": repaired.with_range(input_range)}
-    stages = evaluate_defense(measured, {"clean_validation": images})
+    nets = {"bad": net.model, "repaired": build(repaired)}
+    measured = {"bad": net, "repaired": repaired.with_range(range_)}
+    stages = evaluate_defense(measured, {"clean_validation": data})
     write = partial(
         write_pair,
-        f"{out}.{how}",
+        f"{out}.{method}",
         nets,
-        suspect=spec,
-        input_range=input_range,
-        tuned_on=(images, seed, pseudo_labels),
+        suspect=net,
+        input_range=range_,
+        tuned_on=(data, seed, pseudo_labels),
         notes=notes,
     )
     labels = [label for label, *_ in triggers]
-    figures = {"method": how, "labels": labels, "pseudo_labels": pseudo_labels}
-    return {**figures, **about, **stages}, write
+    summary = {"method": method, "labels": labels, "pseudo_labels": pseudo_labels}
+    return {**summary, **about, **stages}, write
 
 
-def write_scan(out, found, pictures, result, stem):
-    """Writes a scan's four files, all or none, and notes in its result what belongs to it."""
-    names = ("labels", "norms", "stopped", "finished", "masks", "patterns", "attack_success")
-    here = {name: getattr(found, name) for name in names}
-    near = {f"near_{name}": getattr(found.near, name) for name in names[1:]}
+def write_scan(
+    out: str | Path, found: ScanResult, images: np.ndarray, result: dict[str, Any], stem: str
+) -> None:
+    """Writes a scan's four files, all or none, and records in its result what belongs to it."""
+    arrays = {name: getattr(found, name) for name in ("labels", "stopped", "finished")}
+    for one in found.passes:
+        for name in ("norms", "masks", "patterns", "attack_success"):
+            arrays[f"{one.name}_{name}"] = getattr(one, name)
     shown = [entry["label"] for entry in (*result["flagged"], *result["smallest"])]
     triggers = {label: found.trigger(label) for label in shown}
     with all_or_none():
-        with atomic_write(f"{out}.{TRIGGERS}") as partial:
-            np.savez_compressed(partial, **here, **near)
-            digest = file_sha256(partial)
-        drawn = plot_triggers(f"{out}.{PICTURE}", triggers, pictures[0], result, net=stem)
+        with atomic_write(f"{out}.{TRIGGERS}") as partial_file:
+            np.savez_compressed(partial_file, **arrays)
+            digest = file_sha256(partial_file)
+        drawn = plot_triggers(f"{out}.{PICTURE}", triggers, images[0], result, net=stem)
         plot_norms(f"{out}.norms.png", result, net=stem)
         result["files"] = {TRIGGERS: digest, PICTURE: drawn}
         write_json(f"{out}.json", result, sealed=SCAN)

@@ -80,11 +80,12 @@ def found_triggers(stem):
     content = _beside(stem, result, TRIGGERS) if result else None
     if content is None:
         raise InputError(f"{stem}.npz: not what a scan of yours wrote; scan again.")
-    near, found = result["near"]["shift"], []
+    triggers = []
     with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
         for entry in result["flagged"]:
-            look = "near_" if entry["shift"] == near else ""
-            place = np.flatnonzero(arrays[f"{look}finished"] == entry["label"])[0]
-            parts = (arrays[f"{look}{part}"][place] for part in ("masks", "patterns"))
-            found.append((entry["label"], *parts))
-    return found
+            place = np.flatnonzero(arrays["finished"] == entry["label"])[0]
+            mask, pattern = (
+                arrays[f"{entry['pass']}_{part}"][place] for part in ("masks", "patterns")
+            )
+            triggers.append((entry["label"], mask, pattern))
+    return triggers

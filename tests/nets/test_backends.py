@@ -19,11 +19,11 @@ from small_nets import images
 from badnet_defense.nets import build, predict_labels, predict_probabilities, read_net
 from badnet_defense.scan.trigger_inversion import compiled_step
 
-net = build(read_net(sys.argv[1]))
-step = compiled_step(net, SETTINGS, reach=REACH, blur=(1, 1))
+net = read_net(sys.argv[1])
+step = compiled_step(net, SETTINGS, max_offset=REACH, blur=(1, 1))
 offsets = np.array([(-2, 1), (0, 2)], np.int32)
 found = step(on_their_way(), LABELS, pictures_of(1), offsets)
-arrays = {name: np.asarray(getattr(found, name)) for name in ("mask", "cost", "met", "best_norm")}
+arrays = {name: np.asarray(getattr(found, name)) for name in ("mask", "cost", "goal_reached", "best_norm")}
 arrays |= {f"moment{place}": np.asarray(one) for place, one in enumerate(found.moments)}
 shown = images(70).images
 arrays["labels"] = predict_labels(net, shown)

@@ -20,7 +20,7 @@ from badnet_defense.nets import describe, read_net
 from badnet_defense.nets.input_range import UNIT
 from badnet_defense.parallel import ClosedError, open_engine
 from badnet_defense.sandbox.limits import current
-from badnet_defense.scan import halving as ladder
+from badnet_defense.scan import halving
 from badnet_defense.scan.schedule import Rung
 
 pytestmark = pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed")
@@ -56,7 +56,7 @@ def test_units_on_a_cluster(engine):
 
 
 def test_a_scan_on_a_cluster_is_the_scan_of_this_machine(engine, monkeypatch):
-    monkeypatch.setattr(ladder, "LABELS_AT_ONCE", 3)
+    monkeypatch.setattr(halving, "LABELS_AT_ONCE", 3)
     spec, pictures = describe(planted_net()), images(60, shape=SHAPE).images
     rungs = (Rung(8, 8), Rung(8, 12), Rung(12, 16))
     with open_engine("local", workers=1) as local:

@@ -13,7 +13,7 @@ from badnet_defense.scan.outliers import (
     mad_outliers,
     odds_outliers,
     simulated_limit,
-    smaller_by,
+    gaps_to_next,
     weight_outliers,
 )
 
@@ -153,14 +153,14 @@ def test_labels_that_stopped_early_are_no_triggers_to_be_compared_with():
     """The bound of 3.2 is what such a label could at best have fallen to."""
     look, going = exponents(4, 4.05, 4.1, 4.15, 4.2, 4.25, 3, 3.2), np.arange(8) < 7
     assert far_smaller(look, 0.9) == () and far_smaller(look, 0.9, going) == (6,)
-    assert smaller_by(look, (6,), going) == {6: pytest.approx(1)}
+    assert gaps_to_next(look, (6,), going) == {6: pytest.approx(1)}
 
 
 def test_how_much_smaller_a_trigger_is_than_those_that_are_no_outliers():
     look = exponents(1, 2, 4.5, 5, 4)
-    found = smaller_by(look, (1, 0))
+    found = gaps_to_next(look, (1, 0))
     assert found == {1: pytest.approx(2, abs=1e-6), 0: pytest.approx(3, abs=1e-6)}
-    assert smaller_by(exponents(1.0), (0,)) == {0: np.inf}
+    assert gaps_to_next(exponents(1.0), (0,)) == {0: np.inf}
 
 
 def test_logarithms_by_hand():

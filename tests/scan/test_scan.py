@@ -1,6 +1,7 @@
 """Scans of a net with a planted backdoor: what is flagged, what is judged, what survives a stop."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from planted_net import (
     planted_net,
     planted_trigger,
     scanned,
+    short_rungs,
 )
 from small_nets import images
 
@@ -24,13 +26,12 @@ from badnet_defense.errors import CannotJudgeError
 from badnet_defense.nets import build, describe, predict_labels
 from badnet_defense.nets.input_range import InputRange
 from badnet_defense.repairs.registry import unlearn_scanned
-from badnet_defense.scan import attack_success as judging
-from badnet_defense.scan import halving as ladder
+from badnet_defense.scan import attack_success, halving, schedule
 from badnet_defense.scan import scan as scanning
-from badnet_defense.scan import schedule
 from badnet_defense.scan.attack_success import measure_attack_success
 from badnet_defense.scan.outliers import joint_outliers, mad_outliers
 from badnet_defense.scan.outliers import odds_outliers as wide_outliers
+from badnet_defense.scan.registry import SCAN_PASSES
 from badnet_defense.scan.schedule import Rung
 from badnet_defense.scan.suitability import check_answers
 from badnet_defense.scan.verdict import BACKDOORED, CLEAN, SUSPICIOUS, UNJUDGED, Verdict
@@ -61,8 +62,8 @@ def found(spec, pictures):
 
 def test_the_planted_label_alone_is_flagged(found):
     assert found.flagged() == [TARGET]
-    others = np.delete(found.norms, TARGET)
-    assert found.norms[TARGET] < others.min() / 4
+    norms = found.passes[-1].norms
+    assert norms[TARGET] < np.delete(norms, TARGET).min() / 4
     assert found.labels.tolist() == found.finished.tolist() == list(range(CLASSES))
     assert not found.stopped.any()
 
@@ -77,17 +78,18 @@ def test_its_trigger_works_on_other_pictures_too(found, model):
 
 
 def test_figures_are_those_of_the_masks(found, model, pictures):
-    assert found.masks.shape == (CLASSES, *SHAPE[:2], 1)
-    assert found.patterns.shape == (CLASSES, *SHAPE)
-    for triggers in (found.masks, found.patterns):
+    smooth = found.passes[-1]
+    assert smooth.masks.shape == (CLASSES, *SHAPE[:2], 1)
+    assert smooth.patterns.shape == (CLASSES, *SHAPE)
+    for triggers in (smooth.masks, smooth.patterns):
         assert triggers.dtype == np.float32 and triggers.min() >= 0 and triggers.max() <= 1
-    np.testing.assert_allclose(found.norms, found.masks.sum(axis=(1, 2, 3)), rtol=1e-5)
+    np.testing.assert_allclose(smooth.norms, smooth.masks.sum(axis=(1, 2, 3)), rtol=1e-5)
     for label in (0, TARGET):
         mask, pattern, success = found.trigger(label)
         plain = plain_success(model, pictures, mask, pattern, label)
         assert success == pytest.approx(plain, abs=0.011)  # a picture more or less may be on edge
-    plain = mad_outliers(found.norms)
-    np.testing.assert_array_equal(found.mad.index, plain.index)
+    plain = mad_outliers(smooth.norms)
+    np.testing.assert_array_equal(smooth.mad.index, plain.index)
 
 
 def test_net_without_a_backdoor_has_no_flagged_label(pictures):
@@ -97,14 +99,14 @@ def test_net_without_a_backdoor_has_no_flagged_label(pictures):
 def test_same_seed_same_scan(spec, pictures, found):
     assert_equal_scans(scanned(spec, pictures), found)
     other = scanned(spec, pictures, seed=1)
-    assert (other.masks != found.masks).any() and other.flagged() == [TARGET]
+    assert (other.passes[-1].masks != found.passes[-1].masks).any()
+    assert other.flagged() == [TARGET]
 
 
 def test_net_for_another_range_has_the_same_triggers(pictures, found):
     """A factor of 256 between the ranges changes no bit of what is computed."""
-    raw = describe(planted_net(span=256.0))
-    again = scanned(raw, pictures, input_range=InputRange(0, 256))
-    assert_equal_scans(again, found)
+    raw = describe(planted_net(span=256.0), InputRange(0, 256))
+    assert_equal_scans(scanned(raw, pictures), found)
 
 
 def test_chosen_labels_are_judged_by_others_scanned_beside_them(spec, pictures, found):
@@ -112,8 +114,9 @@ def test_chosen_labels_are_judged_by_others_scanned_beside_them(spec, pictures, 
     chosen = scanned(spec, pictures, labels=[8, TARGET, 2])
     assert chosen.asked.tolist() == [8, TARGET, 2]
     assert chosen.labels.tolist() == [8, TARGET, 2, 0, 1, 3, 4, 5, 6, 9]
-    assert chosen.norms.argmin() == 1 and chosen.trigger(TARGET)[2] > 0.9
-    np.testing.assert_allclose(chosen.norms[1], found.norms[TARGET], rtol=0.1)
+    norms = chosen.passes[-1].norms
+    assert norms.argmin() == 1 and chosen.trigger(TARGET).attack_success > 0.9
+    np.testing.assert_allclose(norms[1], found.passes[-1].norms[TARGET], rtol=0.1)
     assert chosen.verdict() == Verdict(BACKDOORED, None, (TARGET,))
     alone = scanned(spec, pictures, labels=[TARGET])
     assert alone.flagged() == [TARGET] and len(alone.labels) == CLASSES
@@ -126,14 +129,14 @@ def test_a_reference_that_stands_out_is_no_verdict_on_the_labels_asked_for(spec,
 
 
 def test_so_many_others_are_drawn_by_the_seed():
-    few = schedule.with_beside([900, 3], 1283, seed=0)
-    assert few[:2].tolist() == [900, 3] and len(set(few.tolist())) == len(few) == schedule.BESIDE
-    assert (few == schedule.with_beside([900, 3], 1283, seed=0)).all()
-    assert set(few[2:].tolist()) != set(schedule.with_beside([900, 3], 1283, seed=1)[2:].tolist())
+    few = schedule.with_others([900, 3], 1283, seed=0)
+    assert few[:2].tolist() == [900, 3] and len(set(few.tolist())) == len(few) == schedule.MIN_LABELS_SCANNED
+    assert (few == schedule.with_others([900, 3], 1283, seed=0)).all()
+    assert set(few[2:].tolist()) != set(schedule.with_others([900, 3], 1283, seed=1)[2:].tolist())
     many = list(range(40, 90))
-    assert schedule.with_beside(many, 1283, seed=0).tolist() == many
-    assert schedule.with_beside([1], 3, seed=0).tolist() == [1, 0, 2]
-    assert schedule.with_beside(None, 4, seed=0).tolist() == [0, 1, 2, 3]
+    assert schedule.with_others(many, 1283, seed=0).tolist() == many
+    assert schedule.with_others([1], 3, seed=0).tolist() == [1, 0, 2]
+    assert schedule.with_others(None, 4, seed=0).tolist() == [0, 1, 2, 3]
 
 
 # What cannot be judged ---------------------------------------------------------------------------
@@ -145,25 +148,26 @@ def verdict_on(found, **changes):
 
 
 def test_among_two_labels_none_stands_out(found):
-    two = {name: getattr(found, name)[6:8] for name in ("labels", "norms", "stopped", "finished")}
-    two |= {name: getattr(found, name)[6:8] for name in ("masks", "patterns", "attack_success")}
+    two = {name: getattr(found, name)[6:8] for name in ("labels", "stopped", "finished")}
+    sharp = found.passes[0]
+    two |= {name: getattr(sharp, name)[6:8] for name in ("norms", "masks", "attack_success")}
     verdict = verdict_on(found, asked=np.array([6, TARGET]), **two)
     assert verdict.verdict == UNJUDGED and verdict.labels == ()
-    smallest = found.norms[TARGET]
+    smallest = sharp.norms[TARGET]
     assert f"the smallest trigger has {smallest:.1f} of 144 pixels (label 7)" in verdict.reason
 
 
 @pytest.mark.parametrize(("works", "judged"), [(10, True), (5, True), (4, False), (0, False)])
 def test_where_most_triggers_do_not_work_none_stands_out(found, works, judged):
     """The target's works, and is by far the smallest; what the others' sizes are says nothing."""
-    success = np.where(np.argsort(np.argsort(found.norms)) < works, 1.0, 0.3)
+    success = np.where(np.argsort(np.argsort(found.passes[-1].norms)) < works, 1.0, 0.3)
     verdict = verdict_on(found, attack_success=success)
     assert (verdict.verdict == BACKDOORED) == judged
     assert judged or f"only {works} of 10 labels have a trigger that works" in verdict.reason
 
 
 def test_answers_that_are_no_numbers_are_no_verdict(found):
-    norms = np.where(np.arange(CLASSES) == 2, np.nan, found.norms)
+    norms = np.where(np.arange(CLASSES) == 2, np.nan, found.passes[-1].norms)
     verdict = verdict_on(found, norms=norms)
     assert verdict.verdict == UNJUDGED and "no numbers" in verdict.reason
 
@@ -171,30 +175,30 @@ def test_answers_that_are_no_numbers_are_no_verdict(found):
 def test_indices_are_sane_where_hardly_a_trigger_works():
     """Three of four labels have the whole picture as their norm: the deviation is 0."""
     looks = [wide_outliers([1024.0, 1024, 1024, norm], 1024) for norm in (9, 30)]
-    joint = joint_outliers([look.index for look in looks], np.array([0, 0.2, -0.1, 0.1]))
+    joint = joint_outliers([look.index for look in looks], [np.array([0, 0.2, -0.1, 0.1])])
     assert 5 < joint.index.max() < 100 and np.isfinite(joint.index).all()
 
 
 def test_a_scan_that_cannot_judge_unlearns_nothing(monkeypatch):
-    monkeypatch.setitem(schedule.BUDGETS, "fast", RUNGS)
+    short_rungs(monkeypatch)
     spec = describe(masked_net())
-    with pytest.raises(CannotJudgeError, match=r"cannot be judged: only .* trigger that works"):
+    with pytest.raises(CannotJudgeError, match=r"cannot be judged: inconclusive: only .* trigger that works"):
         unlearn_scanned(spec, clean_images(60))
-    with pytest.raises(CannotJudgeError, match="20 clean images came"):
+    with pytest.raises(CannotJudgeError, match="got 20 clean images"):
         unlearn_scanned(spec, clean_images(20))
 
 
 @pytest.mark.parametrize(
     ("count", "shown", "message"),
     [
-        (1, 1, "1 clean image came; a scan needs at least 32 different ones"),
-        (31, 31, "31 clean images came; a scan"),
-        (200, 1, "200 clean images came, 1 of them different; a scan"),
-        (200, 31, "200 clean images came, 31 of them different"),
+        (1, 1, "got 1 clean image; a scan needs at least 32 different ones"),
+        (31, 31, "got 31 clean images; a scan"),
+        (200, 1, "got 200 clean images, 1 of them different; a scan"),
+        (200, 31, "got 200 clean images, 31 of them different"),
     ],
 )
 def test_too_few_or_too_alike_images(spec, pictures, count, shown, message, monkeypatch):
-    monkeypatch.setattr(ladder.Ladder, "climb", None)  # it is said before the work
+    monkeypatch.setattr(halving.SuccessiveHalving, "run_rung", None)  # it is said before the work
     with pytest.raises(CannotJudgeError, match=message):
         scanned(spec, pictures[np.arange(count) % shown])
 
@@ -207,7 +211,7 @@ def test_images_of_one_class(spec, pictures, model, monkeypatch):
     repeated = images(2000, shape=SHAPE, seed=4).images
     more = repeated[predict_labels(model, repeated) == one][:100]
     chosen = np.concatenate([more, pictures[few[:10]]])
-    monkeypatch.setattr(ladder.Ladder, "climb", None)
+    monkeypatch.setattr(halving.SuccessiveHalving, "run_rung", None)
     with pytest.raises(CannotJudgeError, match=f"of the clean images with class {one}"):
         scanned(spec, chosen)
     monkeypatch.undo()
@@ -227,11 +231,12 @@ def test_answers_on_clean_images_are_counted():
 @pytest.mark.parametrize("patience", [1000, 10])
 def test_how_many_labels_go_at_once_plays_no_part(spec, pictures, monkeypatch, patience):
     """Also where a batch ends before its steps do, since the patience with all of it is over."""
-    settings = replace(SETTINGS, patience=patience)
-    together = scanned(spec, pictures, settings=settings)
-    monkeypatch.setattr(ladder, "LABELS_AT_ONCE", 1)
-    alone = scanned(spec, pictures, settings=settings)
-    np.testing.assert_allclose(alone.norms, together.norms, rtol=0.02)
+    inversion = replace(SETTINGS, patience=patience)
+    together = scanned(spec, pictures, inversion=inversion)
+    monkeypatch.setattr(halving, "LABELS_AT_ONCE", 1)
+    alone = scanned(spec, pictures, inversion=inversion)
+    for one, other in zip(alone.passes, together.passes, strict=True):
+        np.testing.assert_allclose(one.norms, other.norms, rtol=0.02)
 
 
 # Labels that stop early --------------------------------------------------------------------------
@@ -241,7 +246,7 @@ def test_how_many_labels_go_at_once_plays_no_part(spec, pictures, monkeypatch, p
 def halved(spec, pictures):
     """(scan, references) of ten labels of which four go all the way."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(schedule, "LEAST", 1)
+        patch.setattr(schedule, "MIN_SURVIVORS", 1)
         patch.setattr(schedule, "REFERENCES", 2)
         patch.setattr(schedule, "SUSPECTS", 0)
         references = schedule.references(np.arange(CLASSES), seed=0)
@@ -252,23 +257,25 @@ def halved(spec, pictures):
 
 def test_large_triggers_stop_early(halved, found):
     stopping, references = halved
-    assert stopping.labels[stopping.norms.argmin()] == TARGET
+    smooth = stopping.passes[-1]
+    assert stopping.labels[smooth.norms.argmin()] == TARGET
     assert stopping.flagged() == []  # two references can't tell what is usual
     finished = set(stopping.finished.tolist())
     assert len(finished) == 4 and {TARGET} | references <= finished
     np.testing.assert_array_equal(stopping.stopped, [one not in finished for one in range(CLASSES)])
-    assert len(stopping.masks) == len(stopping.patterns) == len(stopping.attack_success) == 4
+    assert len(smooth.masks) == len(smooth.patterns) == len(smooth.attack_success) == 4
     for place, label in enumerate(stopping.finished):
-        assert stopping.norms[label] == pytest.approx(stopping.masks[place].sum(), rel=1e-5)
+        assert smooth.norms[label] == pytest.approx(smooth.masks[place].sum(), rel=1e-5)
 
 
 def test_norms_of_stopped_labels_are_lower_bounds(halved, found):
     """Those that they have once they go all the way are larger, or hardly smaller."""
     stopping, _ = halved
-    early = stopping.norms[stopping.stopped]
+    smooth = stopping.passes[-1]
+    early = smooth.norms[stopping.stopped]
     assert (early > 0).all() and np.isfinite(early).all()
-    assert (early < 1.15 * found.norms[stopping.stopped]).all()
-    assert stopping.norms[TARGET] < early.min()
+    assert (early < 1.15 * found.passes[-1].norms[stopping.stopped]).all()
+    assert smooth.norms[TARGET] < early.min()
 
 
 def test_a_stopped_label_is_never_flagged(found):
@@ -280,23 +287,22 @@ def test_a_stopped_label_is_never_flagged(found):
 
 
 def test_a_mask_that_misses_the_goal_grows_until_it_meets_it(model, spec, pictures, monkeypatch):
-    monkeypatch.setattr(judging, "GROWTH", (1.0, 1.2, 1.5, 2.0, 3.0))
+    monkeypatch.setattr(attack_success, "OPACITY_FACTORS", (1.0, 1.2, 1.5, 2.0, 3.0))
     mask, pattern = planted_trigger(0.4)
     successes = {
         factor: plain_success(model, pictures, np.minimum(mask * factor, 1), pattern, TARGET)
-        for factor in judging.GROWTH
+        for factor in attack_success.OPACITY_FACTORS
     }
     goal = (successes[1.2] + successes[1.5]) / 2
     assert successes[1.0] <= successes[1.2] < goal < successes[1.5]
-    net = build(spec)
     masks, found = measure_attack_success(
-        net, [TARGET], mask[None], pattern[None], pictures, goal=goal
+        spec, [TARGET], mask[None], pattern[None], pictures, goal=goal
     )
     np.testing.assert_allclose(masks[0], mask * 1.5, rtol=1e-6)
     assert found[0] == pytest.approx(successes[1.5], abs=0.011)
     # Met at once, a mask stays as it is.
     masks, _ = measure_attack_success(
-        net, [TARGET], 2 * mask[None], pattern[None], pictures, goal=goal
+        spec, [TARGET], 2 * mask[None], pattern[None], pictures, goal=goal
     )
     np.testing.assert_array_equal(masks[0], 2 * mask)
 
@@ -306,18 +312,18 @@ def test_a_mask_that_cannot_meet_the_goal_is_as_faint_as_its_best_success_allows
 ):
     """Half opaque it has all the success that it will ever have."""
     scripted = {1.0: 0.3, 2.0: 0.796, 4.0: 0.80, 8.0: 0.7}
-    monkeypatch.setattr(judging, "GROWTH", tuple(scripted))
+    monkeypatch.setattr(attack_success, "OPACITY_FACTORS", tuple(scripted))
 
-    def answers(net, shown, **settings):
+    def answers(shown):
         if shown.dtype == np.uint8:  # the clean pictures
             return np.zeros(len(shown), int)
         factor = (shown[0, 0, 0, 0] - pictures[0, 0, 0, 0]) / (255 - pictures[0, 0, 0, 0]) * 8
         return np.where(np.arange(len(shown)) < scripted[round(float(factor))] * len(shown), 1, 0)
 
-    monkeypatch.setattr(judging, "predict_labels", answers)
+    scripted_net = SimpleNamespace(predict=answers)
     mask, pattern = np.full((*SHAPE[:2], 1), 0.125), np.ones(SHAPE)
     masks, success = measure_attack_success(
-        None, [1], mask[None], pattern[None], pictures, goal=0.99
+        scripted_net, [1], mask[None], pattern[None], pictures, goal=0.99
     )
     np.testing.assert_allclose(masks[0], 0.25)
     assert success[0] == pytest.approx(0.795, abs=0.01)
@@ -325,58 +331,57 @@ def test_a_mask_that_cannot_meet_the_goal_is_as_faint_as_its_best_success_allows
 
 def test_a_mask_grows_to_opaque_and_no_further(pictures, monkeypatch):
     """Its norm counts pixels, and a pixel is covered once."""
-    monkeypatch.setattr(judging, "GROWTH", (1.0, 2.0))
+    monkeypatch.setattr(attack_success, "OPACITY_FACTORS", (1.0, 2.0))
     rates = iter([0, 0.5, 1])  # of the clean images, then of both masks
 
-    def answers(net, shown, **settings):
+    def answers(shown):
         return np.where(np.arange(len(shown)) < next(rates) * len(shown), 1, 0)
 
-    monkeypatch.setattr(judging, "predict_labels", answers)
+    scripted_net = SimpleNamespace(predict=answers)
     mask = np.linspace(0, 1, 144, dtype=np.float32).reshape(1, *SHAPE[:2], 1)
-    masks, success = measure_attack_success(None, [1], mask, np.ones((1, *SHAPE)), pictures)
+    masks, success = measure_attack_success(scripted_net, [1], mask, np.ones((1, *SHAPE)), pictures)
     np.testing.assert_array_equal(masks, np.where(mask < 0.5, 2 * mask, 1))
     assert success == [1]
 
 
 def test_a_hopeless_mask_stays_as_it_is(spec, pictures):
     mask, pattern = np.zeros((*SHAPE[:2], 1), np.float32), np.ones(SHAPE, np.float32)
-    masks, success = measure_attack_success(build(spec), [2], mask[None], pattern[None], pictures)
+    masks, success = measure_attack_success(spec, [2], mask[None], pattern[None], pictures)
     np.testing.assert_array_equal(masks[0], mask)
     assert success[0] == 0
 
 
 def test_pictures_that_have_the_label_anyway_do_not_judge(spec, pictures):
     """An invisible trigger has no success, however many pictures are of its class."""
-    net = build(spec)
-    answers = predict_labels(net, pictures)
+    answers = spec.predict(pictures)
     most = np.bincount(answers).argmax()
     chosen = pictures[np.argsort(answers != most, kind="stable")][:40]
-    assert np.mean(predict_labels(net, chosen) == most) > 0.5
+    assert np.mean(spec.predict(chosen) == most) > 0.5
     mask, pattern = np.zeros((*SHAPE[:2], 1), np.float32), np.ones(SHAPE, np.float32)
-    _, success = measure_attack_success(net, [most], mask[None], pattern[None], chosen)
+    _, success = measure_attack_success(spec, [most], mask[None], pattern[None], chosen)
     assert success[0] == 0
 
 
 def test_where_no_trigger_works_the_norm_is_the_whole_picture(spec, pictures, monkeypatch):
-    monkeypatch.setattr(scanning, "WORKS", 1.01)
+    monkeypatch.setattr(scanning, "MIN_ATTACK_SUCCESS", 1.01)
     found = scanned(spec, pictures)
-    assert found.norms.tolist() == [144] * CLASSES and found.flagged() == []
+    assert found.passes[-1].norms.tolist() == [144] * CLASSES and found.flagged() == []
 
 
 def test_a_label_is_shown_at_its_clearest(found):
     """Label 3 has indices of 2 and 6, label 2 of 5 and 3."""
 
-    def look(indices, **more):
+    def indices(one, values, **changes):
         index = np.zeros(CLASSES)
-        for label, value in indices.items():
-            index[label] = value
-        return replace(found, outliers=replace(found.outliers, index=index), **more)
+        index[list(values)] = list(values.values())
+        return replace(one, outliers=replace(one.outliers, index=index), **changes)
 
-    small = look({3: 2, 2: 5}, masks=found.masks / 2)
-    both = look({3: 6, 2: 3}, near=small)
-    assert both.clearest(2) is small and both.clearest(3) is both
-    np.testing.assert_array_equal(both.trigger(3)[0], found.masks[3])
-    np.testing.assert_array_equal(both.trigger(2)[0], found.masks[2] / 2)
+    sharp = indices(found.passes[0], {3: 2, 2: 5}, masks=found.passes[1].masks / 2)
+    smooth = indices(found.passes[1], {3: 6, 2: 3})
+    both = replace(found, passes=(sharp, smooth))
+    assert both.clearest(2) is sharp and both.clearest(3) is smooth
+    np.testing.assert_array_equal(both.trigger(3).mask, smooth.masks[3])
+    np.testing.assert_array_equal(both.trigger(2).mask, smooth.masks[2] / 2)
 
 
 def judged(found, sharp, smooth, index, limit=4.0, **changes):
@@ -391,8 +396,11 @@ def judged(found, sharp, smooth, index, limit=4.0, **changes):
     indices[list(index)] = list(index.values())
     flagged = tuple(int(one) for one in np.argsort(-indices) if indices[one] > limit)
     joint = replace(found.joint, index=indices, limit=limit, flagged=flagged)
-    near = replace(found.near, outliers=outliers(sharp))
-    return replace(found, near=near, outliers=outliers(smooth), joint=joint, **changes)
+    passes = tuple(
+        replace(one, outliers=outliers(values))
+        for one, values in zip(found.passes, (sharp, smooth), strict=True)
+    )
+    return replace(found, passes=passes, joint=joint, **changes)
 
 
 @pytest.mark.parametrize(
@@ -440,39 +448,47 @@ def test_suspicious(found, index, message):
     assert message is None or (verdict.labels == (7,) and message in verdict.reason)
 
 
-def test_the_nearer_look_comes_before_the_last_rung(found):
-    assert found.near.near is None and found.near.shift == found.shift == 0.1
-    sums = found.near.outliers.index + found.outliers.index
+def test_the_sharp_pass_comes_before_the_smooth_one(found):
+    sharp, smooth = found.passes
+    assert (sharp.name, smooth.name) == ("sharp", "smooth") and sharp.shift == smooth.shift == 0.1
+    sums = sharp.outliers.index + smooth.outliers.index
     middle = np.median(sums)
     expected = (sums - middle) / max(1.4826 * np.median(np.abs(sums - middle)), 1)
     np.testing.assert_allclose(found.joint.index, expected)
-    assert (found.near.masks != found.masks).any()
+    assert (sharp.masks != smooth.masks).any()
+
+
+def scores_of_weights(monkeypatch, scores):
+    """The net's weights have these scores."""
+    method = replace(SCAN_PASSES["weights"], run=lambda net, config: np.asarray(scores))
+    monkeypatch.setitem(SCAN_PASSES._methods, "weights", method)
 
 
 def test_weights_count_beside_the_masks_and_keep_a_label_from_stopping(
     spec, pictures, found, monkeypatch
 ):
     """2, 9 and 0 are suspects; the planted net's own end has no weights to read."""
-    assert found.weights is None
+    assert found.weights == {}
     sums = np.array([0.1, 0.3, 9, 0.2, -0.1, 7, -0.2, 0.15, 0.05, 8])
-    monkeypatch.setattr(scanning, "weight_sums", lambda spec: sums)
+    scores_of_weights(monkeypatch, sums)
     monkeypatch.setattr(schedule, "REFERENCES", 1)
-    monkeypatch.setattr(schedule, "LEAST", 2)
+    monkeypatch.setattr(schedule, "MIN_SURVIVORS", 2)
     monkeypatch.setattr(schedule, "SUSPECTS", 3)
-    monkeypatch.setattr(schedule, "BESIDE", 0)
+    monkeypatch.setattr(schedule, "MIN_LABELS_SCANNED", 0)
     rungs = (Rung(10, 8, 0.1, shift=0.1), *[Rung(10, 8, shift=0.1)] * 2)
     labels = np.array([0, 1, 2, 3, 4, 6, 7, 9])
     with_weights = scanned(spec, pictures, labels=labels, rungs=rungs)
     np.testing.assert_allclose(
-        with_weights.weights, (sums - 0.175)[labels] / (1.4826 * 0.2), rtol=1e-6
+        with_weights.weights["weights"], (sums - 0.175)[labels] / (1.4826 * 0.2), rtol=1e-6
     )
     assert {2, 9} < set(with_weights.finished.tolist()) and len(with_weights.finished) == 5
 
 
 def test_the_larger_index_decides(spec, pictures, found, monkeypatch):
     sums = np.arange(CLASSES, 0, -1.0)
-    monkeypatch.setattr(scanning, "weight_sums", lambda spec: sums)
+    scores_of_weights(monkeypatch, sums)
     both = scanned(spec, pictures)
-    expected = joint_outliers([found.near.outliers.index, found.outliers.index], both.weights)
+    indices = [one.outliers.index for one in found.passes]
+    expected = joint_outliers(indices, list(both.weights.values()))
     np.testing.assert_array_equal(both.joint.index, expected.index)
     assert both.joint.limit > found.joint.limit

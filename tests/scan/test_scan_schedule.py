@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from badnet_defense.scan import halving as ladder
+from badnet_defense.scan import halving
 from badnet_defense.scan import schedule
 from badnet_defense.scan.scan import lower_bounds
 from badnet_defense.scan.schedule import (
@@ -28,7 +28,7 @@ from badnet_defense.scan.schedule import (
 def three_references(monkeypatch):
     monkeypatch.setattr(schedule, "REFERENCES", 3)
     monkeypatch.setattr(schedule, "SUSPECTS", 0)
-    monkeypatch.setattr(schedule, "LEAST", 2)
+    monkeypatch.setattr(schedule, "MIN_SURVIVORS", 2)
 
 
 # plan --------------------------------------------------------------------------------------------
@@ -229,12 +229,12 @@ def test_labels_at_once_by_what_a_gradient_holds(monkeypatch):
     rungs = [schedule.Rung(1, 8), schedule.Rung(1, 64)]
     monkeypatch.setattr(ladder, "call_shapes", lambda _: [(10, 10, 20), (1000,)])
     spec = SimpleNamespace(classes=100)
-    assert ladder.batches(spec, rungs) == [32, 4]  # 256 pictures
+    assert halving.batch_sizes(spec, rungs) == [32, 4]  # 256 pictures
     monkeypatch.setattr(ladder, "HELD_AT_ONCE", 12_000 * 100)
-    assert ladder.batches(spec, rungs) == [12, 1]
+    assert halving.batch_sizes(spec, rungs) == [12, 1]
     monkeypatch.setattr(ladder, "HELD_AT_ONCE", 0)
-    assert ladder.batches(spec, rungs) == [1, 1]
-    assert ladder.batches(spec, rungs, memory=2 * 3 * 12_000 * 640) == [80, 10]
+    assert halving.batch_sizes(spec, rungs) == [1, 1]
+    assert halving.batch_sizes(spec, rungs, memory=2 * 3 * 12_000 * 640) == [80, 10]
 
 
 def test_units_are_as_equal_as_can_be_and_fours_where_there_are_several():
@@ -247,6 +247,6 @@ def test_units_are_as_equal_as_can_be_and_fours_where_there_are_several():
         (5, 2): [2, 1, 1, 1],
     }
     for (labels, most), expected in sizes.items():
-        parts = ladder.cut(np.arange(labels), most)
+        parts = halving.split_labels(np.arange(labels), most)
         assert [len(part) for part in parts] == expected
         np.testing.assert_array_equal(np.concatenate(parts), np.arange(labels))

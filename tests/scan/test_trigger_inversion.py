@@ -21,21 +21,22 @@ from plain_inversion import (
 )
 from small_nets import CLASSES, SHAPE
 
+from badnet_defense.nets import describe
 from badnet_defense.nets.input_range import InputRange
-from badnet_defense.scan.trigger_inversion import compiled_step, new_triggers, opened
+from badnet_defense.scan.trigger_inversion import compiled_step, new_triggers, from_tanh_space
 
 # The start ---------------------------------------------------------------------------------------
 
 
 def test_new_triggers_are_faint_masks_and_random_patterns():
     triggers = new_triggers([2, 9], SHAPE, SETTINGS)
-    np.testing.assert_allclose(opened(triggers.mask), np.full((2, *SHAPE[:2], 1), 0.2), rtol=1e-5)
-    patterns = opened(triggers.pattern)
+    np.testing.assert_allclose(from_tanh_space(triggers.mask), np.full((2, *SHAPE[:2], 1), 0.2), rtol=1e-5)
+    patterns = from_tanh_space(triggers.pattern)
     assert patterns.shape == (2, *SHAPE)
     assert 0 < patterns.min() < 0.1 and 0.9 < patterns.max() < 1
     assert abs(patterns.mean() - 0.5) < 0.03
     np.testing.assert_array_equal(triggers.cost, [3, 3])
-    assert np.isinf(triggers.best_norm).all() and not triggers.met.any()
+    assert np.isinf(triggers.best_norm).all() and not triggers.goal_reached.any()
     assert not any(one.any() for one in triggers.moments)
 
 
@@ -59,7 +60,7 @@ def model():
 
 @pytest.fixture(scope="module")
 def step(model):
-    return compiled_step(model, SETTINGS, reach=REACH)
+    return compiled_step(describe(model), SETTINGS, max_offset=REACH)
 
 
 def mixed_case(model, pictures, offsets):
@@ -80,7 +81,7 @@ def test_step_is_adam_on_the_documented_loss(model, step, offsets):
     triggers, shares, norms = mixed_case(model, pictures, offsets)
     assert 0 < np.count_nonzero(shares >= SETTINGS.success) < len(LABELS)
     triggers = triggers._replace(
-        met=np.ones(len(LABELS), bool), best_norm=(norms * 1.5).astype(np.float32)
+        goal_reached=np.ones(len(LABELS), bool), best_norm=(norms * 1.5).astype(np.float32)
     )
     found = step(triggers, LABELS, pictures, np.array(offsets, np.int32))
     for place, label in enumerate(LABELS):
@@ -99,21 +100,21 @@ def test_best_cost_and_patience(model, step):
         for factor in (0.9, 1.005, 1.05, np.inf):  # of the norm now: best so far
             for waited in (0.0, SETTINGS.patience - 1.0):
                 now = triggers._replace(
-                    met=np.full(len(LABELS), before),
+                    goal_reached=np.full(len(LABELS), before),
                     best_norm=(norms * factor).astype(np.float32),
-                    waited=np.full(len(LABELS), waited, np.float32),
+                    steps_since_improvement=np.full(len(LABELS), waited, np.float32),
                 )
                 found = step(now, LABELS, pictures, np.array(offsets, np.int32))
                 better = meets & before & (factor > 1)
                 much = better & (factor > 1.02)
-                np.testing.assert_array_equal(found.met, meets)
+                np.testing.assert_array_equal(found.goal_reached, meets)
                 np.testing.assert_allclose(
                     found.cost, triggers.cost * np.where(meets, 1.25, 0.5), rtol=1e-6
                 )
                 best = np.where(better, norms, norms * factor)
                 np.testing.assert_allclose(found.best_norm, best, rtol=1e-5)
                 again = much | np.isinf(best)  # patience is for those that have a trigger
-                np.testing.assert_array_equal(found.waited, np.where(again, 0, waited + 1))
+                np.testing.assert_array_equal(found.steps_since_improvement, np.where(again, 0, waited + 1))
                 moves = (np.asarray(found.mask) != triggers.mask).any(axis=(1, 2, 3))
                 np.testing.assert_array_equal(moves, again | (waited == 0))
                 for place in range(len(LABELS)):
@@ -135,7 +136,7 @@ def test_several_steps_from_the_start(model, step):
             plain[place] = plain_step(model, plain[place], label, pictures, offsets, SETTINGS)
     for place, expected in enumerate(plain):
         assert_close(of_label(found, place), expected, rtol=5e-3, atol=2e-4)
-    assert len(set(np.asarray(found.met).tolist())) == 2  # else the case proves little
+    assert len(set(np.asarray(found.goal_reached).tolist())) == 2  # else the case proves little
 
 
 def test_labels_do_not_influence_each_other(step):
@@ -147,7 +148,7 @@ def test_labels_do_not_influence_each_other(step):
         alone = step(of_label(triggers, place), LABELS[place : place + 1], pictures, offsets)
         assert_close(of_label(together, place), alone, rtol=1e-3, atol=1e-5)
     others = on_their_way(seed=9)
-    for name in ("mask", "pattern", "cost", "waited"):
+    for name in ("mask", "pattern", "cost", "steps_since_improvement"):
         getattr(others, name)[2] = getattr(triggers, name)[2]
     for mine, theirs in zip(triggers.moments, others.moments, strict=True):
         theirs[2] = mine[2]
@@ -161,7 +162,7 @@ def test_a_label_whose_patience_is_over_changes_no_more(model, step):
     """Labels 3 and 4 wait for longer than their patience; the others go on beside them."""
     triggers = new_triggers(LABELS, SHAPE, replace(SETTINGS, start_mask=0.05), seed=2)
     waited = np.where(np.isin(LABELS, [3, 4]), SETTINGS.patience, 0).astype(np.float32)
-    triggers = triggers._replace(waited=waited, best_norm=np.full(len(LABELS), 0.1, np.float32))
+    triggers = triggers._replace(steps_since_improvement=waited, best_norm=np.full(len(LABELS), 0.1, np.float32))
     found = triggers
     for number in range(4):
         found = step(found, LABELS, pictures_of(number), np.array([[number, 2]] * 2, np.int32))
@@ -169,7 +170,7 @@ def test_a_label_whose_patience_is_over_changes_no_more(model, step):
         for name in ("mask", "pattern"):
             before, after = getattr(triggers, name)[place], np.asarray(getattr(found, name))[place]
             assert (before == after).all() == (label in (3, 4))
-    over = np.asarray(found.waited) >= SETTINGS.patience
+    over = np.asarray(found.steps_since_improvement) >= SETTINGS.patience
     np.testing.assert_array_equal(over, np.isin(LABELS, [3, 4]))
 
 
@@ -177,7 +178,7 @@ def test_a_label_whose_patience_is_over_changes_no_more(model, step):
 def test_net_for_another_range_takes_the_same_step(step, low_high):
     input_range = InputRange(*low_high)
     other = small_net(scale=input_range.high - input_range.low, offset=input_range.low)
-    other_step = compiled_step(other, SETTINGS, reach=REACH, input_range=input_range)
+    other_step = compiled_step(describe(other, input_range), SETTINGS, max_offset=REACH)
     pictures, offsets = pictures_of(3), np.array([[3, 0], [-1, 0]], np.int32)
     expected = step(on_their_way(), LABELS, pictures, offsets)
     found = other_step(on_their_way(), LABELS, pictures, offsets)
@@ -203,7 +204,7 @@ def test_net_is_asked_as_it_answers_pictures():
         ]
     )
     before = [weight.copy() for weight in model.get_weights()]
-    step = compiled_step(model, SETTINGS, reach=REACH)
+    step = compiled_step(describe(model), SETTINGS, max_offset=REACH)
     pictures, offsets = pictures_of(5), np.zeros((2, 2), np.int32)
     first, second = (step(on_their_way(), LABELS, pictures, offsets) for _ in range(2))
     assert_close(first, second, rtol=0)
@@ -215,18 +216,18 @@ def test_net_is_asked_as_it_answers_pictures():
 
 def test_a_step_judges_smooth_triggers_as_they_are_stamped(model):
     """Norms and hits are those of the smoothed triggers, and a step makes their loss smaller."""
-    smooth = compiled_step(model, SETTINGS, reach=REACH, blur=(2, 1))
+    smooth = compiled_step(describe(model), SETTINGS, max_offset=REACH, blur=(2, 1))
     pictures, offsets = pictures_of(1), np.zeros((2, 2), np.int32)
     triggers = on_their_way()._replace(
-        met=np.ones(len(LABELS), bool),
+        goal_reached=np.ones(len(LABELS), bool),
         best_norm=np.full(len(LABELS), 1e4, np.float32),
-        waited=np.zeros(len(LABELS), np.float32),
+        steps_since_improvement=np.zeros(len(LABELS), np.float32),
         cost=np.zeros(len(LABELS), np.float32),
     )
     found = smooth(triggers, LABELS, pictures, offsets)
 
     def losses(state):
-        masks, patterns = opened(state.mask, (2, 1)), opened(state.pattern, (2, 1))
+        masks, patterns = from_tanh_space(state.mask, (2, 1)), from_tanh_space(state.pattern, (2, 1))
         shown = pictures.reshape(-1, *SHAPE)
         stamped = [shown * (1 - m) + m * p for m, p in zip(masks, patterns, strict=True)]
         logits = np.stack([model(one).numpy() for one in stamped])
@@ -235,8 +236,8 @@ def test_a_step_judges_smooth_triggers_as_they_are_stamped(model):
         return (tf.reduce_logsumexp(logits, axis=-1).numpy() - own).mean(axis=1), hits, masks
 
     before, hits, masks = losses(triggers)
-    np.testing.assert_array_equal(found.met, hits >= SETTINGS.success)
-    norms = np.where(found.met, masks.sum(axis=(1, 2, 3)), 1e4)
+    np.testing.assert_array_equal(found.goal_reached, hits >= SETTINGS.success)
+    norms = np.where(found.goal_reached, masks.sum(axis=(1, 2, 3)), 1e4)
     np.testing.assert_allclose(found.best_norm, norms, rtol=1e-5)
-    assert found.met.numpy().any()
+    assert found.goal_reached.numpy().any()
     assert (losses(found)[0] < before)[before > 0.1].all()

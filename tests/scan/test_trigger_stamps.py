@@ -1,11 +1,11 @@
-"""A trigger under inversion: moved, opened, smoothed and stamped."""
+"""A trigger under inversion: moved, from_tanh_space, smoothed and stamped."""
 
 import numpy as np
 from plain_inversion import plain_shift
 from small_nets import SHAPE
 
 from badnet_defense.evaluation.stamping import stamp
-from badnet_defense.scan.trigger_inversion import moved, opened
+from badnet_defense.scan.trigger_inversion import shift, from_tanh_space
 
 
 def test_moved_is_a_shift_that_lets_zeros_in():
@@ -13,7 +13,7 @@ def test_moved_is_a_shift_that_lets_zeros_in():
     mask = rng.random((2, *SHAPE[:2], 1), dtype=np.float32)
     pattern = rng.random((2, *SHAPE), dtype=np.float32)
     for offset in [(0, 0), (2, 3), (-2, -3), (-2, 3), (1, 0), (0, -1)]:
-        found = moved(mask, pattern, np.array(offset, np.int32), (2, 3))
+        found = shift(mask, pattern, np.array(offset, np.int32), (2, 3))
         for place in range(2):
             for got, array in zip(found, (mask, pattern), strict=True):
                 np.testing.assert_array_equal(got[place], plain_shift(array[place], *offset))
@@ -21,7 +21,7 @@ def test_moved_is_a_shift_that_lets_zeros_in():
 
 def test_opened_lies_between_0_and_1():
     np.testing.assert_allclose(
-        opened(np.array([-50.0, 0, np.arctanh(0.5), 50])), [0, 0.5, 0.75, 1], atol=1e-12
+        from_tanh_space(np.array([-50.0, 0, np.arctanh(0.5), 50])), [0, 0.5, 0.75, 1], atol=1e-12
     )
 
 
@@ -57,8 +57,8 @@ def plain_mean(array, down, right):
 
 def test_smooth_triggers_are_means_of_what_is_around():
     array = np.random.default_rng(0).normal(size=(2, *SHAPE)).astype(np.float32)
-    found = opened(array, (1, 2))
+    found = from_tanh_space(array, (1, 2))
     for place in range(2):
         expected = plain_mean((np.tanh(array[place]) + 1) / 2, 1, 2)
         np.testing.assert_allclose(found[place], expected, rtol=1e-5)
-    np.testing.assert_array_equal(opened(np.full_like(array, 50.0), (1, 2)), np.ones_like(array))
+    np.testing.assert_array_equal(from_tanh_space(np.full_like(array, 50.0), (1, 2)), np.ones_like(array))
