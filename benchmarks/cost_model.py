@@ -93,8 +93,7 @@ def main():
     from badnet_defense.io import read_images
     from badnet_defense.nets import read_net
     from badnet_defense.parallel import open_engine
-    from badnet_defense.scan.scan import MAX_IMAGES
-    from badnet_defense.scan.scan import ScanConfig, scan_images
+    from badnet_defense.scan.scan import MAX_IMAGES, ScanConfig, scan_images
 
     specs = {path: read_net(path) for path in [*arguments.fit, arguments.check]}
     sizes = {path: size_of(spec) for path, spec in specs.items()}

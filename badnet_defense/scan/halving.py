@@ -145,7 +145,9 @@ class SuccessiveHalving:
         bar: Any,
     ) -> None:
         for place, label in enumerate(batch.tolist()):
-            self.states[label] = tuple(finished[part][place] for part in ("mask", "pattern", "cost"))
+            self.states[label] = tuple(
+                finished[part][place] for part in ("mask", "pattern", "cost")
+            )
             norms[label] = finished["norm"][place]
         bar.update(len(batch) * rung.steps * rung.images)
 

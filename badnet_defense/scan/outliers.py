@@ -181,8 +181,9 @@ def far_smaller(
     Args:
         outliers: of log-odds.
         min_gap: in log-odds.
-        finished: positions, or a mask, of the labels that went all the way; the others' bounds, what
-            they could at best have fallen to, are no triggers to be compared with. Default: all.
+        finished: positions, or a mask, of the labels that went all the way; the others' bounds,
+            what they could at best have fallen to, are no triggers to be compared with. Default:
+            all.
     """
     places = np.arange(len(outliers.values))[finished]
     order = places[np.argsort(outliers.values[places], kind="stable")]
@@ -214,9 +215,7 @@ def gaps_to_next(
     return {place: float(smallest - outliers.values[place]) for place in flagged}
 
 
-def _outliers(
-    values: np.ndarray, sample: Positions, limit: float, floor: float = 0.0
-) -> Outliers:
+def _outliers(values: np.ndarray, sample: Positions, limit: float, floor: float = 0.0) -> Outliers:
     median, mad = _median_and_mad(values[sample])
     # Where more than half are equal the deviation is 0, and whatever lies below is an outlier.
     index = (median - values) / max(mad, floor, _MIN_DEVIATION * abs(median), 1e-9)

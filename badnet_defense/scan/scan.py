@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -46,7 +46,11 @@ class ScanConfig:
 
     labels: tuple[int, ...] | None = None
     budget: str = "fast"
-    inversion: InversionConfig = InversionConfig()
+    inversion: InversionConfig = field(default_factory=InversionConfig)
+
+
+ALL_LABELS = ScanConfig()
+"""All labels, within the fast budget."""
 
 
 def scan(
@@ -100,7 +104,7 @@ def scan_images(
     net: Net,
     images: np.ndarray,
     *,
-    config: ScanConfig = ScanConfig(),
+    config: ScanConfig = ALL_LABELS,
     seed: int = 0,
     progress: Progress | None = None,
     executor: Any = None,
@@ -151,9 +155,7 @@ def scan_images(
     return ScanResult(asked, labels, stopped, finished, tuple(passes), weights, joint)
 
 
-def scan_whole(
-    images: np.ndarray, net: Net, config: ScanConfig, seed: int
-) -> ScanResult:
+def scan_whole(images: np.ndarray, net: Net, config: ScanConfig, seed: int) -> ScanResult:
     """A scan as one task."""
     return scan_images(net, images, config=config, seed=seed, exclusive=False)
 
@@ -261,7 +263,7 @@ def _norms(
 ) -> np.ndarray:
     """(L,) norms of a pass, lower bounds for labels that stopped early."""
     masks, _, success = measured
-    area = np.prod(masks.shape[1:])
+    area = float(np.prod(masks.shape[1:]))
     own = np.where(success < MIN_ATTACK_SUCCESS, area, masks.sum(axis=(1, 2, 3)))
     final = dict(zip(finished.tolist(), own.tolist(), strict=True))
     return np.minimum(lower_bounds(labels, history, final, set(labels[sample]), area), area)
@@ -284,7 +286,7 @@ def _pass_result(
         masks=masks.astype(np.float32),
         patterns=patterns.astype(np.float32),
         attack_success=success,
-        outliers=odds_outliers(norms, np.prod(masks.shape[1:]), sample),
+        outliers=odds_outliers(norms, float(np.prod(masks.shape[1:])), sample),
         mad=mad_outliers(norms, sample),
     )
 

@@ -44,9 +44,7 @@ class Rung:
     shift: float = 0.0
     blur: float = 0.0
 
-    def batch(
-        self, images: np.ndarray, rng: np.random.Generator
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def batch(self, images: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """What a step is taken on: images in groups, and where each group is stamped.
 
         Args:

@@ -176,9 +176,7 @@ def compiled_step(
     weights, answers = forward(model)
     logits_of = _stamped_logits(net, answers, max_offset)
 
-    def step(
-        state: Any, triggers: Triggers, labels: Any, images: Any, offsets: Any
-    ) -> Triggers:
+    def step(state: Any, triggers: Triggers, labels: Any, images: Any, offsets: Any) -> Triggers:
         groups, each = ops.shape(images)[:2]
         targets = ops.tile(labels[:, None], (1, groups * each))
 

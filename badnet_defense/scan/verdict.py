@@ -25,8 +25,8 @@ MIN_WORKING = 0.5
 NO_NUMBERS = "its answers are no numbers on the clean images, so that nothing is measured"
 
 NEAR_LIMIT, APART = 0.85, 0.6
-"""A label is suspicious whose index is above the first fraction of the limit, while the next label's
-index is below the second fraction of its own."""
+"""A label is suspicious whose index is above the first fraction of the limit, while the next
+label's index is below the second fraction of its own."""
 
 
 @dataclass(frozen=True)
@@ -74,9 +74,7 @@ def flagged_by(scan: ScanResult) -> dict[int, str]:
     going, joint = ~scan.stopped, scan.joint
     outliers = [place for place in joint.flagged if going[place]]
     gaps = [gaps_to_next(one.outliers, outliers, going) for one in scan.passes]
-    found = {
-        place: "index" for place in outliers if max(gap[place] for gap in gaps) >= INDEX_GAP
-    }
+    found = {place: "index" for place in outliers if max(gap[place] for gap in gaps) >= INDEX_GAP}
     for one in scan.passes:
         for place in far_smaller(one.outliers, one.min_gap, going):
             found.setdefault(place, f"{one.name} pass")

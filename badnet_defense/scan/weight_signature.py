@@ -46,4 +46,4 @@ def weight_sums(net: Net, config: WeightsConfig = WeightsConfig()) -> np.ndarray
     layer = net.layers[net.calls[net.output].layer]
     if layer.kind != "Dense" or layer.config.get("activation", "linear") != "linear":
         return None
-    return np.sum(layer.weights[0], axis=0, dtype=np.float64)
+    return np.asarray(np.sum(layer.weights[0], axis=0, dtype=np.float64))

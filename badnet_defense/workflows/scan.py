@@ -39,7 +39,14 @@ from badnet_defense.repairs.validated_tuning import parts_of
 from badnet_defense.report.scan_plots import plot_norms, plot_triggers
 from badnet_defense.scan.progress import Progress
 from badnet_defense.scan.result import PassResult, ScanResult
-from badnet_defense.scan.scan import MAX_IMAGES, ScanConfig, fingerprint, scan_images, scan_whole
+from badnet_defense.scan.scan import (
+    ALL_LABELS,
+    MAX_IMAGES,
+    ScanConfig,
+    fingerprint,
+    scan_images,
+    scan_whole,
+)
 from badnet_defense.scan.suitability import check_count
 from badnet_defense.scan.verdict import MIN_LABELS, NO_NUMBERS, STATISTIC, SUSPICIOUS
 from badnet_defense.workflows.pair_files import write_pair
@@ -55,7 +62,7 @@ def scan_file(
     clean: str | Path,
     *,
     out: str | Path,
-    config: ScanConfig = ScanConfig(),
+    config: ScanConfig = ALL_LABELS,
     repair: str | None = None,
     pseudo_labels: bool = False,
     input_range: InputRange | None = None,
@@ -204,9 +211,7 @@ def _check(model: str | Path, net: Net, config: ScanConfig, repair: str | None) 
 
 def _clean_images(net: Net, clean: str | Path, labelled: bool) -> Dataset:
     """The clean images, `labelled` where a repair needs it."""
-    data = read_images(
-        clean, shape=net.input_shape, need_labels=labelled, labels_matter=labelled
-    )
+    data = read_images(clean, shape=net.input_shape, need_labels=labelled, labels_matter=labelled)
     if labelled:
         data = check_belonging(net, data)
         tell_coverage(data, net.classes)

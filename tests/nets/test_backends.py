@@ -23,7 +23,8 @@ net = read_net(sys.argv[1])
 step = compiled_step(net, SETTINGS, max_offset=REACH, blur=(1, 1))
 offsets = np.array([(-2, 1), (0, 2)], np.int32)
 found = step(on_their_way(), LABELS, pictures_of(1), offsets)
-arrays = {name: np.asarray(getattr(found, name)) for name in ("mask", "cost", "goal_reached", "best_norm")}
+names = ("mask", "cost", "goal_reached", "best_norm")
+arrays = {name: np.asarray(getattr(found, name)) for name in names}
 arrays |= {f"moment{place}": np.asarray(one) for place, one in enumerate(found.moments)}
 shown = images(70).images
 arrays["labels"] = predict_labels(net, shown)

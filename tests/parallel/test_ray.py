@@ -60,8 +60,8 @@ def test_a_scan_on_a_cluster_is_the_scan_of_this_machine(engine, monkeypatch):
     spec, pictures = describe(planted_net()), images(60, shape=SHAPE).images
     rungs = (Rung(8, 8), Rung(8, 12), Rung(12, 16))
     with open_engine("local", workers=1) as local:
-        here = scanned(spec, pictures, rungs=rungs, engine=local)
-    assert_equal_scans(scanned(spec, pictures, rungs=rungs, engine=engine), here)
+        here = scanned(spec, pictures, rungs=rungs, executor=local)
+    assert_equal_scans(scanned(spec, pictures, rungs=rungs, executor=engine), here)
 
 
 def test_a_lost_node_s_units_are_done_again(cluster, engine):

@@ -8,12 +8,12 @@ import pytest
 
 from badnet_defense.scan.outliers import (
     far_smaller,
+    gaps_to_next,
     joint_outliers,
     known_limit,
     mad_outliers,
     odds_outliers,
     simulated_limit,
-    gaps_to_next,
     weight_outliers,
 )
 
@@ -305,17 +305,17 @@ def test_joint_with_weights_by_hand():
     """The looks' indices are -2 -1 0 1 3 over 1.4826; of both indices the larger counts."""
     looks = [[1, 2, 3, 4, 6]]
     # Sums -2 -1 0 1 5: median 0, deviations 2 1 0 1 5 with median 1.
-    found = joint_outliers(looks, np.array([0, 0, 0, 0, 2]) / 1.4826)
+    found = joint_outliers(looks, [np.array([0, 0, 0, 0, 2]) / 1.4826])
     np.testing.assert_allclose(found.index, np.array([-2, -1, 0, 1, 5]) / 1.4826)
     # Sums 1 -1 0 1 3: median 1, deviations 0 2 1 0 2 with median 1.
-    found = joint_outliers(looks, np.array([3, 0, 0, 0, 0]) / 1.4826)
+    found = joint_outliers(looks, [np.array([3, 0, 0, 0, 0]) / 1.4826])
     np.testing.assert_allclose(found.index, np.array([0, -1, 0, 1, 3]) / 1.4826, atol=1e-9)
 
 
 def test_what_the_weights_say_nothing_about_needs_half_the_false_alarms():
     rng = np.random.default_rng(1)
     looks, weights = rng.standard_normal((2, 100)), rng.standard_normal(100)
-    alone, both = joint_outliers(looks), joint_outliers(looks, weights)
+    alone, both = joint_outliers(looks), joint_outliers(looks, [weights])
     assert both.limit == simulated_limit(100, 100, 0.025) > alone.limit
     assert (both.index >= alone.index).all() and (both.index > alone.index).any()
 
@@ -323,6 +323,6 @@ def test_what_the_weights_say_nothing_about_needs_half_the_false_alarms():
 def test_joint_with_weights_flags_few_clean_nets():
     rng = np.random.default_rng(2)
     nets = [
-        joint_outliers(rng.standard_normal((1, 43)), rng.standard_normal(43)) for _ in range(600)
+        joint_outliers(rng.standard_normal((1, 43)), [rng.standard_normal(43)]) for _ in range(600)
     ]
     assert 0.01 < np.mean([bool(one.flagged) for one in nets]) < 0.08

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from planted_net import (
     CLASSES,
-    RUNGS,
     SETTINGS,
     SHAPE,
     TARGET,
@@ -23,7 +22,7 @@ from planted_net import (
 from small_nets import images
 
 from badnet_defense.errors import CannotJudgeError
-from badnet_defense.nets import build, describe, predict_labels
+from badnet_defense.nets import describe, predict_labels
 from badnet_defense.nets.input_range import InputRange
 from badnet_defense.repairs.registry import unlearn_scanned
 from badnet_defense.scan import attack_success, halving, schedule
@@ -130,7 +129,10 @@ def test_a_reference_that_stands_out_is_no_verdict_on_the_labels_asked_for(spec,
 
 def test_so_many_others_are_drawn_by_the_seed():
     few = schedule.with_others([900, 3], 1283, seed=0)
-    assert few[:2].tolist() == [900, 3] and len(set(few.tolist())) == len(few) == schedule.MIN_LABELS_SCANNED
+    assert (
+        few[:2].tolist() == [900, 3]
+        and len(set(few.tolist())) == len(few) == schedule.MIN_LABELS_SCANNED
+    )
     assert (few == schedule.with_others([900, 3], 1283, seed=0)).all()
     assert set(few[2:].tolist()) != set(schedule.with_others([900, 3], 1283, seed=1)[2:].tolist())
     many = list(range(40, 90))
@@ -182,7 +184,9 @@ def test_indices_are_sane_where_hardly_a_trigger_works():
 def test_a_scan_that_cannot_judge_unlearns_nothing(monkeypatch):
     short_rungs(monkeypatch)
     spec = describe(masked_net())
-    with pytest.raises(CannotJudgeError, match=r"cannot be judged: inconclusive: only .* trigger that works"):
+    with pytest.raises(
+        CannotJudgeError, match=r"cannot be judged: inconclusive: only .* trigger that works"
+    ):
         unlearn_scanned(spec, clean_images(60))
     with pytest.raises(CannotJudgeError, match="got 20 clean images"):
         unlearn_scanned(spec, clean_images(20))

@@ -5,16 +5,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from badnet_defense.scan import halving
-from badnet_defense.scan import schedule
-from badnet_defense.scan.scan import lower_bounds
+from badnet_defense.scan import halving, schedule
+from badnet_defense.scan.scan import lower_bounds, rungs_of
 from badnet_defense.scan.schedule import (
-    BLUR,
     BUDGETS,
-    FAR,
-    NEAR,
     Rung,
-    kept,
+    num_survivors,
     pixels,
     plan,
     references,
@@ -36,13 +32,13 @@ def three_references(monkeypatch):
 
 @pytest.mark.parametrize("budget", list(schedule.BUDGETS))
 def test_many_labels_get_the_budget_as_it_stands(budget):
-    assert plan(budget, 1000) == schedule.BUDGETS[budget]
+    assert plan(BUDGETS[budget], 1000) == BUDGETS[budget]
 
 
 @pytest.mark.parametrize("budget", list(schedule.BUDGETS))
 @pytest.mark.parametrize("labels", [1, 4])
 def test_few_labels_all_go_all_the_way(budget, labels):
-    rungs = plan(budget, labels)
+    rungs = plan(BUDGETS[budget], labels)
     assert [rung.keep for rung in rungs] == [1] * len(rungs)
     assert sizes(rungs, labels) == [labels] * len(rungs)
     work = [(rung.steps, rung.images) for rung in schedule.BUDGETS[budget]]
@@ -68,7 +64,7 @@ def test_a_full_budget_stops_no_label():
     ],
 )
 def test_kept(share, labels, expected):
-    assert kept(Rung(1, 1, share), labels) == expected
+    assert num_survivors(Rung(1, 1, share), labels) == expected
 
 
 def test_sizes():
@@ -176,13 +172,19 @@ def test_pixels_are_a_share_of_the_sides():
     assert pixels(0.0, (32, 32)) == (0, 0)
 
 
-def test_the_last_two_rungs_look_alike_but_for_shifts_and_smoothness():
+def every_rung(budget):
+    """The rungs of a budget where no label stops early."""
+    return rungs_of(budget, 43)
+
+
+@pytest.mark.parametrize("budget", list(BUDGETS))
+def test_the_last_two_rungs_look_alike_but_for_shifts_and_smoothness(budget):
     """So that all labels that go all the way are seen in both ways."""
-    for budget in BUDGETS.values():
-        assert [rung.shift for rung in budget] == [NEAR] * (len(budget) - 1) + [FAR]
-        assert [rung.blur for rung in budget] == [0] * (len(budget) - 1) + [BLUR]
-        near, far = budget[-2:]
-        assert near.keep == 1 and (near.steps, near.images) == (far.steps, far.images)
+    rungs = every_rung(budget)
+    assert [rung.shift for rung in rungs] == [0.06] * (len(rungs) - 1) + [0.125]
+    assert [rung.blur for rung in rungs] == [0] * (len(rungs) - 1) + [0.05]
+    near, far = rungs[-2:]
+    assert near.keep == 1 and (near.steps, near.images) == (far.steps, far.images)
 
 
 @pytest.mark.parametrize("budget", list(BUDGETS))
@@ -191,13 +193,13 @@ def test_the_smooth_pass_shifts_by_an_eighth_of_the_sides_and_the_sharp_one_by_s
 ):
     """Of 55 by 47 pixels 6 and 5, and 3 and 2; two pixels of blur to each side."""
     rng, pictures = np.random.default_rng(0), np.zeros((4, 55, 47, 1), np.uint8)
-    furthest = []
-    for rung in BUDGETS[budget]:
+    furthest, rungs = [], every_rung(budget)
+    for rung in rungs:
         offsets = np.concatenate([rung.batch(pictures, rng)[1] for _ in range(100)])
         assert (offsets.max(axis=0) == -offsets.min(axis=0)).all()
         furthest.append(tuple(offsets.max(axis=0).tolist()))
     assert furthest == [(3, 2)] * (len(furthest) - 1) + [(6, 5)]
-    assert pixels(BUDGETS[budget][-1].blur, (55, 47)) == (2, 2)
+    assert pixels(rungs[-1].blur, (55, 47)) == (2, 2)
 
 
 @pytest.mark.parametrize(("there", "groups"), [(100, (4, 8)), (30, (4, 7)), (3, (3, 1))])
@@ -221,18 +223,18 @@ def test_suspects_are_the_labels_that_the_weights_speak_against(monkeypatch):
     monkeypatch.setattr(schedule, "SUSPECTS", 2)
     assert suspects(np.array([10, 11, 12, 13]), np.array([0.5, 3, -4, 1])) == {11, 13}
     assert suspects(LABELS, None) == set()
-    assert kept(Rung(1, 1, 0.25), 40) == 15  # 10, 3 references, 2 suspects
+    assert num_survivors(Rung(1, 1, 0.25), 40) == 15  # 10, 3 references, 2 suspects
 
 
 def test_labels_at_once_by_what_a_gradient_holds(monkeypatch):
     """A net of 3,000 values a picture holds 12 kB for each on a processor."""
     rungs = [schedule.Rung(1, 8), schedule.Rung(1, 64)]
-    monkeypatch.setattr(ladder, "call_shapes", lambda _: [(10, 10, 20), (1000,)])
+    monkeypatch.setattr(halving, "call_shapes", lambda _: [(10, 10, 20), (1000,)])
     spec = SimpleNamespace(classes=100)
     assert halving.batch_sizes(spec, rungs) == [32, 4]  # 256 pictures
-    monkeypatch.setattr(ladder, "HELD_AT_ONCE", 12_000 * 100)
+    monkeypatch.setattr(halving, "MAX_BYTES", 12_000 * 100)
     assert halving.batch_sizes(spec, rungs) == [12, 1]
-    monkeypatch.setattr(ladder, "HELD_AT_ONCE", 0)
+    monkeypatch.setattr(halving, "MAX_BYTES", 0)
     assert halving.batch_sizes(spec, rungs) == [1, 1]
     assert halving.batch_sizes(spec, rungs, memory=2 * 3 * 12_000 * 640) == [80, 10]
 

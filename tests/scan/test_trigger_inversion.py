@@ -23,14 +23,16 @@ from small_nets import CLASSES, SHAPE
 
 from badnet_defense.nets import describe
 from badnet_defense.nets.input_range import InputRange
-from badnet_defense.scan.trigger_inversion import compiled_step, new_triggers, from_tanh_space
+from badnet_defense.scan.trigger_inversion import compiled_step, from_tanh_space, new_triggers
 
 # The start ---------------------------------------------------------------------------------------
 
 
 def test_new_triggers_are_faint_masks_and_random_patterns():
     triggers = new_triggers([2, 9], SHAPE, SETTINGS)
-    np.testing.assert_allclose(from_tanh_space(triggers.mask), np.full((2, *SHAPE[:2], 1), 0.2), rtol=1e-5)
+    np.testing.assert_allclose(
+        from_tanh_space(triggers.mask), np.full((2, *SHAPE[:2], 1), 0.2), rtol=1e-5
+    )
     patterns = from_tanh_space(triggers.pattern)
     assert patterns.shape == (2, *SHAPE)
     assert 0 < patterns.min() < 0.1 and 0.9 < patterns.max() < 1
@@ -114,7 +116,9 @@ def test_best_cost_and_patience(model, step):
                 best = np.where(better, norms, norms * factor)
                 np.testing.assert_allclose(found.best_norm, best, rtol=1e-5)
                 again = much | np.isinf(best)  # patience is for those that have a trigger
-                np.testing.assert_array_equal(found.steps_since_improvement, np.where(again, 0, waited + 1))
+                np.testing.assert_array_equal(
+                    found.steps_since_improvement, np.where(again, 0, waited + 1)
+                )
                 moves = (np.asarray(found.mask) != triggers.mask).any(axis=(1, 2, 3))
                 np.testing.assert_array_equal(moves, again | (waited == 0))
                 for place in range(len(LABELS)):
@@ -162,7 +166,9 @@ def test_a_label_whose_patience_is_over_changes_no_more(model, step):
     """Labels 3 and 4 wait for longer than their patience; the others go on beside them."""
     triggers = new_triggers(LABELS, SHAPE, replace(SETTINGS, start_mask=0.05), seed=2)
     waited = np.where(np.isin(LABELS, [3, 4]), SETTINGS.patience, 0).astype(np.float32)
-    triggers = triggers._replace(steps_since_improvement=waited, best_norm=np.full(len(LABELS), 0.1, np.float32))
+    triggers = triggers._replace(
+        steps_since_improvement=waited, best_norm=np.full(len(LABELS), 0.1, np.float32)
+    )
     found = triggers
     for number in range(4):
         found = step(found, LABELS, pictures_of(number), np.array([[number, 2]] * 2, np.int32))
@@ -227,7 +233,10 @@ def test_a_step_judges_smooth_triggers_as_they_are_stamped(model):
     found = smooth(triggers, LABELS, pictures, offsets)
 
     def losses(state):
-        masks, patterns = from_tanh_space(state.mask, (2, 1)), from_tanh_space(state.pattern, (2, 1))
+        masks, patterns = (
+            from_tanh_space(state.mask, (2, 1)),
+            from_tanh_space(state.pattern, (2, 1)),
+        )
         shown = pictures.reshape(-1, *SHAPE)
         stamped = [shown * (1 - m) + m * p for m, p in zip(masks, patterns, strict=True)]
         logits = np.stack([model(one).numpy() for one in stamped])

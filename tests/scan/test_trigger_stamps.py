@@ -1,11 +1,11 @@
-"""A trigger under inversion: moved, from_tanh_space, smoothed and stamped."""
+"""A trigger under inversion: shifted, from tanh space, smoothed and stamped."""
 
 import numpy as np
 from plain_inversion import plain_shift
 from small_nets import SHAPE
 
 from badnet_defense.evaluation.stamping import stamp
-from badnet_defense.scan.trigger_inversion import shift, from_tanh_space
+from badnet_defense.scan.trigger_inversion import from_tanh_space, shift
 
 
 def test_moved_is_a_shift_that_lets_zeros_in():
@@ -61,4 +61,6 @@ def test_smooth_triggers_are_means_of_what_is_around():
     for place in range(2):
         expected = plain_mean((np.tanh(array[place]) + 1) / 2, 1, 2)
         np.testing.assert_allclose(found[place], expected, rtol=1e-5)
-    np.testing.assert_array_equal(from_tanh_space(np.full_like(array, 50.0), (1, 2)), np.ones_like(array))
+    np.testing.assert_array_equal(
+        from_tanh_space(np.full_like(array, 50.0), (1, 2)), np.ones_like(array)
+    )
