@@ -67,33 +67,39 @@ def test_json_says_what_was_found_and_from_what(result, folder):
     (flagged,) = result["flagged"]
     assert flagged["label"] == TARGET and flagged["attack_success"] > 0.9
     assert flagged["anomaly_index"] > result["limit"]
-    assert [entry["label"] for entry in result["all"]] == list(range(CLASSES))
-    assert not any(entry["stopped_early"] for entry in result["all"])
-    assert flagged["l1"] == result["all"][TARGET]["l1"]
+    assert [one["name"] for one in result["passes"]] == ["sharp", "smooth"]
+    for one in result["passes"]:
+        assert [entry["label"] for entry in one["all"]] == list(range(CLASSES))
+        assert not any(entry["stopped_early"] for entry in one["all"])
+        if one["name"] == flagged["pass"]:
+            assert flagged["l1"] == one["all"][TARGET]["l1"]
 
 
 def test_median_and_mad_are_those_of_the_norms(result):
-    norms = np.array([entry["l1"] for entry in result["all"]])
-    deviation = 1.4826 * np.median(np.abs(norms - np.median(norms)))
-    assert result["median"] == pytest.approx(np.median(norms))
-    assert result["mad"] == pytest.approx(deviation)
-    index = [entry["mad_anomaly_index"] for entry in result["all"]]
-    np.testing.assert_allclose(index, (np.median(norms) - norms) / deviation)
-    by_norm = [int(label) for label in np.argsort(norms) if index[label] > 2]
-    assert result["mad_flagged"] == by_norm and by_norm[0] == TARGET
+    for one in result["passes"]:
+        norms = np.array([entry["l1"] for entry in one["all"]])
+        deviation = 1.4826 * np.median(np.abs(norms - np.median(norms)))
+        assert one["median"] == pytest.approx(np.median(norms))
+        assert one["mad"] == pytest.approx(deviation)
+        index = [entry["mad_anomaly_index"] for entry in one["all"]]
+        np.testing.assert_allclose(index, (np.median(norms) - norms) / deviation)
+        by_norm = [int(label) for label in np.argsort(norms) if index[label] > 2]
+        assert one["mad_flagged"] == by_norm and by_norm[0] == TARGET
 
 
 def test_arrays_are_the_triggers(unlearnt, result, folder):
     with np.load(unlearnt[0] / "new/net.npz", allow_pickle=False) as stored:
         found = dict(stored)
-    assert found["masks"].shape == (CLASSES, *SHAPE[:2], 1)
-    assert found["patterns"].shape == (CLASSES, *SHAPE)
-    norms = [entry["l1"] for entry in result["all"]]
-    np.testing.assert_allclose(found["masks"].sum(axis=(1, 2, 3)), norms, rtol=1e-5)
-    np.testing.assert_allclose(found["norms"], norms)
+    for one in result["passes"]:
+        masks = found[f"{one['name']}_masks"]
+        assert masks.shape == (CLASSES, *SHAPE[:2], 1)
+        assert found[f"{one['name']}_patterns"].shape == (CLASSES, *SHAPE)
+        norms = [entry["l1"] for entry in one["all"]]
+        np.testing.assert_allclose(masks.sum(axis=(1, 2, 3)), norms, rtol=1e-5)
+        np.testing.assert_allclose(found[f"{one['name']}_norms"], norms)
     fresh = clean_images(100, seed=6)
     others = fresh.images[fresh.labels != TARGET]
-    stamped = stamp(others, found["masks"][TARGET], found["patterns"][TARGET])
+    stamped = stamp(others, found["smooth_masks"][TARGET], found["smooth_patterns"][TARGET])
     net = build(read_net(folder / "net.h5"))
     assert np.mean(predict_labels(net, stamped) == TARGET) > 0.9
 
@@ -101,10 +107,10 @@ def test_arrays_are_the_triggers(unlearnt, result, folder):
 def test_what_was_found_is_read_back(unlearnt, result, folder):
     stem, sets = unlearnt[0] / "new/net", (folder / "net.h5", folder / "clean.h5")
     ((label, mask, pattern),) = found_triggers(stem)
-    look = "near_" if result["flagged"][0]["shift"] == result["near"]["shift"] else ""
+    name = result["flagged"][0]["pass"]
     with np.load(f"{stem}.npz") as stored:
-        np.testing.assert_array_equal(mask, stored[f"{look}masks"][TARGET])
-        np.testing.assert_array_equal(pattern, stored[f"{look}patterns"][TARGET])
+        np.testing.assert_array_equal(mask, stored[f"{name}_masks"][TARGET])
+        np.testing.assert_array_equal(pattern, stored[f"{name}_patterns"][TARGET])
     assert label == TARGET
     assert scan_of(stem, *sets, input_range=UNIT)["flagged"] == result["flagged"]
     assert scan_of(stem, *sets, input_range=InputRange(0, 255)) is None
@@ -125,14 +131,14 @@ def test_what_is_printed(unlearnt, result):
     medians = re.findall(r"^median: (\S+), MAD: (\S+)$", printed, re.M)
     indices = re.findall(r"^anomaly index: (\S+)$", printed, re.M)
     lists = re.findall(r"^flagged label list: (.*)$", printed, re.M)
-    looks = (result, result["near"])
-    for look, middle, index, flagged in zip(looks, medians, indices, lists, strict=True):
+    passes = reversed(result["passes"])
+    for one, middle, index, flagged in zip(passes, medians, indices, lists, strict=True):
         median, mad = map(float, middle)
-        assert median == pytest.approx(look["median"], abs=1e-5)
-        assert mad == pytest.approx(look["mad"], abs=1e-5)
-        norms = [entry["l1"] for entry in look["all"]]
+        assert median == pytest.approx(one["median"], abs=1e-5)
+        assert mad == pytest.approx(one["mad"], abs=1e-5)
+        norms = [entry["l1"] for entry in one["all"]]
         assert float(index) == pytest.approx((median - min(norms)) / mad, abs=1e-3)
-        expected = [f"{label}: {norms[label]:.1f}" for label in look["mad_flagged"]]
+        expected = [f"{label}: {norms[label]:.1f}" for label in one["mad_flagged"]]
         assert flagged.split(", ") == expected
     assert "clean validation" in printed and "repaired" in printed
 
@@ -201,7 +207,7 @@ def test_unlabelled_pictures_of_chosen_labels_and_a_pruned_net(pruned, folder):
     assert names(pruned) == sorted(f"net.{ending}" for ending in expected)
     result = json.loads((pruned / "net.json").read_text())
     assert result["labels"] == CLASSES - 1 and result["seed"] == 5
-    assert result["references"] == [4] and result["all"][-1]["label"] == 4
+    assert result["references"] == [4] and result["passes"][1]["all"][-1]["label"] == 4
     assert result["flagged"][0]["label"] == TARGET
     about = result["repair"]
     assert about["labels"] == [entry["label"] for entry in result["flagged"]]

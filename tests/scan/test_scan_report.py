@@ -18,9 +18,12 @@ def entry(label, l1, index=0.5, **more):
 
 def drawn_up(flagged, norms, **changes):
     """A scan's result, with labels 0, 1, .. of these norms."""
-    own = {"attack_success": 0.995, "shift": 0.125, "weight_index": None}
+    own = {"attack_success": 0.995, "pass": "smooth", "shift": 0.125, "weight_index": None}
     own["flagged_by"] = "index" if flagged else None
-    far = look_of(norms, flagged, 0.125)
+    passes = [
+        pass_of("sharp", [norm + 1 for norm in norms], [], 0.06),
+        pass_of("smooth", norms, flagged, 0.125),
+    ]
     smallest = [] if flagged else np.argsort(norms)[:3].tolist()
     return {
         "verdict": "backdoored" if flagged else "clean",
@@ -31,14 +34,14 @@ def drawn_up(flagged, norms, **changes):
         "flagged": [entry(label, norms[label], 7.5, **own) for label in flagged],
         "limit": 2.5,
         "labels": len(norms),
-        "near": look_of([norm + 1 for norm in norms], [], 0.06),
-        **far,
+        "passes": passes,
         **changes,
     }
 
 
-def look_of(norms, flagged, shift):
+def pass_of(name, norms, flagged, shift):
     return {
+        "name": name,
         "shift": shift,
         "blur": 0.05 if shift > 0.1 else 0.0,
         "median": float(np.median(norms)),
@@ -56,7 +59,7 @@ def trigger(shape=SHAPE):
 
 def test_text_by_hand():
     result = drawn_up([3, 1], [40.0, 2.25, 44.5, 1.5, 39.0])
-    result["all"][3]["mad_anomaly_index"] = 12.125
+    result["passes"][1]["all"][3]["mad_anomaly_index"] = 12.125
     result["flagged"][1] |= {"weight_index": 4.25, "flagged_by": "sharp pass"}
     lines = scan_text(result, style="github").splitlines()
     rule = "index above 2.50, or far smaller than the next in one pass"
@@ -71,11 +74,11 @@ def test_text_by_hand():
         ["1", "2.2", "99.5", "7.50", "4.25", "3.75", "12.5", "sharp pass"],
     ]
     assert len(lines) == 13 and lines[:8] == [
-        "Neural Cleanse's statistic, smooth triggers shifted by up to 12.5 % of the sides:",
+        "Neural Cleanse's statistic, smooth triggers shifted by up to 12.5 % of the image size:",
         "median: 39.000000, MAD: 3.250000",
         "anomaly index: 12.125000",
         "flagged label list: 3: 1.5, 1: 2.2",
-        "Neural Cleanse's statistic, sharp triggers shifted by up to 6.0 % of the sides:",
+        "Neural Cleanse's statistic, sharp triggers shifted by up to 6.0 % of the image size:",
         "median: 40.000000, MAD: 3.250000",
         "anomaly index: 0.250000",
         "flagged label list: ",
