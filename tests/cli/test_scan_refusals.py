@@ -82,7 +82,9 @@ def test_two_classes_cannot_be_judged_and_their_triggers_are_shown(tmp_path):
     assert "cannot be judged: a label stands out only among 3 or more" in printed
     assert "flagged (index" not in printed and "0000000" not in printed
     result = json.loads((tmp_path / "out/net.json").read_text())
-    assert result["limit"] is None and len(result["smallest"]) == len(result["passes"][0]["all"]) == 2
+    assert (
+        result["limit"] is None and len(result["smallest"]) == len(result["passes"][0]["all"]) == 2
+    )
     assert names(tmp_path / "out") == [f"net.{one}" for one in ENDINGS]
 
 

@@ -145,8 +145,11 @@ def test_so_many_others_are_drawn_by_the_seed():
 
 
 def verdict_on(found, **changes):
-    """The verdict on `found`, with arrays changed in both passes."""
-    return replace(found, near=replace(found.near, **changes), **changes).verdict()
+    """The verdict on `found` with arrays changed, in the scan or in both passes."""
+    own = {name: array for name, array in changes.items() if hasattr(found, name)}
+    in_passes = {name: array for name, array in changes.items() if name not in own}
+    passes = tuple(replace(one, **in_passes) for one in found.passes)
+    return replace(found, passes=passes, **own).verdict()
 
 
 def test_among_two_labels_none_stands_out(found):
