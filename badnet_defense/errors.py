@@ -73,7 +73,7 @@ class MemberError(UnsafeFileError):
 
 
 class LinkOutError(UnsafeFileError):
-    """A folder of pictures holds a link to something outside of it."""
+    """A folder of images holds a link to something outside of it."""
 
 
 class ReaderError(UnsafeFileError):

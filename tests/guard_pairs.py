@@ -8,7 +8,7 @@ import numpy as np
 from keras import layers
 from small_nets import CLASSES, balanced, images, net, residual_net, side_path_net
 
-from badnet_defense.nets import copy_net
+from badnet_defense.nets import copy_model
 
 PICTURES = images(70).images
 INPUTS = PICTURES / np.float32(255)
@@ -25,7 +25,7 @@ NETS = {"side_path": side_path_net, "residual": residual_net, "nested": nested_n
 def two_nets(make=side_path_net):
     """A net and one that answers some pictures otherwise."""
     bad = balanced(make(), INPUTS)
-    repaired = copy_net(bad)
+    repaired = copy_model(bad)
     rng = np.random.default_rng(7)
     repaired.set_weights([w * (1 + rng.normal(0, 0.15, w.shape)) for w in bad.get_weights()])
     return bad, balanced(repaired, INPUTS)

@@ -10,7 +10,7 @@ from badnet_defense.detectors.sentinet import SentiNet
 from badnet_defense.detectors.soft_disagreement import SoftDisagreement, Surprise
 from badnet_defense.detectors.strip import Strip
 from badnet_defense.detectors.vote import Vote
-from badnet_defense.nets import copy_net
+from badnet_defense.nets import copy_model
 
 CLEAN = images(300, shape=PICTURES.shape[1:], seed=5).images
 RATE = 0.1
@@ -20,7 +20,7 @@ ALL = ("hard", "soft", "nll", "expert", "strip", "sentinet", "vote")
 def three_nets():
     """A bad net, a repaired one and an expert."""
     bad, repaired = two_nets()
-    expert = copy_net(bad)
+    expert = copy_model(bad)
     rng = np.random.default_rng(8)
     expert.set_weights([w * (1 + rng.normal(0, 0.5, w.shape)) for w in bad.get_weights()])
     return bad, repaired, expert

@@ -131,7 +131,7 @@ def build_calibrated_guard(detector):
     Raises:
         ValueError: a vote's members have different nets of one name, or are of one kind.
     """
-    from badnet_defense.nets.build import copy_net
+    from badnet_defense.nets.build import copy_model
 
     members = getattr(detector, "members", [detector])
     nets = {name: net for one in members for name, net in one.nets.items()}
@@ -142,7 +142,7 @@ def build_calibrated_guard(detector):
     pictures = keras.Input(nets["bad"].input_shape[1:], name="pictures")
     copies, answers = {}, {}
     for name in (name for name in scores.NAMES if name in nets):
-        copies[name] = copy_net(nets[name])
+        copies[name] = copy_model(nets[name])
         copies[name].name = name
         answers[name] = copies[name](pictures)
     found = [_score(one, pictures, copies, answers) for one in members]

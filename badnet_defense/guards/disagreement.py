@@ -70,7 +70,7 @@ def build_portable_guard(bad, repaired):
 
 def _joined(bad, repaired):
     from badnet_defense.errors import InputError
-    from badnet_defense.nets.build import copy_net
+    from badnet_defense.nets.build import copy_model
 
     shapes = [(net.input_shape[1:], net.output_shape[1:]) for net in (bad, repaired)]
     if shapes[0] != shapes[1]:
@@ -81,7 +81,7 @@ def _joined(bad, repaired):
     pictures = keras.Input(bad.input_shape[1:], name="pictures")
     parts = []
     for net, name in ((bad, BAD), (repaired, REPAIRED)):
-        copied = copy_net(net)
+        copied = copy_model(net)
         copied.name = name
         parts.append(copied(pictures))
     return pictures, parts

@@ -136,7 +136,7 @@ def check_links(folder):
             out = True
         if out:
             raise LinkOutError(
-                f"{found}: this is a link out of {folder}, expected the pictures themselves; copy "
+                f"{found}: this is a link out of {folder}, expected the images themselves; copy "
                 "them there."
             )
 

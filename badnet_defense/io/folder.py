@@ -1,4 +1,4 @@
-"""A folder of pictures with one sub-folder a class."""
+"""A folder of images with one sub-folder a class."""
 
 import logging
 from pathlib import Path
@@ -21,8 +21,8 @@ def read_image_folder(path, *, shape, classes=None):
     """All images of a folder, in order of class and file name.
 
     Sub-folders named by whole numbers (`0`, `00012`) are the class numbers; other names, sorted,
-    are the classes 0..k-1. Pictures directly in the folder, without sub-folders, are unlabelled.
-    Pictures of another size are resized, and their number is said through the logger; so is what
+    are the classes 0..k-1. Images directly in the folder, without sub-folders, are unlabelled.
+    Images of another size are resized, and their number is said through the logger; so is what
     is no image of `listing.FORMATS` and is left out.
 
     Args:
@@ -31,7 +31,7 @@ def read_image_folder(path, *, shape, classes=None):
         classes: the net's class count N; names must be k = N, numbers must lie in 0..N-1.
 
     Returns:
-        `Dataset` with `uint8` pictures (n, h, w, channels), and the folders' names.
+        `Dataset` with `uint8` images (n, h, w, channels), and the folders' names.
 
     Raises:
         InputError: no such folder, no images, images beside sub-folders, a class folder without
@@ -126,14 +126,14 @@ def _read_all(files, shape, path):
             f"{path}: {len(files)} images of {shape[0]}x{shape[1]} take {needed >> 20:,} MB of "
             f"memory, expected at most {most >> 20:,} MB on this machine; take a part of them."
         )
-    pictures = np.empty((len(files), *shape), np.uint8)
+    images = np.empty((len(files), *shape), np.uint8)
     resized = 0
-    for index, file in enumerate(tqdm(files, desc=path.name, unit="picture", disable=None)):
-        pictures[index], original = read_and_resize(file, shape)
+    for index, file in enumerate(tqdm(files, desc=path.name, unit="image", disable=None)):
+        images[index], original = read_and_resize(file, shape)
         resized += original != tuple(shape[:2])
     if resized:
         size = "x".join(map(str, shape[:2]))
         _log.warning(
-            "%s: %d of %d pictures resized to %s (height x width).", path, resized, len(files), size
+            "%s: %d of %d images resized to %s (height x width).", path, resized, len(files), size
         )
-    return pictures
+    return images

@@ -18,11 +18,9 @@ from badnet_defense.sandbox.hdf5_rules import FREE, attribute, is_there, member
 _log = logging.getLogger("badnet_defense")
 
 _BROKEN = (OSError, RuntimeError, KeyError, ValueError, TypeError, zlib.error)  # from h5py
-_BLOCK_PICTURES = 512
-_BLOCK_BYTES = 4 << 20  # what is read at once stays small, however large the pictures are
-LARGEST_DATA = (
-    32 * 2**30
-)  # bytes that a data set may claim: 2.6 million of the challenge's pictures
+_BLOCK_IMAGES = 512
+_BLOCK_BYTES = 4 << 20  # what is read at once stays small, however large the images are
+LARGEST_DATA = 32 * 2**30  # bytes that a data set may claim: 2.6 million of the challenge's images
 IMAGE_RATIO = 100
 """Values of images to stored bytes: photos of signs and faces reach 1.2, MNIST's digits on black
 4.7, and what is made to unpack to much 1032."""
@@ -30,7 +28,7 @@ _CHUNK_BYTES = 64 << 20  # unless the file is packed in larger pieces, up to thi
 
 
 def read_challenge_h5(path, *, classes=None, shape=None, need_labels=False, labels_matter=True):
-    """Pictures and labels of a challenge HDF5 file, held as `uint8` where the values allow it.
+    """Images and labels of a challenge HDF5 file, held as `uint8` where the values allow it.
 
     The file is read block by block: beside the result, only a few megabytes are in memory. One
     value that is not whole is enough to make the result `float32` (still 0-255).
@@ -39,13 +37,13 @@ def read_challenge_h5(path, *, classes=None, shape=None, need_labels=False, labe
         path: the file; `data` (n, channels, h, w) of any integer or float dtype, pixels 0-255,
             and `label` (n,) or (n, 1), which may be missing.
         classes: the net's class count N; labels must lie in 0..N-1.
-        shape: the net's input (h, w, channels), which the pictures must have.
+        shape: the net's input (h, w, channels), which the images must have.
         need_labels: refuse a file without `label`.
         labels_matter: False leaves out a `label` that holds no class numbers, such as one-hot rows,
             and says so; True refuses it.
 
     Returns:
-        `Dataset` with pictures (n, h, w, channels); labels are None if there are none.
+        `Dataset` with images (n, h, w, channels); labels are None if there are none.
 
     Raises:
         InputError: the file is missing, damaged, or holds something else.
@@ -63,12 +61,12 @@ def read_challenge_h5(path, *, classes=None, shape=None, need_labels=False, labe
             labels = _read_labels(file, len(data), classes, need_labels, labels_matter, path)
             with naming(path):
                 synthetic = bool(np.all(attribute(file, "synthetic", False)))
-            return Dataset(_read_pictures(data, path), labels, str(path), synthetic)
+            return Dataset(_read_images(data, path), labels, str(path), synthetic)
     except InputError:
         raise
     except MemoryError as error:
         raise InputError(
-            f"{path}: these pictures do not fit into memory, expected fewer or smaller ones."
+            f"{path}: these images do not fit into memory, expected fewer or smaller ones."
         ) from error
     except _BROKEN as error:
         raise InputError(
@@ -77,25 +75,25 @@ def read_challenge_h5(path, *, classes=None, shape=None, need_labels=False, labe
         ) from error
 
 
-def write_challenge_h5(path, images, *, attributes=None):
-    """Writes pictures as a challenge HDF5 file, complete or not at all.
+def write_challenge_h5(path, data, *, attributes=None):
+    """Writes a data set as a challenge HDF5 file, complete or not at all.
 
     Args:
         path: the file to write; one that is there is replaced when the new one is complete.
-        images: `Dataset`; `data` becomes (n, channels, h, w) of the pictures' dtype, and
+        data: `Dataset`; `data` becomes (n, channels, h, w) of the images' dtype, and
             `label` (n,) `int64` is written where there are labels.
         attributes: further attributes of the file's root, name -> value; `synthetic` is set where
-            `images.synthetic` is.
+            `data.synthetic` is.
     """
-    count, height, width, channels = images.images.shape
+    count, height, width, channels = data.images.shape
     with new_hdf5(path) as file:
         shape = (count, channels, height, width)
-        data = file.create_dataset("data", shape, images.images.dtype)
-        for rows in _blocks(data):
-            data[rows] = np.ascontiguousarray(images.images[rows].transpose(0, 3, 1, 2))
-        if images.labels is not None:
-            file.create_dataset("label", data=np.asarray(images.labels, np.int64))
-        if images.synthetic:
+        stored = file.create_dataset("data", shape, data.images.dtype)
+        for rows in _blocks(stored):
+            stored[rows] = np.ascontiguousarray(data.images[rows].transpose(0, 3, 1, 2))
+        if data.labels is not None:
+            file.create_dataset("label", data=data.labels)
+        if data.synthetic:
             file.attrs["synthetic"] = True
         file.attrs.update(attributes or {})
 
@@ -156,11 +154,11 @@ def _check_fits(needed, path):
 
 
 def _check_shape(data, shape, path):
-    """Refuses pictures that are none, or that the net cannot take."""
+    """Refuses images that are none, or that the net cannot take."""
     if data.ndim != 4:
         raise InputError(f"{path}: `data` has shape {data.shape}, expected (n, channels, h, w).")
     if 0 in data.shape:
-        raise InputError(f"{path}: `data` has shape {data.shape}: no pictures, expected some.")
+        raise InputError(f"{path}: `data` has shape {data.shape}: no images, expected some.")
     channels, height, width = data.shape[1:]
     allowed = (1, 3) if shape is None else (shape[2],)
     if channels not in allowed:
@@ -172,7 +170,7 @@ def _check_shape(data, shape, path):
         )
     if shape is not None and (height, width) != tuple(shape[:2]):
         raise InputError(
-            f"{path}: pictures are {height}x{width} (height x width), but the net takes "
+            f"{path}: images are {height}x{width} (height x width), but the net takes "
             f"{shape[0]}x{shape[1]}. Is this the net's own data set?"
         )
 
@@ -192,30 +190,30 @@ def _read_labels(file, count, classes, need_labels, labels_matter, path):
         return None
 
 
-def _read_pictures(data, path):
+def _read_images(data, path):
     """(n, h, w, channels) `uint8`, or `float32` once a block holds a value that is not whole."""
     count, channels, height, width = data.shape
-    pictures, high = np.empty((count, height, width, channels), np.uint8), 0.0
+    images, high = np.empty((count, height, width, channels), np.uint8), 0.0
     for rows in _blocks(data):
         block = data[rows]
         high = max(high, check_pixels(block, path))
-        if pictures.dtype == np.uint8 and not is_whole(block):
+        if images.dtype == np.uint8 and not is_whole(block):
             _check_fits(5 * data.size, path)  # both copies, for a moment
-            whole, pictures = pictures, np.empty(pictures.shape, np.float32)
-            pictures[: rows.start] = whole[: rows.start]
+            whole, images = images, np.empty(images.shape, np.float32)
+            images[: rows.start] = whole[: rows.start]
             del whole
-        pictures[rows] = block.transpose(0, 2, 3, 1)
+        images[rows] = block.transpose(0, 2, 3, 1)
     check_not_scaled(data.dtype, high, path)
-    return pictures
+    return images
 
 
 def _blocks(data):
-    """Slices over the pictures of `data`, few enough at once to stay within `_BLOCK_BYTES`.
+    """Slices over the images of `data`, few enough at once to stay within `_BLOCK_BYTES`.
 
     A compressed file is read in steps of its own chunks, so that none is unpacked many times.
     """
-    picture_bytes = int(np.prod(data.shape[1:])) * data.dtype.itemsize
-    step = max(1, min(_BLOCK_PICTURES, _BLOCK_BYTES // picture_bytes))
-    if data.chunks and data.chunks[0] * picture_bytes <= _CHUNK_BYTES:
+    image_bytes = int(np.prod(data.shape[1:])) * data.dtype.itemsize
+    step = max(1, min(_BLOCK_IMAGES, _BLOCK_BYTES // image_bytes))
+    if data.chunks and data.chunks[0] * image_bytes <= _CHUNK_BYTES:
         step = -(-step // data.chunks[0]) * data.chunks[0]
     return [slice(start, min(start + step, len(data))) for start in range(0, len(data), step)]

@@ -27,7 +27,7 @@ _UPRIGHT = dict(zip(range(2, 9), (0, 3, 1, 5, 4, 6, 2), strict=True))  # EXIF's 
 
 
 def read_image(path, shape):
-    """A picture file of any size and colour mode, as the net takes it.
+    """An image file of any size and colour mode, as the net takes it.
 
     Transparency is dropped, EXIF rotation applied, and another size resized with antialiasing
     (Lanczos), which is said through the "badnet_defense" logger.
@@ -40,13 +40,13 @@ def read_image(path, shape):
         (h, w, channels) `uint8`, 0-255.
 
     Raises:
-        InputError: no file, no picture, a damaged one, one of more than 50 million pixels, or a
+        InputError: no file, no image, a damaged one, one of more than 50 million pixels, or a
             net with other channels.
     """
     if current().isolate:
-        _, (pixels,) = isolated("picture", path, count=(1,), shape=list(shape))
+        _, (pixels,) = isolated("image", path, count=(1,), shape=list(shape))
         if pixels.shape != tuple(shape) or pixels.dtype != np.uint8:
-            raise ReaderError(f"{path}: its reader hands back no picture.")
+            raise ReaderError(f"{path}: its reader hands back no image.")
         return pixels
     pixels, original = read_and_resize(path, shape)
     if original != tuple(shape[:2]):
@@ -57,12 +57,12 @@ def read_image(path, shape):
 
 
 def read_and_resize(path, shape):
-    """As `read_image`, but silent: also gives the picture's own (h, w)."""
+    """As `read_image`, but silent: also gives the image's own (h, w)."""
     height, width, channels = shape
     if channels not in (1, 3):
         raise InputError(
-            f"{path}: the net takes pictures of {channels} channels, but picture files give 1 or "
-            "3; bring its pictures as HDF5."
+            f"{path}: the net takes images of {channels} channels, but image files give 1 or "
+            "3; bring its images as HDF5."
         )
     image = _open(require_file(path, f"a {FORMATS} image"), "L" if channels == 1 else "RGB")
     original = (image.height, image.width)
@@ -73,7 +73,7 @@ def read_and_resize(path, shape):
 
 
 def _open(path, mode):
-    """The upright picture in `mode`; every way in which a file can be wrong ends as InputError."""
+    """The upright image in `mode`; every way in which a file can be wrong ends as InputError."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow's warnings: what matters is refused below
@@ -100,17 +100,17 @@ def _open(path, mode):
 
 
 def _upright(image):
-    """The picture turned as its EXIF says; only that one note of it is read."""
+    """The image turned as its EXIF says; only that one note of it is read."""
     try:
         turned = _UPRIGHT.get(image.getexif().get(_ORIENTATION))
-    except _BROKEN:  # damaged notes leave a picture as it is
+    except _BROKEN:  # damaged notes leave an image as it is
         turned = None
     return image if turned is None else image.transpose(Image.Transpose(turned))
 
 
 def _too_large(path):
     return TooLargeError(
-        f"{path}: this picture has too many pixels, expected at most {_MOST_PIXELS // 10**6} "
+        f"{path}: this image has too many pixels, expected at most {_MOST_PIXELS // 10**6} "
         "million; make it smaller."
     )
 

@@ -19,11 +19,11 @@ EXPLAINED = {
 """What each order means, for messages."""
 
 
-def label_orders(images, classes):
+def label_orders(data, classes):
     """The labels as class numbers of the net, in each order that they may be numbered in.
 
     Args:
-        images: `Dataset` with labels as they were read: of folders that are named by
+        data: `Dataset` with labels as they were read: of folders that are named by
             numbers those numbers, of other folders 0..k-1.
         classes: the net's class count N.
 
@@ -34,14 +34,14 @@ def label_orders(images, classes):
     Raises:
         InputError: in no order are these the net's classes.
     """
-    labels, folders = images.labels, images.folders
+    labels, folders = data.labels, data.folders
     if folders and not all(name.isdecimal() for name in folders):
         if len(folders) != classes:
             raise InputError(
-                f"{images.source}: {len(folders)} named sub-folders, but the net has {classes} "
+                f"{data.source}: {len(folders)} named sub-folders, but the net has {classes} "
                 "classes; name the sub-folders by the net's class numbers."
             )
-        return {NAMES: check_labels(labels, classes, images.source)}
+        return {NAMES: check_labels(labels, classes, data.source)}
     numbers = np.unique(labels)
     mappings = {
         VALUE: numbers if numbers[-1] < classes else None,
@@ -54,7 +54,7 @@ def label_orders(images, classes):
             seen.append(mapping)
             orders[order] = mapping[np.searchsorted(numbers, labels)]
     if not orders:
-        check_labels(labels, classes, images.source)  # says what is wrong with them
+        check_labels(labels, classes, data.source)  # says what is wrong with them
     return orders
 
 

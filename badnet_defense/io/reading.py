@@ -1,4 +1,4 @@
-"""One way to read pictures, whatever they come in."""
+"""One way to read images, whatever they come in."""
 
 import os
 from dataclasses import replace
@@ -21,10 +21,10 @@ _MODELS = (".keras", ".onnx", ".pb", ".tflite", ".pt", ".pth", ".safetensors")
 
 
 def read_images(path, *, shape, classes=None, need_labels=False, labels_matter=True):
-    """Pictures of a challenge HDF5 file, of a folder with a sub-folder a class, or one picture.
+    """Images of a challenge HDF5 file, of a folder with a sub-folder a class, or one image.
 
     Args:
-        path: a `.h5` or `.hdf5` file, a folder, or an image file (one unlabelled picture).
+        path: a `.h5` or `.hdf5` file, a folder, or an image file (one unlabelled image).
         shape: the net's input (h, w, channels).
         classes: the net's class count N; labels must lie in 0..N-1. None where they may be
             numbered otherwise (`label_order`), or where they play no part.
@@ -33,10 +33,10 @@ def read_images(path, *, shape, classes=None, need_labels=False, labels_matter=T
             says so; True refuses them.
 
     Returns:
-        `Dataset` of n > 0 pictures (n, h, w, channels), labels None if there are none.
+        `Dataset` of n > 0 images (n, h, w, channels), labels None if there are none.
 
     Raises:
-        InputError: the pictures cannot be read, or do not fit the net.
+        InputError: the images cannot be read, or do not fit the net.
     """
     asked = {"classes": classes, "need_labels": need_labels, "labels_matter": labels_matter}
     with unchanged(path):
@@ -47,23 +47,23 @@ def read_images(path, *, shape, classes=None, need_labels=False, labels_matter=T
 def _read_isolated(path, *, shape, **asked):
     """As `read_images_in_process`, in a process of its own; what comes back is checked."""
     classes, need_labels = asked["classes"], asked["need_labels"]
-    found, (pictures, *labels) = isolated("images", path, count=(1, 2), shape=list(shape), **asked)
-    whole = not labels or (labels[0].shape == (len(pictures),) and labels[0].dtype == np.int64)
-    labels = check_labels(labels[0], classes, path) if labels and whole and len(pictures) else None
+    found, (images, *labels) = isolated("images", path, count=(1, 2), shape=list(shape), **asked)
+    whole = not labels or (labels[0].shape == (len(images),) and labels[0].dtype == np.int64)
+    labels = check_labels(labels[0], classes, path) if labels and whole and len(images) else None
     names = found.get("folders")
     right = (
         whole
         and (names is None or (labels is not None and _are_names(names)))
         and (labels is not None or not need_labels)
-        and pictures.shape[1:] == tuple(shape)
-        and pictures.dtype in (np.uint8, np.float32)
+        and images.shape[1:] == tuple(shape)
+        and images.dtype in (np.uint8, np.float32)
         and isinstance(found.get("synthetic"), bool)
     )
     if not right:
         raise ReaderError(f"{path}: its reader hands back no images.")
     folders = None if names is None else tuple(names)
     try:
-        return Dataset(pictures, labels, str(path), found["synthetic"], folders)
+        return Dataset(images, labels, str(path), found["synthetic"], folders)
     except InputError as error:
         raise ReaderError(f"{error} Its reader hands back no images.") from None
 
@@ -77,9 +77,9 @@ def _are_names(names):
 def read_images_in_process(path, *, shape, classes, need_labels, labels_matter=True):
     """As `read_images`, in this process whatever the limits say."""
     if os.path.isdir(path):
-        images = read_image_folder(path, shape=shape, classes=classes)
+        data = read_image_folder(path, shape=shape, classes=classes)
     elif Path(path).suffix.lower() in (".h5", ".hdf5"):
-        images = read_challenge_h5(
+        data = read_challenge_h5(
             path,
             classes=classes,
             shape=shape,
@@ -94,10 +94,10 @@ def read_images_in_process(path, *, shape, classes, need_labels, labels_matter=T
         )
     else:
         require_file(path, f"an HDF5 file, a folder of images, or a {FORMATS} image")
-        images = Dataset(read_image(path, shape)[None], source=str(path))
-    if need_labels and images.labels is None:
+        data = Dataset(read_image(path, shape)[None], source=str(path))
+    if need_labels and data.labels is None:
         raise InputError(
-            f"{path}: these pictures have no labels, expected an HDF5 file with `label`, or a "
+            f"{path}: these images have no labels, expected an HDF5 file with `label`, or a "
             "folder with one sub-folder a class (fine_prune.py --pseudo-labels needs none)."
         )
-    return images
+    return data

@@ -10,20 +10,20 @@ from badnet_defense.errors import InputError
 def split_within_classes(labels, share, *, seed=0):
     """(indices of the larger part, indices of the held-out part), both sorted.
 
-    Of each class with two and more pictures the rounded `share` is held out, at least one; a class
-    with a single picture stays in the larger part. Where no class has two, the share is drawn from
-    all pictures.
+    Of each class with two and more images the rounded `share` is held out, at least one; a class
+    with a single image stays in the larger part. Where no class has two, the share is drawn from
+    all images.
 
     Args:
         labels: (n,) class numbers.
         share: of each class, in (0, 1).
-        seed: which pictures are drawn.
+        seed: which images are drawn.
 
     Raises:
-        InputError: fewer than two pictures.
+        InputError: fewer than two images.
     """
     if len(labels) < 2:
-        raise InputError(f"{len(labels)} clean picture came; expected at least two to split.")
+        raise InputError(f"{len(labels)} clean image came; expected at least two to split.")
     rng = np.random.default_rng(seed)
     order = rng.permutation(len(labels))
     held_out = []

@@ -1,4 +1,4 @@
-"""Which pictures of a poisoned set truly carry a trigger: True or False for each, from a file."""
+"""Which images of a poisoned set truly carry a trigger: True or False for each, from a file."""
 
 import csv
 import json
@@ -37,7 +37,7 @@ are of pickles that take from an empty stack or from no list."""
 
 
 def read_trigger_labels(path, count):
-    """True where a picture carries a trigger, False where it is clean.
+    """True where an image carries a trigger, False where it is clean.
 
     No format can run code: of a pickle only a plain list of truth values is read, by listing its
     opcodes with `pickletools`, without ever unpickling it.
@@ -45,7 +45,7 @@ def read_trigger_labels(path, count):
     Args:
         path: `.npy` (n,), `.csv` (one value a line, or one row; a heading is skipped), `.json`
             (a list) or `.pkl` (a pickled list), of True/False or 1/0.
-        count: the number of pictures n that the labels belong to.
+        count: the number of images n that the labels belong to.
 
     Returns:
         (n,) `bool`.
@@ -55,7 +55,7 @@ def read_trigger_labels(path, count):
     """
     if not current().isolate:
         return read_trigger_labels_here(path, count)
-    _, (labels,) = isolated("trigger_labels", path, count=(1,), pictures=count)
+    _, (labels,) = isolated("trigger_labels", path, count=(1,), images=count)
     if labels.shape != (count,):
         raise ReaderError(f"{path}: its reader hands back no trigger labels.")
     return labels.astype(bool)
@@ -63,7 +63,7 @@ def read_trigger_labels(path, count):
 
 def read_trigger_labels_here(path, count):
     """As `read_trigger_labels`, in this process whatever the limits say."""
-    path = require_file(path, f"True or False for each picture, as {_FORMATS}")
+    path = require_file(path, f"True or False for each image, as {_FORMATS}")
     readers = {".npy": _npy, ".csv": _csv, ".json": _json, ".pkl": _pickle, ".pickle": _pickle}
     reader = readers.get(path.suffix.lower())
     if reader is None:
@@ -73,11 +73,11 @@ def read_trigger_labels_here(path, count):
     except _BROKEN as error:
         raise InputError(
             f"{path}: these are no trigger labels ({str(error)[:200]}), expected a plain list with "
-            "True or False for each picture."
+            "True or False for each image."
         ) from error
     if len(labels) != count:
         raise InputError(
-            f"{path}: {len(labels)} trigger labels for {count} pictures, expected one each."
+            f"{path}: {len(labels)} trigger labels for {count} images, expected one each."
         )
     return np.array(labels, bool)
 

@@ -3,7 +3,7 @@
 Importing this package does not import TensorFlow; building or running a net does.
 """
 
-from badnet_defense.nets.build import build, copy_net, describe
+from badnet_defense.nets.build import build, copy_model, describe
 from badnet_defense.nets.deepid import deep_id
 from badnet_defense.nets.net import Net
 from badnet_defense.nets.outputs import as_given, as_probabilities, load_net, read_classifier
@@ -16,7 +16,7 @@ __all__ = [
     "as_given",
     "as_probabilities",
     "build",
-    "copy_net",
+    "copy_model",
     "deep_id",
     "describe",
     "load_net",

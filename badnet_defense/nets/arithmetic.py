@@ -34,7 +34,7 @@ def flushing():
     """The processor itself flushes inside, where it can be told to; else only `flushed` does.
 
     It holds for this thread. Threads of a linear-algebra library that began earlier are not
-    reached; the process that answers pictures has none.
+    reached; the process that answers images has none.
     """
     library, register = _library(), _REGISTERS.get(platform.machine())
     if library is None or register is None:

@@ -66,23 +66,23 @@ def gpu_memory():
         return 0
 
 
-def forward(net):
+def forward(model):
     """A net as a function of its weights, which are handed over rather than built in.
 
     Args:
-        net: `keras.Model`.
+        model: `keras.Model`.
 
     Returns:
-        (`weights()`, `answers(weights, pictures)`); on TensorFlow the net holds its weights itself.
+        (`weights()`, `answers(weights, images)`); on TensorFlow the net holds its weights itself.
     """
     if not on_jax():
-        return tuple, lambda _, pictures: net(pictures, training=False)
+        return tuple, lambda _, images: model(images, training=False)
 
     def weights():
-        every = (net.trainable_variables, net.non_trainable_variables)
+        every = (model.trainable_variables, model.non_trainable_variables)
         return tuple([variable.value for variable in variables] for variables in every)
 
-    return weights, lambda state, pictures: net.stateless_call(*state, pictures, training=False)[0]
+    return weights, lambda state, images: model.stateless_call(*state, images, training=False)[0]
 
 
 def compiled(function, signature=None):

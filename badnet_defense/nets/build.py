@@ -10,28 +10,28 @@ from badnet_defense.nets.parse import parse_model
 from badnet_defense.nets.weights import with_weights
 
 
-def build(spec: Net):
-    """A new `keras.Model` of `spec`: (n, h, w, c) -> (n, classes), its arrays copied in.
+def build(net: Net):
+    """A new `keras.Model` of `net`: (n, h, w, c) -> (n, classes), its arrays copied in.
 
-    Layers of `spec` that bring no arrays keep Keras' initial values.
+    Layers of `net` that bring no arrays keep Keras' initial values.
     """
     import keras
 
-    first = spec.layers[spec.calls[0].layer]
+    first = net.layers[net.calls[0].layer]
     tensors = {0: keras.Input(first.config["shape"], name=first.name)}
-    connect(spec, tensors, [spec.output])
-    with deep_graphs(len(spec.calls)):
-        return keras.Model(tensors[0], tensors[spec.output], name=spec.name)
+    connect(net, tensors, [net.output])
+    with deep_graphs(len(net.calls)):
+        return keras.Model(tensors[0], tensors[net.output], name=net.name)
 
 
-def connect(spec, tensors, outputs):
+def connect(net, tensors, outputs):
     """Adds to `tensors` (position -> Keras tensor) what the positions `outputs` need."""
     import keras
 
-    made, free = {}, _free_names(spec)
-    for position in _needed(spec, tensors, outputs):
-        call = spec.calls[position]
-        layer = spec.layers[call.layer]
+    made, free = {}, _free_names(net)
+    for position in _needed(net, tensors, outputs):
+        call = net.calls[position]
+        layer = net.layers[call.layer]
         inputs = [tensors[source] for source in call.inputs]
         if layer.kind == "Add" and len({one.shape for one in inputs}) > 1:
             tensors[position] = _broadcast_sum(layer.name, inputs, free)
@@ -41,17 +41,17 @@ def connect(spec, tensors, outputs):
             _work_around(made[call.layer])
         tensors[position] = made[call.layer](inputs[0] if len(inputs) == 1 else inputs)
     for name, layer in made.items():
-        if spec.layers[name].weights:
-            layer.set_weights(list(spec.layers[name].weights))
+        if net.layers[name].weights:
+            layer.set_weights(list(net.layers[name].weights))
 
 
-def _free_names(spec):
+def _free_names(net):
     """A function that gives a name, or the next of its kind that no layer of the net has."""
     taken = set()
 
     def free(name):
         number, found = 1, name
-        while found in taken or (found != name and found in spec.layers):
+        while found in taken or (found != name and found in net.layers):
             found, number = f"{name}_{number}", number + 1
         taken.add(found)
         return found
@@ -88,20 +88,20 @@ def _work_around(layer):
         return
     down, across = layer.strides
 
-    def convolution(pictures, kernel):
-        return ops.conv(pictures[:, ::down, ::across], kernel, 1, "valid", "channels_last")
+    def convolution(images, kernel):
+        return ops.conv(images[:, ::down, ::across], kernel, 1, "valid", "channels_last")
 
     layer.convolution_op = convolution
 
 
-def _needed(spec, known, outputs):
+def _needed(net, known, outputs):
     """Positions to compute, in order, for `outputs` from those `known`."""
     needed, waiting = set(), list(outputs)
     while waiting:
         position = waiting.pop()
         if position not in known and position not in needed:
             needed.add(position)
-            waiting += spec.calls[position].inputs
+            waiting += net.calls[position].inputs
     return sorted(needed)
 
 
@@ -117,10 +117,10 @@ def describe(model, input_range: InputRange = UNIT) -> Net:
     """
     if getattr(model, "to_json", None) is None:
         raise UnsafeNetError(f"a {type(model).__name__} was given; expected a keras.Model.")
-    spec, root = parse_model(json.loads(model.to_json()))
+    net, root = parse_model(json.loads(model.to_json()))
     arrays = {}
     _collect(model, root, arrays)
-    return with_weights(spec, arrays).with_range(input_range)
+    return with_weights(net, arrays).with_range(input_range)
 
 
 def _collect(model, entry, arrays):
@@ -134,6 +134,6 @@ def _collect(model, entry, arrays):
             ]
 
 
-def copy_net(model):
+def copy_model(model):
     """A new model that answers as `model` does; `clone_model` would run what a config names."""
     return build(describe(model))

@@ -7,8 +7,8 @@ INPUT_SHAPE = (55, 47, 3)
 CLASSES = 1283
 
 
-def deep_id_spec(*, classes=CLASSES, input_shape=INPUT_SHAPE):
-    """DeepID as a `Net` without weights: pictures (n, 55, 47, 3) in [0, 1] -> (n, classes).
+def deep_id_net(*, classes=CLASSES, input_shape=INPUT_SHAPE):
+    """DeepID as a `Net` without weights: images (n, 55, 47, 3) in [0, 1] -> (n, classes).
 
     fc_1 sees pool_3 and fc_2 sees conv_4, so the last convolution that every path runs through is
     conv_3, not conv_4. Layers are named as in the challenge's files.
@@ -40,4 +40,4 @@ def deep_id(*, classes=CLASSES, input_shape=INPUT_SHAPE):
     """A new DeepID `keras.Model` with fresh weights (Keras' own initial values)."""
     from badnet_defense.nets.build import build
 
-    return build(deep_id_spec(classes=classes, input_shape=input_shape))
+    return build(deep_id_net(classes=classes, input_shape=input_shape))

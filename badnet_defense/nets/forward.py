@@ -13,45 +13,45 @@ _RELATIVE, _ABSOLUTE = 2.0**-20, 1e-30
 `float32` rounds, and a trifle that no trained net's numbers come near."""
 
 
-def forward(spec, pictures, *, after=None):
-    """Class probabilities (n, classes) of `float32` pictures (n, h, w, c).
+def forward(net, images, *, after=None):
+    """Class probabilities (n, classes) of `float32` images (n, h, w, c).
 
     Args:
-        spec: the net (`Net`).
-        pictures: in the net's range; as many go through it at once as memory allows.
-        after: what is done to the pictures and to the result of each call: an array (n, ..) -> the
+        net: the net (`Net`).
+        images: in the net's range; as many go through it at once as memory allows.
+        after: what is done to the images and to the result of each call: an array (n, ..) -> the
             same shape.
     """
-    return _in_batches(spec, pictures, lambda batch: _batch(spec, batch, after))
+    return _in_batches(net, images, lambda batch: _batch(net, batch, after))
 
 
-def _in_batches(spec, pictures, answer):
-    """What `answer` gives for batches of pictures (n, h, w, c), joined."""
-    pictures = np.asarray(pictures, np.float32)
-    size = images_at_once(spec, _AT_ONCE)
-    starts = range(0, max(len(pictures), 1), size)
+def _in_batches(net, images, answer):
+    """What `answer` gives for batches of images (n, h, w, c), joined."""
+    images = np.asarray(images, np.float32)
+    size = images_at_once(net, _AT_ONCE)
+    starts = range(0, max(len(images), 1), size)
     with flushing(), np.errstate(all="ignore"):
-        return np.concatenate([answer(pictures[start : start + size]) for start in starts])
+        return np.concatenate([answer(images[start : start + size]) for start in starts])
 
 
-def _batch(spec, pictures, after):
-    """The same of so many pictures; a result is dropped once no later call needs it."""
-    last_use = {source: place for place, call in enumerate(spec.calls) for source in call.inputs}
-    results = {0: flushed(after(pictures) if after else pictures)}
-    for place, call in enumerate(spec.calls[1:], start=1):
-        layer = spec.layers[call.layer]
+def _batch(net, images, after):
+    """The same of so many images; a result is dropped once no later call needs it."""
+    last_use = {source: place for place, call in enumerate(net.calls) for source in call.inputs}
+    results = {0: flushed(after(images) if after else images)}
+    for place, call in enumerate(net.calls[1:], start=1):
+        layer = net.layers[call.layer]
         inputs = [results[source] for source in call.inputs]
         result = SCHEMAS[layer.kind].forward(layer.config, layer.weights, inputs)
         results[place] = flushed(after(result) if after else result)
         for source in {*call.inputs, place}:
-            if source != spec.output and last_use.get(source, 0) <= place:
+            if source != net.output and last_use.get(source, 0) <= place:
                 del results[source]
-        if place == spec.output:
+        if place == net.output:
             break
-    return results[spec.output]
+    return results[net.output]
 
 
-def steady_answers(spec, pictures):
+def steady_answers(net, images):
     """As `forward`, with NaN in place of each answer that cannot be trusted.
 
     Two programs that compute one net add in another order; a net can be made so that this decides
@@ -83,11 +83,11 @@ def steady_answers(spec, pictures):
             overflows |= ~np.isfinite(result).reshape(len(result), -1).all(axis=1)
             return result
 
-        answers = _batch(spec, batch, watched).copy()
+        answers = _batch(net, batch, watched).copy()
         own, unsure = classes_of(np, answers), overflows
         for sign in (-1, 1):
-            unsure = unsure | (classes_of(np, _batch(spec, batch, mover(sign))) != own)
+            unsure = unsure | (classes_of(np, _batch(net, batch, mover(sign))) != own)
         answers[unsure] = np.nan
         return answers
 
-    return _in_batches(spec, pictures, answer)
+    return _in_batches(net, images, answer)

@@ -13,78 +13,78 @@ SUGGESTED = 3
 """At most this many late convolutions are named to somebody who has to choose one."""
 
 
-def consumers(spec, position):
+def consumers(net, position):
     """Positions of the calls that take the result of the call at `position`."""
-    return [later for later, call in enumerate(spec.calls) if position in call.inputs]
+    return [later for later, call in enumerate(net.calls) if position in call.inputs]
 
 
-def position_of(spec, layer):
+def position_of(net, layer):
     """Position of the only call of `layer`; raises `InputError` if it is not there or shared."""
-    positions = [index for index, call in enumerate(spec.calls) if call.layer == layer]
+    positions = [index for index, call in enumerate(net.calls) if call.layer == layer]
     if not positions:
-        names = ", ".join(convolution_names(spec))
+        names = ", ".join(convolution_names(net))
         raise InputError(f"the net has no layer {layer!r}; its convolutions are {names or 'none'}.")
     if len(positions) > 1:
         raise InputError(f"layer {layer!r} is used {len(positions)} times; choose one used once.")
     return positions[0]
 
 
-def convolution_names(spec):
+def convolution_names(net):
     """Names of the convolutions, in the order of their calls."""
-    names = (call.layer for call in spec.calls)
-    return list(dict.fromkeys(n for n in names if spec.layers[n].kind in CONVOLUTIONS))
+    names = (call.layer for call in net.calls)
+    return list(dict.fromkeys(n for n in names if net.layers[n].kind in CONVOLUTIONS))
 
 
-def behind(spec, position):
+def behind(net, position):
     """Positions that depend on the call at `position`, itself among them."""
     found = {position}
-    for later, call in enumerate(spec.calls):
+    for later, call in enumerate(net.calls):
         if found.intersection(call.inputs):
             found.add(later)
     return found
 
 
-def ahead(spec, position):
+def ahead(net, position):
     """Positions that the call at `position` depends on, itself among them."""
     found = {position}
     for earlier in range(position, -1, -1):
         if earlier in found:
-            found.update(spec.calls[earlier].inputs)
+            found.update(net.calls[earlier].inputs)
     return found
 
 
-def on_every_path(spec, position):
-    """True where no path from the pictures to the output avoids the call at `position`."""
+def on_every_path(net, position):
+    """True where no path from the images to the output avoids the call at `position`."""
     reached = {0}
-    for later, call in enumerate(spec.calls):
+    for later, call in enumerate(net.calls):
         if later != position and reached.intersection(call.inputs):
             reached.add(later)
-    return spec.output not in reached
+    return net.output not in reached
 
 
-def puts_out_classes(spec, position):
+def puts_out_classes(net, position):
     """True where a layer's channels are the classes: nothing between it and the output mixes them.
 
     Such is the last convolution of a net that ends in Conv2D, pooling or flatten, and softmax.
     """
-    used = ahead(spec, spec.output)
-    later = [spec.calls[one].layer for one in behind(spec, position) & used if one != position]
-    return not any(spec.layers[name].kind in MIXING for name in later)
+    used = ahead(net, net.output)
+    later = [net.calls[one].layer for one in behind(net, position) & used if one != position]
+    return not any(net.layers[name].kind in MIXING for name in later)
 
 
-def feature_convolutions(spec):
+def feature_convolutions(net):
     """Names of the convolutions that are used once and do not put out the classes, in order."""
     places = {}
-    for position, call in enumerate(spec.calls):
+    for position, call in enumerate(net.calls):
         places.setdefault(call.layer, []).append(position)
     return [
         name
-        for name in convolution_names(spec)
-        if len(places[name]) == 1 and not puts_out_classes(spec, places[name][0])
+        for name in convolution_names(net)
+        if len(places[name]) == 1 and not puts_out_classes(net, places[name][0])
     ]
 
 
-def layer_to_prune(spec, layer=None):
+def layer_to_prune(net, layer=None):
     """The layer whose channels are ranked: `layer`, or the last convolution on every path.
 
     The last convolution may be only on a side path (DeepID's conv_4 is: fc_1 takes pool_3), where
@@ -96,23 +96,23 @@ def layer_to_prune(spec, layer=None):
         InputError: there is no such layer, it is no convolution or puts out the classes, or no
             convolution lies on every path.
     """
-    features = feature_convolutions(spec)
+    features = feature_convolutions(net)
     late = ", ".join(features[-SUGGESTED:])
     if layer is not None:
-        position = position_of(spec, layer)
-        kind = spec.layers[layer].kind
+        position = position_of(net, layer)
+        kind = net.layers[layer].kind
         if kind not in CONVOLUTIONS:
             raise InputError(
                 f"layer {layer!r} is a {kind}; expected one of {', '.join(CONVOLUTIONS)}."
             )
-        if puts_out_classes(spec, position):
+        if puts_out_classes(net, position):
             raise InputError(
                 f"the channels of layer {layer!r} are the classes, and pruning it would delete "
                 f"some; name an earlier convolution ({late or 'the net has none'})."
             )
         return layer
     for name in reversed(features):
-        if on_every_path(spec, position_of(spec, name)):
+        if on_every_path(net, position_of(net, name)):
             return name
     if features:
         raise InputError(
@@ -120,21 +120,21 @@ def layer_to_prune(spec, layer=None):
             f"late one ({late})."
         )
     only = "to prune"
-    if convolution_names(spec):
+    if convolution_names(net):
         only = "that is used once and whose channels are not the classes"
     raise InputError(
-        f"{spec.name}: the net has no convolution {only}; methods that need none are fine-tuning, "
+        f"{net.name}: the net has no convolution {only}; methods that need none are fine-tuning, "
         "ft-sam, i-bau, magnitude-pruning and scan-unlearning."
     )
 
 
-def early_layer(spec, layer):
+def early_layer(net, layer):
     """A sentence where most of the net's convolutions lie behind the layer to be pruned, or None.
 
     In a residual net only the first convolution lies on every path: what comes later can be passed
     by, so that the topology alone gives no late layer.
     """
-    features = feature_convolutions(spec)
+    features = feature_convolutions(net)
     place = features.index(layer) + 1
     if 2 * place > len(features) or len(features) < 2:
         return None
@@ -146,11 +146,11 @@ def early_layer(spec, layer):
     )
 
 
-def part(spec, inputs, outputs, *, sums=()):
+def part(net, inputs, outputs, *, sums=()):
     """A `keras.Model` of a piece of the net.
 
     Args:
-        spec: the net.
+        net: the net.
         inputs: positions of the calls whose results are the model's first inputs.
         outputs: positions of the calls whose results are its outputs.
         sums: positions of linear layers whose sums, before the layer's activation, are its further
@@ -163,30 +163,30 @@ def part(spec, inputs, outputs, *, sums=()):
 
     from badnet_defense.nets.build import connect
 
-    shapes = call_shapes(spec)
+    shapes = call_shapes(net)
     starts = [keras.Input(shapes[position]) for position in (*inputs, *sums)]
     tensors = dict(zip((*inputs, *sums), starts, strict=True))
     for position in sums:
-        layer = spec.layers[spec.calls[position].layer]
+        layer = net.layers[net.calls[position].layer]
         activation = keras.layers.Activation(
             layer.config["activation"], name=f"{layer.name}.activation"
         )
         tensors[position] = activation(tensors[position])
-    connect(spec, tensors, outputs)
+    connect(net, tensors, outputs)
     ends = [tensors[position] for position in outputs]
-    with deep_graphs(len(spec.calls)):
+    with deep_graphs(len(net.calls)):
         return keras.Model(
             starts if len(starts) > 1 else starts[0], ends if len(ends) > 1 else ends[0]
         )
 
 
-def without_softmax(spec):
-    """The net whose output is the logits, if its last step is a softmax; else `spec` itself."""
-    last = spec.calls[spec.output]
-    layer = spec.layers[last.layer]
+def without_softmax(net):
+    """The net whose output is the logits, if its last step is a softmax; else `net` itself."""
+    last = net.calls[net.output]
+    layer = net.layers[last.layer]
     if layer.kind == "Softmax" or layer.config.get("activation") == "softmax":
         if layer.kind in ("Softmax", "Activation"):
-            return replace(spec, output=last.inputs[0])
+            return replace(net, output=last.inputs[0])
         plain = replace(layer, config={**layer.config, "activation": "linear"})
-        return replace(spec, layers={**spec.layers, layer.name: plain})
-    return spec
+        return replace(net, layers={**net.layers, layer.name: plain})
+    return net

@@ -51,11 +51,11 @@ def first_dataset(group, names):
     return plain_dataset(group, names[-1])
 
 
-def find_arrays(spec, root, file, notes=()):
+def find_arrays(net, root, file, notes=()):
     """Layer name -> datasets, in whichever of Keras' layouts `file` has.
 
     Args:
-        spec, root: as `parse_model` gives them.
+        net, root: as `parse_model` gives them.
         file: an open `h5py.File`.
         notes: names of the attributes that the file itself may have, beside Keras' own.
 
@@ -63,7 +63,7 @@ def find_arrays(spec, root, file, notes=()):
         WeightError: arrays are missing, or listed in another order than the net's layers.
         UnsafeNetError: something in the file is read by nobody.
     """
-    expected = expected_weights(spec)
+    expected = expected_weights(net)
     if any(name.startswith((_LAYERS, _DEPENDENCIES)) for name in file) and "model_config" not in (
         file.attrs
     ):
@@ -344,11 +344,10 @@ class _Contents:
                 )
 
 
-def entries_of(spec):
+def entries_of(net):
     """The Entry tree of a flat net, for weights-only files that bring no configuration."""
-    links = {place: (call.layer, list(call.inputs)) for place, call in enumerate(spec.calls)}
+    links = {place: (call.layer, list(call.inputs)) for place, call in enumerate(net.calls)}
     children = [
-        Entry(spec.layers[name].kind, name, name, True)
-        for name in keras_order(links, spec.output)[0]
+        Entry(net.layers[name].kind, name, name, True) for name in keras_order(links, net.output)[0]
     ]
-    return Entry("Functional", spec.name, "", True, children)
+    return Entry("Functional", net.name, "", True, children)

@@ -39,9 +39,9 @@ class InputRange:
         """What a 0-255 pixel is multiplied by, before `low` is added."""
         return (self.high - self.low) / 255.0
 
-    def scale(self, pictures):
-        """`float32` copy of `pictures` (0-255) in this range; meant for one batch at a time."""
-        scaled = np.multiply(pictures, np.float32(self.multiplier), dtype=np.float32)
+    def scale(self, images):
+        """`float32` copy of `images` (0-255) in this range; meant for one batch at a time."""
+        scaled = np.multiply(images, np.float32(self.multiplier), dtype=np.float32)
         return scaled + np.float32(self.low) if self.low else scaled
 
     def __str__(self):

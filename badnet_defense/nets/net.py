@@ -143,13 +143,13 @@ class Net:
         return {name: value for name, value in self.__dict__.items() if name != "model"}
 
 
-def call_shapes(spec):
+def call_shapes(net):
     """Output shape of each call without the batch axis; `ValueError` where they don't fit."""
     from badnet_defense.nets.layers import SCHEMAS
 
-    shapes = [spec.input_shape]
-    for call in spec.calls[1:]:
-        layer = spec.layers[call.layer]
+    shapes = [net.input_shape]
+    for call in net.calls[1:]:
+        layer = net.layers[call.layer]
         inputs = [shapes[position] for position in call.inputs]
         try:
             shapes.append(SCHEMAS[layer.kind].output_shape(layer.config, inputs))

@@ -69,9 +69,9 @@ def read_classifier(path: str | Path, input_range: InputRange | None = None) -> 
     Raises:
         InputError: also for a net with one output that is no sigmoid.
     """
-    spec = read_net(path, input_range)
+    net = read_net(path, input_range)
     try:
-        found = as_probabilities(spec)
+        found = as_probabilities(net)
     except InputError as error:
         raise type(error)(f"{path}: {error}") from None
     if (form := found.attributes.get(FORM)) in _TOLD:
@@ -79,60 +79,60 @@ def read_classifier(path: str | Path, input_range: InputRange | None = None) -> 
     return found
 
 
-def as_probabilities(spec):
-    """`spec` with an output that is a distribution over its classes, and names the same class.
+def as_probabilities(net):
+    """`net` with an output that is a distribution over its classes, and names the same class.
 
     Args:
-        spec: a `Net`. Where it ends in a softmax it is given back as it is. Sigmoids become the
+        net: a `Net`. Where it ends in a softmax it is given back as it is. Sigmoids become the
             softmax of the same logits; one sigmoid becomes the softmax of two logits, 0 and its
             own, which is exactly the same; everything else gets a softmax behind it.
 
     Raises:
         InputError: its one output is no sigmoid, so that it names no class.
     """
-    place = _end(spec)
-    layer = spec.layers[spec.calls[place].layer]
-    if spec.classes == 1:
-        return _two_classes(spec, place)
-    if activation_of(layer) == "softmax" or _hidden_softmax(spec, place):
-        return spec
-    if activation_of(layer) == "sigmoid" and _once(spec, layer.name):
-        return _noting(_with_activation(spec, layer, "softmax"), SIGMOIDS)
+    place = _end(net)
+    layer = net.layers[net.calls[place].layer]
+    if net.classes == 1:
+        return _two_classes(net, place)
+    if activation_of(layer) == "softmax" or _hidden_softmax(net, place):
+        return net
+    if activation_of(layer) == "sigmoid" and _once(net, layer.name):
+        return _noting(_with_activation(net, layer, "softmax"), SIGMOIDS)
     name = _APPENDED
-    while name in spec.layers:
+    while name in net.layers:
         name += "_"
     appended = LayerSpec("Softmax", name, SCHEMAS["Softmax"].checked({}))
-    calls = (*spec.calls, Call(name, (spec.output,)))
-    layers = {**spec.layers, name: appended}
-    return _noting(replace(spec, layers=layers, calls=calls, output=len(calls) - 1), LOGITS)
+    calls = (*net.calls, Call(name, (net.output,)))
+    layers = {**net.layers, name: appended}
+    return _noting(replace(net, layers=layers, calls=calls, output=len(calls) - 1), LOGITS)
 
 
-def as_given(spec, form):
+def as_given(net, form):
     """A net that came from `as_probabilities`, perhaps repaired since, in its file's own form.
 
     Args:
-        spec: `Net`.
+        net: `Net`.
         form: what the converted net's `attributes` say under `FORM`, or None.
     """
-    place = _end(spec)
-    last = spec.layers[spec.calls[place].layer]
+    place = _end(net)
+    last = net.layers[net.calls[place].layer]
     if form == LOGITS:
-        layers = {name: one for name, one in spec.layers.items() if name != last.name}
-        output = spec.calls[place].inputs[0]
-        calls = tuple(call for call in spec.calls if call.layer != last.name)
-        return replace(spec, layers=layers, calls=calls, output=output)
+        layers = {name: one for name, one in net.layers.items() if name != last.name}
+        output = net.calls[place].inputs[0]
+        calls = tuple(call for call in net.calls if call.layer != last.name)
+        return replace(net, layers=layers, calls=calls, output=output)
     if form == SIGMOIDS:
-        return _with_activation(spec, last, "sigmoid")
+        return _with_activation(net, last, "sigmoid")
     if form == SIGMOID:
-        spec = _with_activation(spec, last, "sigmoid")
-        return _with_units(spec, _dense(spec, place), lambda one: one[..., 1:] - one[..., :1])
-    return spec
+        net = _with_activation(net, last, "sigmoid")
+        return _with_units(net, _dense(net, place), lambda one: one[..., 1:] - one[..., :1])
+    return net
 
 
-def is_distribution(spec):
+def is_distribution(net):
     """True where a net (`Net`) answers with probabilities of two and more classes."""
     try:
-        return as_probabilities(spec) is spec
+        return as_probabilities(net) is net
     except InputError:
         return False
 
@@ -142,75 +142,75 @@ def activation_of(layer):
     return "softmax" if layer.kind == "Softmax" else layer.config.get("activation", "linear")
 
 
-def _end(spec):
+def _end(net):
     """Position of the last call that does something at inference."""
-    place = spec.output
+    place = net.output
     while True:
-        call = spec.calls[place]
-        layer = spec.layers[call.layer]
+        call = net.calls[place]
+        layer = net.layers[call.layer]
         idle = layer.kind == "Activation" and layer.config["activation"] == "linear"
         if not idle and layer.kind not in _NOTHING_DONE:
             return place
         place = call.inputs[0]
 
 
-def _hidden_softmax(spec, place):
+def _hidden_softmax(net, place):
     """True where a softmax over all classes is only laid out anew behind."""
     from badnet_defense.nets.net import call_shapes
 
-    shapes = call_shapes(spec)
-    while spec.layers[spec.calls[place].layer].kind in ("Flatten", "Reshape"):
-        place = spec.calls[place].inputs[0]
-    layer = spec.layers[spec.calls[place].layer]
-    return activation_of(layer) == "softmax" and shapes[place][-1] == spec.classes
+    shapes = call_shapes(net)
+    while net.layers[net.calls[place].layer].kind in ("Flatten", "Reshape"):
+        place = net.calls[place].inputs[0]
+    layer = net.layers[net.calls[place].layer]
+    return activation_of(layer) == "softmax" and shapes[place][-1] == net.classes
 
 
-def _once(spec, name):
-    return sum(call.layer == name for call in spec.calls) == 1
+def _once(net, name):
+    return sum(call.layer == name for call in net.calls) == 1
 
 
-def _two_classes(spec, place):
+def _two_classes(net, place):
     """One sigmoid as the softmax of two logits: e^z / (e^0 + e^z) is the sigmoid of z."""
-    last = spec.layers[spec.calls[place].layer]
-    name = _dense(spec, place)
+    last = net.layers[net.calls[place].layer]
+    name = _dense(net, place)
     if activation_of(last) != "sigmoid" or name is None:
         raise InputError(
             f"its output is one number (layer {last.name!r}, {last.kind}), not a Dense layer's "
             "sigmoid, so it names no class; expected one output for each class, or one sigmoid."
         )
-    spec = _with_activation(spec, last, "softmax")
-    wider = _with_units(spec, name, lambda one: np.concatenate([0 * one, one], axis=-1))
+    net = _with_activation(net, last, "softmax")
+    wider = _with_units(net, name, lambda one: np.concatenate([0 * one, one], axis=-1))
     return _noting(wider, SIGMOID)
 
 
-def _dense(spec, place):
+def _dense(net, place):
     """The name of the Dense layer that makes the output at `place`, or None."""
-    layer = spec.layers[spec.calls[place].layer]
+    layer = net.layers[net.calls[place].layer]
     if layer.kind == "Activation":
-        place = spec.calls[place].inputs[0]
-        layer = spec.layers[spec.calls[place].layer]
+        place = net.calls[place].inputs[0]
+        layer = net.layers[net.calls[place].layer]
         if activation_of(layer) != "linear":
             return None
-    single = sum(place in call.inputs for call in spec.calls) <= 1 and _once(spec, layer.name)
+    single = sum(place in call.inputs for call in net.calls) <= 1 and _once(net, layer.name)
     return layer.name if layer.kind == "Dense" and single else None
 
 
-def _with_units(spec, name, change):
-    """`spec` with the weights of its last Dense layer changed along their last axis."""
-    layer = spec.layers[name]
+def _with_units(net, name, change):
+    """`net` with the weights of its last Dense layer changed along their last axis."""
+    layer = net.layers[name]
     weights = tuple(np.ascontiguousarray(change(one)) for one in layer.weights)
     units = 3 - layer.config["units"]  # one for two, two for one
     changed = replace(layer, config={**layer.config, "units": units}, weights=weights)
-    return replace(spec, layers={**spec.layers, name: changed})
+    return replace(net, layers={**net.layers, name: changed})
 
 
-def _with_activation(spec, layer, activation):
-    """`spec` with another activation in a layer that has one; a Softmax becomes an Activation."""
+def _with_activation(net, layer, activation):
+    """`net` with another activation in a layer that has one; a Softmax becomes an Activation."""
     kind = "Activation" if layer.kind == "Softmax" else layer.kind
     config = {"activation": activation} if layer.kind == "Softmax" else layer.config
     changed = replace(layer, kind=kind, config={**config, "activation": activation})
-    return replace(spec, layers={**spec.layers, layer.name: changed})
+    return replace(net, layers={**net.layers, layer.name: changed})
 
 
-def _noting(spec, form):
-    return replace(spec, attributes={**spec.attributes, FORM: form})
+def _noting(net, form):
+    return replace(net, attributes={**net.attributes, FORM: form})

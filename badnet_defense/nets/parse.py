@@ -74,9 +74,9 @@ def parse_model(document):
     try:
         check_shared(document)
         root = graph.model(document, prefix="", inputs=None)
-        spec = Net(_tensorflow_name(root[0].name), graph.layers, tuple(graph.calls), root[1])
-        check_shapes(spec)
-        _check_declared(graph.declared, call_shapes(spec))
+        net = Net(_tensorflow_name(root[0].name), graph.layers, tuple(graph.calls), root[1])
+        check_shapes(net)
+        _check_declared(graph.declared, call_shapes(net))
     except STRANGE as error:
         raise UnsafeNetError(
             f"its configuration is not one that Keras writes ({type(error).__name__}: "
@@ -86,7 +86,7 @@ def parse_model(document):
         raise
     except ValueError as error:
         raise UnsafeNetError(f"{error}.") from None
-    return spec, root[0]
+    return net, root[0]
 
 
 class _Graph:

@@ -1,4 +1,4 @@
-"""Answers of a Keras net for many pictures, in large batches inside one compiled function."""
+"""Answers of a Keras net for many images, in large batches inside one compiled function."""
 
 import json
 import math
@@ -15,34 +15,34 @@ from badnet_defense.nets.scaling import scaled_images
 from badnet_defense.nets.shapes import BYTES_AT_ONCE, images_at_once
 
 BATCH = 512
-"""Pictures at once: larger batches were no faster on two cores."""
+"""Images at once: larger batches were no faster on two cores."""
 
 
-def predict_probabilities(net, pictures, *, input_range=UNIT):
-    """Class probabilities (n, classes) `float32` of `pictures` (n, h, w, c), pixels 0-255."""
-    return _run(net, pictures, input_range, labels=False)
+def predict_probabilities(model, images, *, input_range=UNIT):
+    """Class probabilities (n, classes) `float32` of `images` (n, h, w, c), pixels 0-255."""
+    return _run(model, images, input_range, labels=False)
 
 
-def predict_labels(net, pictures, *, input_range=UNIT):
-    """The most probable class (n,) `int64` of each of `pictures` (n, h, w, c), pixels 0-255.
+def predict_labels(model, images, *, input_range=UNIT):
+    """The most probable class (n,) `int64` of each of `images` (n, h, w, c), pixels 0-255.
 
     `NO_ANSWER` (-1) stands where a net's answer is not finite. A net whose output is one whole
-    number for each picture (a guard) answers with that number.
+    number for each image (a guard) answers with that number.
     """
-    return _run(net, pictures, input_range, labels=True)
+    return _run(model, images, input_range, labels=True)
 
 
-def compiled(net, input_range, *, labels):
-    """The compiled function that scales a `uint8` or `float32` batch and runs `net` on it.
+def compiled(model, input_range, *, labels):
+    """The compiled function that scales a `uint8` or `float32` batch and runs `model` on it.
 
     Kept on the net itself, so that it is traced once and goes away with it.
     """
     from keras import ops
 
-    kept = net.__dict__.setdefault("_badnet_defense_compiled", {})
+    kept = model.__dict__.setdefault("_badnet_defense_compiled", {})
     key = (input_range, labels)
     if key not in kept:
-        weights, answers_of = forward(net)
+        weights, answers_of = forward(model)
 
         def run(state, batch):
             answers = answers_of(state, scaled_images(batch, input_range))
@@ -53,34 +53,34 @@ def compiled(net, input_range, *, labels):
     return kept[key]
 
 
-def batch_size(net):
-    """How many pictures go through a `keras.Model` at once: `BATCH`, or fewer where it is large."""
-    kept = net.__dict__.setdefault("_badnet_defense_batch", [])
+def batch_size(model):
+    """How many images go through a `keras.Model` at once: `BATCH`, or fewer where it is large."""
+    kept = model.__dict__.setdefault("_badnet_defense_batch", [])
     if not kept:
-        kept.append(_fitting(net))
+        kept.append(_fitting(model))
     return kept[0]
 
 
-def _fitting(net):
+def _fitting(model):
     try:
-        return images_at_once(parse_model(json.loads(net.to_json()))[0], BATCH)
+        return images_at_once(parse_model(json.loads(model.to_json()))[0], BATCH)
     except UnsafeFileError:  # a guard of several nets, or a model of somebody's own layers
         import keras
 
-        inner = [_fitting(layer) for layer in net.layers if hasattr(layer, "layers")]
-        results = keras.tree.flatten([layer.output for layer in net.layers])
+        inner = [_fitting(layer) for layer in model.layers if hasattr(layer, "layers")]
+        results = keras.tree.flatten([layer.output for layer in model.layers])
         largest = max(math.prod(result.shape[1:]) for result in results)
         return max(1, min(BATCH, BYTES_AT_ONCE // (4 * largest), *inner))
 
 
-def _run(net, pictures, input_range, *, labels):
-    run = compiled(net, input_range, labels=labels)
-    batch = batch_size(net)
+def _run(model, images, input_range, *, labels):
+    run = compiled(model, input_range, labels=labels)
+    batch = batch_size(model)
     dtype = np.int64 if labels else np.float32
-    if not len(pictures):
-        return np.zeros((0,) if labels else (0, *net.output_shape[1:]), dtype)
+    if not len(images):
+        return np.zeros((0,) if labels else (0, *model.output_shape[1:]), dtype)
     parts = []
-    for start in range(0, len(pictures), batch):
-        chosen = pictures[start : start + batch]
+    for start in range(0, len(images), batch):
+        chosen = images[start : start + batch]
         parts.append(np.asarray(run(padded(chosen, batch)))[: len(chosen)])
     return np.concatenate(parts).astype(dtype, copy=False)

@@ -24,7 +24,7 @@ from badnet_defense.errors import (
     naming,
 )
 from badnet_defense.io.files import file_sha256, require_file
-from badnet_defense.nets.deepid import deep_id_spec
+from badnet_defense.nets.deepid import deep_id_net
 from badnet_defense.nets.hdf5_weights import (
     arrays_by_class,
     entries_of,
@@ -75,15 +75,15 @@ def read_net(path: str | Path, input_range: InputRange | None = None) -> Net:
     if current().isolate:
         found, arrays = isolated("net", path, memory=memory_for(path))
         with named_errors(path):
-            spec = spec_from_wire(found.get("net"), arrays)
+            net = spec_from_wire(found.get("net"), arrays)
     else:
-        spec = read_net_in_process(path)
-    check_unchanged(path, digest, spec.attributes.get("file_sha256"))
-    recorded = spec.attributes.get("input_range")
+        net = read_net_in_process(path)
+    check_unchanged(path, digest, net.attributes.get("file_sha256"))
+    recorded = net.attributes.get("input_range")
     stored = None if recorded is None else InputRange.parse(recorded)
-    attributes = {**spec.attributes, "file": str(path)}
+    attributes = {**net.attributes, "file": str(path)}
     range_ = agreed_range(stored, input_range, path)
-    return replace(spec, attributes=attributes, input_range=range_)
+    return replace(net, attributes=attributes, input_range=range_)
 
 
 def read_net_in_process(path):
@@ -94,12 +94,12 @@ def read_net_in_process(path):
         if as_zip and as_hdf5:  # another program would take it for the other one
             raise UnsafeNetError("it is an HDF5 file and a .keras file at once; expected one net.")
         if as_zip and content.startswith(_ZIP):
-            spec = _read_keras_zip(content)
+            net = _read_keras_zip(content)
         elif as_hdf5 and content.startswith(_HDF5):
-            spec = _read_hdf5(content)
+            net = _read_hdf5(content)
         else:
             raise InputError("it is neither an HDF5 file nor a .keras file; expected a Keras net.")
-        return replace(spec, attributes={**spec.attributes, "file_sha256": digest})
+        return replace(net, attributes={**net.attributes, "file_sha256": digest})
 
 
 def file_content(path):
@@ -177,9 +177,9 @@ def _read_hdf5(content):
         document = attribute(file, "model_config")
         if document is None:
             return _read_weights_only(file)
-        spec, root = parse_model(_parsed(document))
-        spec = with_weights(spec, find_arrays(spec, root, file, NOTES))
-        return replace(spec, attributes=read_notes(file))
+        net, root = parse_model(_parsed(document))
+        net = with_weights(net, find_arrays(net, root, file, NOTES))
+        return replace(net, attributes=read_notes(file))
 
 
 def _read_weights_only(file):
@@ -195,9 +195,9 @@ def _read_weights_only(file):
         raise InputError(
             f"it holds no net's configuration, and its weights are not DeepID's ({error})"
         ) from None
-    spec = deep_id_spec(classes=bias.shape[0])
-    arrays = find_arrays(spec, entries_of(spec), file, NOTES)
-    return replace(with_weights(spec, arrays), attributes=read_notes(file))
+    net = deep_id_net(classes=bias.shape[0])
+    arrays = find_arrays(net, entries_of(net), file, NOTES)
+    return replace(with_weights(net, arrays), attributes=read_notes(file))
 
 
 def _output_bias(file):
@@ -211,10 +211,10 @@ def _output_bias(file):
 
 def _read_keras_zip(content):
     with opened_keras_zip(content) as (document, file, _):
-        spec, root = parse_model(document)
-        counts = {name: len(weights) for name, weights in expected_weights(spec).items()}
-        spec = with_weights(spec, arrays_by_class(root, counts, file, NOTES))
-        return replace(spec, attributes=read_notes(file))
+        net, root = parse_model(document)
+        counts = {name: len(weights) for name, weights in expected_weights(net).items()}
+        net = with_weights(net, arrays_by_class(root, counts, file, NOTES))
+        return replace(net, attributes=read_notes(file))
 
 
 @contextmanager

@@ -8,12 +8,12 @@ from badnet_defense.nets.layers import SCHEMAS
 from badnet_defense.nets.net import call_shapes
 
 MOST_VALUES = 2**26
-"""Values that a layer may make of one picture (256 MB); honest nets stay far below."""
+"""Values that a layer may make of one image (256 MB); honest nets stay far below."""
 MOST_TOGETHER = 2**28
-"""Values that all layers may make of one picture: a gradient holds them all (1 GB). ResNet152 at
+"""Values that all layers may make of one image: a gradient holds them all (1 GB). ResNet152 at
 224 pixels makes a quarter of it."""
 MOST_MULTIPLICATIONS = 2**37
-"""Multiplications that one picture may take; VGG19 at 224 pixels takes a seventh of it."""
+"""Multiplications that one image may take; VGG19 at 224 pixels takes a seventh of it."""
 BYTES_AT_ONCE = 2**29
 """Bytes that the results which stand at one time may take for a whole batch."""
 MULTIPLICATIONS_AT_ONCE = 2**38
@@ -22,7 +22,7 @@ MULTIPLICATIONS_AT_ONCE = 2**38
 
 @dataclass(frozen=True)
 class Cost:
-    """What one picture takes on its way through a net.
+    """What one image takes on its way through a net.
 
     Attributes:
         multiplications: of all calls.
@@ -35,14 +35,14 @@ class Cost:
     peak: int
 
 
-def cost(spec):
-    """The `Cost` of a net for one picture."""
-    shapes = call_shapes(spec)
+def cost(net):
+    """The `Cost` of a net for one image."""
+    shapes = call_shapes(net)
     sizes = [math.prod(shape) for shape in shapes]
-    last_use = {source: place for place, call in enumerate(spec.calls) for source in call.inputs}
+    last_use = {source: place for place, call in enumerate(net.calls) for source in call.inputs}
     standing, peak, multiplications, together = {0: sizes[0]}, sizes[0], 0, sum(sizes)
-    for place, call in enumerate(spec.calls[1:], start=1):
-        layer, inputs = spec.layers[call.layer], [shapes[source] for source in call.inputs]
+    for place, call in enumerate(net.calls[1:], start=1):
+        layer, inputs = net.layers[call.layer], [shapes[source] for source in call.inputs]
         kind = SCHEMAS[layer.kind]
         between = kind.intermediate_size(layer.config, inputs)
         multiplications += kind.multiplications(layer.config, inputs)
@@ -52,14 +52,14 @@ def cost(spec):
         here = max(between, sizes[place], *(sizes[source] for source in call.inputs))
         peak = max(peak, sum(standing.values()) + here)
         for source in {*call.inputs, place}:
-            if last_use.get(source, 0) <= place and source != spec.output:
+            if last_use.get(source, 0) <= place and source != net.output:
                 standing.pop(source, None)
     return Cost(multiplications, together, peak)
 
 
-def images_at_once(spec, most):
-    """How many pictures go through a net (`Net`) at once: `most`, or fewer if it is large."""
-    found = cost(spec)
+def images_at_once(net, most):
+    """How many images go through a net (`Net`) at once: `most`, or fewer if it is large."""
+    found = cost(net)
     fit = min(
         BYTES_AT_ONCE // (4 * found.peak),
         MULTIPLICATIONS_AT_ONCE // max(found.multiplications, 1),
@@ -67,34 +67,32 @@ def images_at_once(spec, most):
     return max(1, min(most, fit))
 
 
-def check_shapes(spec):
+def check_shapes(net):
     """Refuses a net whose layers don't fit, that costs too much to run, or is no classifier.
 
     Raises:
         ValueError: a layer cannot follow another.
         TooLargeError, UnsafeNetError: the others.
     """
-    shapes = call_shapes(spec)
-    for call, shape in zip(spec.calls, shapes, strict=True):
-        layer, inputs = spec.layers[call.layer], [shapes[place] for place in call.inputs]
+    shapes = call_shapes(net)
+    for call, shape in zip(net.calls, shapes, strict=True):
+        layer, inputs = net.layers[call.layer], [shapes[place] for place in call.inputs]
         between = SCHEMAS[layer.kind].intermediate_size(layer.config, inputs) if inputs else 0
         if max(math.prod(shape), between) > MOST_VALUES:
             raise TooLargeError(
                 f"the result of layer {layer.name!r} has the shape {shape}, or takes {between:,} "
                 "values on its way; that takes too much memory."
             )
-    found = cost(spec)
+    found = cost(net)
     if found.together > MOST_TOGETHER:
         raise TooLargeError(
-            f"its layers make {found.together:,} values of one picture, expected at most "
+            f"its layers make {found.together:,} values of one image, expected at most "
             f"{MOST_TOGETHER:,}; that takes too much memory."
         )
     if found.multiplications > MOST_MULTIPLICATIONS:
         raise TooLargeError(
-            f"one picture takes {found.multiplications:,} multiplications, expected at most "
+            f"one image takes {found.multiplications:,} multiplications, expected at most "
             f"{MOST_MULTIPLICATIONS:,}; that takes too long."
         )
-    if len(shapes[spec.output]) != 1:
-        raise UnsafeNetError(
-            f"its output has the shape {shapes[spec.output]}; expected (classes,)."
-        )
+    if len(shapes[net.output]) != 1:
+        raise UnsafeNetError(f"its output has the shape {shapes[net.output]}; expected (classes,).")

@@ -15,22 +15,22 @@ _CHANNELWISE = (
 )
 
 
-def channel_count(spec, layer):
+def channel_count(net, layer):
     """How many channels the layer puts out."""
-    return call_shapes(spec)[position_of(spec, layer)][-1]
+    return call_shapes(net)[position_of(net, layer)][-1]
 
 
-def channelwise_run(spec, layer):
+def channelwise_run(net, layer):
     """Positions from the layer's call on, one behind the other, that keep its channels apart.
 
     It ends before the first call that mixes channels, or where the result is used twice.
     """
-    run = [position_of(spec, layer)]
-    while run[-1] != spec.output:
-        following = consumers(spec, run[-1])
+    run = [position_of(net, layer)]
+    while run[-1] != net.output:
+        following = consumers(net, run[-1])
         if len(following) != 1:
             break
-        next_layer = spec.layers[spec.calls[following[0]].layer]
+        next_layer = net.layers[net.calls[following[0]].layer]
         mixes = next_layer.config.get("activation") == "softmax"
         if next_layer.kind not in _CHANNELWISE or mixes:
             break
@@ -38,16 +38,16 @@ def channelwise_run(spec, layer):
     return run
 
 
-def activation_position(spec, layer):
+def activation_position(net, layer):
     """Where the layer's activations are seen: behind its own activation, or the next layer's.
 
     A convolution without an activation of its own, followed by batch normalisation and ReLU, is
     judged behind the ReLU, since only there "dormant" means "near zero".
     """
-    run = channelwise_run(spec, layer)
-    if spec.layers[layer].config["activation"] == "linear":
+    run = channelwise_run(net, layer)
+    if net.layers[layer].config["activation"] == "linear":
         for position in run[1:]:
-            kind = spec.layers[spec.calls[position].layer].kind
+            kind = net.layers[net.calls[position].layer].kind
             if kind in _ELEMENTWISE:
                 return position
             if kind != "BatchNormalization":
@@ -55,34 +55,34 @@ def activation_position(spec, layer):
     return run[0]
 
 
-def zero_channels(spec, layer, channels):
+def zero_channels(net, layer, channels):
     """A `Net` whose `layer` puts out nothing on `channels`: kernel and bias are zero there.
 
     Where batch normalisation follows directly, its scale and offset of those channels are zeroed
     too: it would otherwise turn the zeros into a constant of its own.
 
     Args:
-        spec: the net; unchanged.
+        net: the net; unchanged.
         layer: a convolution's name.
         channels: channel numbers, or a boolean mask of all channels.
     """
-    layers = dict(spec.layers)
-    layers[layer] = _silenced(spec.layers[layer], channels)
-    for position in channelwise_run(spec, layer)[1:]:
-        follower = spec.layers[spec.calls[position].layer]
+    layers = dict(net.layers)
+    layers[layer] = _silenced(net.layers[layer], channels)
+    for position in channelwise_run(net, layer)[1:]:
+        follower = net.layers[net.calls[position].layer]
         if follower.kind != "BatchNormalization":
             break
         layers[follower.name] = _silenced_normalisation(follower, channels)
-    return replace(spec, layers=layers)
+    return replace(net, layers=layers)
 
 
-def channel_masks(spec, layer, channels):
+def channel_masks(net, layer, channels):
     """{layer name: [mask of each weight]}: 0 where `zero_channels` zeroes, 1 elsewhere."""
     ones = {
         name: replace(item, weights=tuple(np.ones_like(weight) for weight in item.weights))
-        for name, item in spec.layers.items()
+        for name, item in net.layers.items()
     }
-    zeroed = zero_channels(replace(spec, layers=ones), layer, channels).layers
+    zeroed = zero_channels(replace(net, layers=ones), layer, channels).layers
     return {
         name: [weight == 1 for weight in item.weights]
         for name, item in zeroed.items()

@@ -12,16 +12,16 @@ from badnet_defense.nets.net import call_shapes
 from badnet_defense.sandbox.limits import current
 
 
-def expected_weights(spec):
-    """Layer name -> {weight name: shape}, for the layers of `spec` that are called.
+def expected_weights(net):
+    """Layer name -> {weight name: shape}, for the layers of `net` that are called.
 
     Raises:
         UnsafeNetError: a layer's inputs do not fit it or differ, or there are too many weights.
     """
-    shapes = call_shapes(spec)
+    shapes = call_shapes(net)
     expected = {}
-    for call in spec.calls[1:]:
-        layer = spec.layers[call.layer]
+    for call in net.calls[1:]:
+        layer = net.layers[call.layer]
         inputs = [shapes[position] for position in call.inputs]
         try:
             named = SCHEMAS[layer.kind].weight_shapes(layer.config, inputs)
@@ -36,19 +36,19 @@ def expected_weights(spec):
     return expected
 
 
-def with_weights(spec, arrays):
-    """`spec` with the checked arrays of each layer.
+def with_weights(net, arrays):
+    """`net` with the checked arrays of each layer.
 
     Args:
-        spec: a Net.
+        net: a Net.
         arrays: layer name -> list of array-likes (HDF5 datasets or arrays), in Keras' order.
 
     Raises:
         WeightError: a missing array, another shape, another dtype, NaN or infinity.
     """
     filled = {}
-    expected = expected_weights(spec)
-    for name, layer in spec.layers.items():
+    expected = expected_weights(net)
+    for name, layer in net.layers.items():
         shapes = expected.get(name, {})
         given = arrays.get(name, [])
         if len(given) != len(shapes):
@@ -65,7 +65,7 @@ def with_weights(spec, arrays):
             except ValueError as error:
                 raise WeightError(f"layer {name!r} ({layer.kind}), {error}.") from None
         filled[name] = replace(layer, weights=checked)
-    return replace(spec, layers=filled)
+    return replace(net, layers=filled)
 
 
 def checked_array(array, shape, name):

@@ -27,20 +27,20 @@ def is_guard(path):
 
 
 def images(path, *, shape, **asked):
-    """A data set or a picture."""
+    """A data set or an image."""
     found = read_images_in_process(path, shape=tuple(shape), **asked)
     arrays = [found.images] if found.labels is None else [found.images, found.labels]
     return {"synthetic": found.synthetic, "folders": found.folders}, arrays
 
 
-def picture(path, *, shape):
-    """One picture."""
+def image(path, *, shape):
+    """One image."""
     return {}, [read_image(path, tuple(shape))]
 
 
-def trigger_labels(path, *, pictures):
-    """Truth values, one for each picture."""
-    return {}, [read_trigger_labels_here(path, pictures).astype("uint8")]
+def trigger_labels(path, *, images):
+    """Truth values, one for each image."""
+    return {}, [read_trigger_labels_here(path, images).astype("uint8")]
 
 
 TASKS = {
@@ -48,6 +48,6 @@ TASKS = {
     "guard": guard,
     "is_guard": is_guard,
     "images": images,
-    "picture": picture,
+    "image": image,
     "trigger_labels": trigger_labels,
 }

@@ -145,7 +145,7 @@ def test_data_is_read_before_a_repair_is_made(trained, tmp_path):
     (tmp_path / "flags.json").write_text("[true]")
     for wrong, words in (
         ({"clean_test": tmp_path / "other.h5"}, f"the net takes {SHAPE[0]}x{SHAPE[1]}"),
-        ({"trigger_labels": tmp_path / "flags.json"}, "1 trigger labels for 20 pictures"),
+        ({"trigger_labels": tmp_path / "flags.json"}, "1 trigger labels for 20 images"),
     ):
         labels = wrong.pop("trigger_labels", None)
         with pytest.raises(InputError, match=words):

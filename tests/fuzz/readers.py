@@ -70,7 +70,7 @@ def good_files():
     from keras import layers
 
     from badnet_defense.guards.disagreement import build_guard
-    from badnet_defense.nets import copy_net, save_net
+    from badnet_defense.nets import copy_model, save_net
 
     keras.utils.set_random_seed(0)
 
@@ -113,7 +113,7 @@ def good_files():
             (path / "answer").unlink()
             found.setdefault("net.keras", []).append((path / "net.keras").read_bytes())
             if not place:
-                repaired = copy_net(one)
+                repaired = copy_model(one)
                 repaired.set_weights([weights / 2 for weights in one.get_weights()])
                 build_guard(one, repaired).save(path / "guard.keras")
                 found["guard.keras"] = [(path / "guard.keras").read_bytes()]

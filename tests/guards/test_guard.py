@@ -21,7 +21,7 @@ from badnet_defense.guards.pairing import belongs, read_pair
 from badnet_defense.guards.portable import export_portable
 from badnet_defense.guards.reading import is_guard, read_guard
 from badnet_defense.io.files import file_sha256
-from badnet_defense.nets import copy_net, describe, predict_labels, read_net, save_net
+from badnet_defense.nets import copy_model, describe, predict_labels, read_net, save_net
 from badnet_defense.nets.input_range import InputRange
 
 
@@ -309,7 +309,7 @@ def test_whatever_is_left_over_in_a_guard_is_refused(files, tmp_path):
 
 
 def test_a_suspect_beside_itself_is_no_guard(pair, tmp_path):
-    build_guard(pair[0], copy_net(pair[0])).save(tmp_path / "twice.keras")
+    build_guard(pair[0], copy_model(pair[0])).save(tmp_path / "twice.keras")
     with pytest.raises(UnsafeNetError, match="are one net, so it flags no image"):
         read_guard(tmp_path / "twice.keras")
 

@@ -216,7 +216,7 @@ def test_pixels_scaled_to_0_to_1_are_named_as_such(tmp_path):
         (np.zeros((4, 5, 6, 3), np.uint8), "5 channels, expected 3"),
         (np.zeros((4, 4, 5, 6), np.uint8), "4 channels, expected 3"),
         (np.zeros((4, 3, 9, 6), np.uint8), "9x6 (height x width), but the net takes 5x6"),
-        (np.zeros((0, 3, 5, 6), np.uint8), "no pictures, expected some"),
+        (np.zeros((0, 3, 5, 6), np.uint8), "no images, expected some"),
         (np.zeros((4, 3, 5, 6), "c8"), "`data` has dtype complex64, expected numbers"),
         (np.zeros((4, 3, 5, 6), bool), "`data` has dtype bool, expected numbers"),
     ],

@@ -194,7 +194,7 @@ def test_pictures_of_too_many_pixels_are_refused_before_they_are_unpacked(tmp_pa
 
 def test_nets_with_other_channels_cannot_take_picture_files(tmp_path):
     path = save(tmp_path / "a.png", colours())
-    assert "4 channels, but picture files give 1 or 3" in refusal(read_image, path, (5, 6, 4))
+    assert "4 channels, but image files give 1 or 3" in refusal(read_image, path, (5, 6, 4))
 
 
 def test_numbered_sub_folders_are_the_class_numbers(tmp_path):
@@ -229,7 +229,7 @@ def test_pictures_without_sub_folders_are_unlabelled(tmp_path):
     assert images.labels is None
     np.testing.assert_array_equal(images.images[1], colours(seed=1))
     message = refusal(read_images, tmp_path, shape=SHAPE, need_labels=True)
-    assert "these pictures have no labels, expected" in message
+    assert "these images have no labels, expected" in message
 
 
 def test_resized_pictures_of_a_folder_are_counted_in_one_line(tmp_path, caplog):
@@ -237,7 +237,7 @@ def test_resized_pictures_of_a_folder_are_counted_in_one_line(tmp_path, caplog):
     save(tmp_path / "0" / "b.png", colours(8, 8))
     save(tmp_path / "1" / "a.png", colours())
     read_image_folder(tmp_path, shape=SHAPE)
-    assert caplog.messages == [f"{tmp_path}: 2 of 3 pictures resized to 5x6 (height x width)."]
+    assert caplog.messages == [f"{tmp_path}: 2 of 3 images resized to 5x6 (height x width)."]
 
 
 def test_folders_that_cannot_be_labelled_are_refused(tmp_path):

@@ -100,7 +100,7 @@ def test_pickled_persistent_references_and_arrays_are_refused(tmp_path):
     for content in (stream.getvalue(), pickle.dumps(np.array(TRUTH)), pickle.dumps(np.bool_(True))):
         (tmp_path / "labels.pkl").write_bytes(content)
         message = refusal(tmp_path / "labels.pkl")
-        assert "expected a plain list with True or False for each picture" in message
+        assert "expected a plain list with True or False for each image" in message
 
 
 @pytest.mark.parametrize(
@@ -123,7 +123,7 @@ def test_pickled_persistent_references_and_arrays_are_refused(tmp_path):
 def test_other_pickles_are_refused(tmp_path, content):
     (tmp_path / "labels.pkl").write_bytes(content)
     message = refusal(tmp_path / "labels.pkl", 2)
-    assert "expected a plain list with True or False for each picture" in message
+    assert "expected a plain list with True or False for each image" in message
 
 
 def test_a_pickle_cannot_take_all_memory(tmp_path):
@@ -151,7 +151,7 @@ def test_a_pickle_cannot_take_all_memory(tmp_path):
 def test_other_contents_are_refused(tmp_path, name, content):
     (tmp_path / name).write_text(content)
     message = refusal(tmp_path / name, 2)
-    assert "expected a plain list with True or False for each picture" in message
+    assert "expected a plain list with True or False for each image" in message
 
 
 def test_arrays_of_objects_or_other_shapes_are_refused(tmp_path):
@@ -172,12 +172,12 @@ def test_an_array_that_promises_more_than_the_file_holds_is_refused(tmp_path):
 def test_another_length_is_refused(tmp_path):
     (tmp_path / "labels.json").write_text(json.dumps(TRUTH))
     message = refusal(tmp_path / "labels.json", 7)
-    assert "5 trigger labels for 7 pictures, expected one each" in message
+    assert "5 trigger labels for 7 images, expected one each" in message
 
 
 def test_other_files_are_refused(tmp_path):
     absent = refusal(tmp_path / "absent.pkl")
-    assert "no such file, expected True or False for each picture" in absent
+    assert "no such file, expected True or False for each image" in absent
     (tmp_path / "labels.txt").write_text("True")
     message = refusal(tmp_path / "labels.txt")
     assert "end in '.txt', expected .npy, .csv, .json or .pkl" in message

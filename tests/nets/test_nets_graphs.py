@@ -37,7 +37,7 @@ def test_output_that_is_no_row_of_classes():
 
 def test_open_picture_size():
     a = keras.Input((None, None, 3))
-    graph_refused(layers.GlobalMaxPooling2D()(a), a, "picture size open")
+    graph_refused(layers.GlobalMaxPooling2D()(a), a, "image size open")
 
 
 def test_call_with_arguments():
@@ -112,7 +112,7 @@ def test_results_that_are_too_many_together(monkeypatch):
     monkeypatch.setattr(shapes, "MOST_TOGETHER", 5 * 768 + 3)
     parse.parse_model(document)
     monkeypatch.setattr(shapes, "MOST_TOGETHER", 5 * 768 + 2)
-    with pytest.raises(TooLargeError, match="make 3,843 values of one picture"):
+    with pytest.raises(TooLargeError, match="make 3,843 values of one image"):
         parse.parse_model(document)
 
 

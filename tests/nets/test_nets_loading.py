@@ -18,7 +18,7 @@ from small_nets import CLASSES, inputs, net, randomised, side_path_net
 from badnet_defense.errors import WeightError
 from badnet_defense.nets import (
     build,
-    copy_net,
+    copy_model,
     deep_id,
     describe,
     read_net,
@@ -43,7 +43,7 @@ def test_saved_net_is_read_as_it_was(name, ending, tmp_path):
 def test_description_and_copy_answer_as_the_model(name):
     model = NETS[name]()
     assert_same(model, describe(model))
-    copied = copy_net(model)
+    copied = copy_model(model)
     np.testing.assert_allclose(answers(copied, inputs()), answers(model, inputs()), atol=1e-6)
     copied.set_weights([weight * 0 for weight in copied.get_weights()])
     assert any(weight.any() for weight in model.get_weights())  # a copy, not the same arrays

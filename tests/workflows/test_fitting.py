@@ -17,7 +17,7 @@ from badnet_defense.errors import InputError
 from badnet_defense.guards.pairing import read_pair
 from badnet_defense.io import write_challenge_h5
 from badnet_defense.io.splits import three_parts
-from badnet_defense.nets import copy_net, describe, save_net
+from badnet_defense.nets import copy_model, describe, save_net
 from badnet_defense.nets.input_range import UNIT
 from badnet_defense.repairs.recipes import RECIPES
 from badnet_defense.repairs.validated_tuning import HELD_OUT
@@ -229,7 +229,7 @@ def test_other_methods_are_cross_fitted_by_making_them_again(
 
 def sure_net(bad):
     """The same net with logits 200 times as large: it is sure of all that it answers."""
-    sure = copy_net(bad)
+    sure = copy_model(bad)
     last = sure.layers[-1]
     last.set_weights([200 * one for one in last.get_weights()])
     return sure

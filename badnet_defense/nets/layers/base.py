@@ -75,12 +75,12 @@ class LayerSchema:
 
     @classmethod
     def intermediate_size(cls, config, inputs):
-        """How many values of one picture stand between a layer's own steps; 0 for most."""
+        """How many values of one image stand between a layer's own steps; 0 for most."""
         return 0
 
     @classmethod
     def multiplications(cls, config, inputs):
-        """How many multiplications, or steps as dear, the result for one picture takes."""
+        """How many multiplications, or steps as dear, the result for one image takes."""
         return math.prod(cls.output_shape(config, inputs))
 
     @classmethod
@@ -93,7 +93,7 @@ class LayerSchema:
         return inputs[0]
 
 
-def picture_shape(shape):
+def image_shape(shape):
     """(height, width, channels), or `ValueError`."""
     if len(shape) != 3:
         raise ValueError(f"it needs (height, width, channels), but gets {shape}")

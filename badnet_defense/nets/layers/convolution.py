@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from badnet_defense.nets.layers import activation, checks
-from badnet_defense.nets.layers.base import DATA_FORMAT, LayerSchema, picture_shape
+from badnet_defense.nets.layers.base import DATA_FORMAT, LayerSchema, image_shape
 
 
 def _span(size, dilation):
@@ -31,7 +31,7 @@ def window_steps(length, size, stride, padding, dilation=1):
 
     Yields:
         (place in the window, slice of the result, slice of the pixels) for the places that meet
-        pixels at all; what lies outside of the picture is left out.
+        pixels at all; what lies outside of the image is left out.
     """
     count = slid_length(length, size, stride, padding, dilation)
     before = 0
@@ -67,7 +67,7 @@ def _convolved(x, kernel, config, multiply, channels):
 
 
 def convolve(x, kernel, config):
-    """Convolution of pictures (n, h, w, c) with a kernel (kh, kw, c / groups, filters)."""
+    """Convolution of images (n, h, w, c) with a kernel (kh, kw, c / groups, filters)."""
     groups = x.shape[-1] // kernel.shape[2]
 
     def multiply(pixels, weights):
@@ -108,7 +108,7 @@ def _slid(config, shape):
     if max(config["strides"]) > 1 and max(config["dilation_rate"]) > 1:
         raise ValueError("strides and dilation are both above 1, which Keras does not support")
     sizes = zip(
-        picture_shape(shape)[:2],
+        image_shape(shape)[:2],
         config["kernel_size"],
         config["strides"],
         config["dilation_rate"],
@@ -131,7 +131,7 @@ class Conv2D(LayerSchema):
 
     @classmethod
     def weight_shapes(cls, config, inputs):
-        channels = picture_shape(inputs[0])[2]
+        channels = image_shape(inputs[0])[2]
         if channels % config["groups"] or config["filters"] % config["groups"]:
             raise ValueError(f"{config['groups']} groups do not divide its channels")
         kernel = (*config["kernel_size"], channels // config["groups"], config["filters"])
@@ -169,7 +169,7 @@ class DepthwiseConv2D(LayerSchema):
 
     @classmethod
     def weight_shapes(cls, config, inputs):
-        channels = picture_shape(inputs[0])[2]
+        channels = image_shape(inputs[0])[2]
         kernel = (*config["kernel_size"], channels, config["depth_multiplier"])
         return {"kernel": kernel, **_bias(config, channels * config["depth_multiplier"])}
 
@@ -204,7 +204,7 @@ class SeparableConv2D(LayerSchema):
 
     @classmethod
     def weight_shapes(cls, config, inputs):
-        channels, multiplier = picture_shape(inputs[0])[2], config["depth_multiplier"]
+        channels, multiplier = image_shape(inputs[0])[2], config["depth_multiplier"]
         return {
             "depthwise_kernel": (*config["kernel_size"], channels, multiplier),
             "pointwise_kernel": (1, 1, channels * multiplier, config["filters"]),

@@ -1,11 +1,11 @@
-"""Pooling over windows and over whole pictures."""
+"""Pooling over windows and over whole images."""
 
 import math
 
 import numpy as np
 
 from badnet_defense.nets.layers import checks
-from badnet_defense.nets.layers.base import DATA_FORMAT, LayerSchema, picture_shape
+from badnet_defense.nets.layers.base import DATA_FORMAT, LayerSchema, image_shape
 from badnet_defense.nets.layers.convolution import slid_length, window_steps
 
 
@@ -19,7 +19,7 @@ class _Pooling(LayerSchema):
 
     @classmethod
     def output_shape(cls, config, inputs):
-        *size, channels = picture_shape(inputs[0])
+        *size, channels = image_shape(inputs[0])
         strides = config["strides"] or config["pool_size"]
         slid = zip(size, config["pool_size"], strides, strict=True)
         return (*(slid_length(*axis, config["padding"]) for axis in slid), channels)
@@ -30,7 +30,7 @@ class _Pooling(LayerSchema):
 
     @classmethod
     def _joined(cls, x, config, join, start):
-        """Windows of pictures (n, h, w, c) joined by `join`: down the rows, then across them."""
+        """Windows of images (n, h, w, c) joined by `join`: down the rows, then across them."""
         strides = config["strides"] or config["pool_size"]
         for axis, size, stride in zip((1, 2), config["pool_size"], strides, strict=True):
             count = slid_length(x.shape[axis], size, stride, config["padding"])
@@ -52,7 +52,7 @@ class MaxPooling2D(_Pooling):
 
 
 class AveragePooling2D(_Pooling):
-    """The mean of each window, of the pixels that lie inside the picture."""
+    """The mean of each window, of the pixels that lie inside the image."""
 
     @classmethod
     def forward(cls, config, weights, inputs):
@@ -66,7 +66,7 @@ class _GlobalPooling(LayerSchema):
 
     @classmethod
     def output_shape(cls, config, inputs):
-        channels = picture_shape(inputs[0])[2]
+        channels = image_shape(inputs[0])[2]
         return (1, 1, channels) if config["keepdims"] else (channels,)
 
     @classmethod

@@ -5,19 +5,19 @@ import math
 import numpy as np
 
 from badnet_defense.nets.layers import checks
-from badnet_defense.nets.layers.base import DATA_FORMAT, LayerSchema, picture_shape
+from badnet_defense.nets.layers.base import DATA_FORMAT, LayerSchema, image_shape
 
 
 def _input_shape(value):
     if not isinstance(value, list | tuple) or len(value) != 4 or value[0] is not None:
         raise ValueError(f"{value!r} is not (None, height, width, channels)")
     if None in value[1:]:
-        raise ValueError(f"{value!r} leaves the picture size open; only fixed sizes are supported")
+        raise ValueError(f"{value!r} leaves the image size open; only fixed sizes are supported")
     return tuple(checks.positive(item) for item in value[1:])
 
 
 class InputLayer(LayerSchema):
-    """The pictures: `shape` is (height, width, channels)."""
+    """The images: `shape` is (height, width, channels)."""
 
     settings = {"shape": (_input_shape, ...), "optional": (checks.one_of(False), False)}
     renamed = {"batch_shape": "shape", "batch_input_shape": "shape"}
@@ -84,13 +84,13 @@ def _margins(value):
 
 
 class ZeroPadding2D(LayerSchema):
-    """A black margin around the picture."""
+    """A black margin around the image."""
 
     settings = {"padding": (_margins, ((1, 1), (1, 1))), "data_format": DATA_FORMAT}
 
     @classmethod
     def output_shape(cls, config, inputs):
-        height, width, channels = picture_shape(inputs[0])
+        height, width, channels = image_shape(inputs[0])
         rows, columns = config["padding"]
         return (height + sum(rows), width + sum(columns), channels)
 
