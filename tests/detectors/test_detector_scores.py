@@ -68,6 +68,62 @@ def test_certainty_takes_the_entropy_over_the_classes(xp):
     np.testing.assert_allclose(scores.neg_entropy(xp, overlaid), [0, -1.5], atol=1e-6)
 
 
+# Two pictures, of classes 2 and 0, with two regions each; three hosts of classes 2, 0 and 1.
+OWN = np.float32([[0.1, 0.2, 0.7], [0.6, 0.3, 0.1]])
+HOSTS = np.array([2, 0, 1])
+CARRIED = np.float32(
+    [
+        [
+            [[0.0, 0.0, 1.0], [0.3, 0.3, 0.4], [0.1, 0.7, 0.2]],
+            [[0.0, 0.0, 1.0], [0.2, 0.1, 0.7], [0.4, 0.1, 0.5]],
+        ],
+        [
+            [[0.9, 0.1, 0.0], [0.8, 0.2, 0.0], [0.3, 0.3, 0.4]],
+            [[0.2, 0.2, 0.6], [1.0, 0.0, 0.0], [0.2, 0.2, 0.6]],
+        ],
+    ]
+)
+
+
+def test_pasted_regions_by_hand(xp):
+    """Hosts 0 and 1 count for the first picture, 2 and 1 for the second.
+
+    The regions carry class 2 to them by (0.4 + 0.2) / 2 and (0.7 + 0.5) / 2, and class 0 by
+    (0.9 + 0.3) / 2 and (0.2 + 0.2) / 2; what is left for the other classes is the rest.
+    """
+    np.testing.assert_allclose(scores.paste_success(xp, OWN, CARRIED, HOSTS), [0.6, 0.6], rtol=1e-6)
+    found = scores.takeover(xp, OWN, CARRIED, HOSTS)
+    np.testing.assert_allclose(found, -np.log([0.4, 0.4]), rtol=1e-6)
+    # With a last host of class 0 the first picture has the same two, the second only the first.
+    fewer = np.array([2, 0, 0])
+    np.testing.assert_allclose(scores.paste_success(xp, OWN, CARRIED, fewer), [0.6, 0.9], rtol=1e-6)
+    found = scores.takeover(xp, OWN, CARRIED, fewer)
+    np.testing.assert_allclose(found, -np.log([0.4, 0.1]), rtol=1e-5)
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf])
+def test_an_image_of_which_a_net_says_nothing_is_the_most_suspicious_of_all(xp, wrong):
+    three = [BAD, REPAIRED, EXPERT]
+    asked = {
+        "hard": three[:2],
+        "nll": three[:2],
+        "divergence": three[:2],
+        "expert_log_ratio": three,
+        "neg_entropy": [np.stack([BAD, REPAIRED], axis=1)],
+        "paste_success": [OWN, CARRIED],
+        "takeover": [OWN, CARRIED],
+    }
+    for name, answers in asked.items():
+        more = [HOSTS] if name in scores.HOSTED else []
+        usual = np.asarray(getattr(scores, name)(xp, *answers, *more))
+        for place in range(len(answers)):
+            broken = [array.copy() for array in answers]
+            broken[place][1].reshape(-1, 3)[-1] = wrong
+            found = np.asarray(getattr(scores, name)(xp, *broken, *more))
+            assert found[1] == (1 if name == "hard" else np.inf), (name, place)
+            np.testing.assert_allclose(np.delete(found, 1), np.delete(usual, 1), rtol=1e-6)
+
+
 def test_each_measure_names_its_nets():
     given = {"bad": BAD, "repaired": REPAIRED, "expert": EXPERT}
     composed = {
