@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from importlib import import_module
 from importlib.metadata import entry_points
@@ -46,6 +46,25 @@ class Method(Generic[T]):
         """
         config = self.config()
         return {field.name: getattr(config, field.name) for field in fields(config)}
+
+    def make_config(self, settings: Mapping[str, Any]) -> Any:
+        """The config with these settings, and else its own defaults.
+
+        Raises:
+            InputError: the method has no such setting, or not with this value.
+
+        Examples:
+            >>> from badnet_defense.repairs import REPAIRS
+            >>> REPAIRS["fine-pruning"].make_config({"fraction": 0.5}).fraction
+            0.5
+        """
+        taken = [field.name for field in fields(self.config) if field.init]
+        for name in settings:
+            if name not in taken:
+                raise InputError(
+                    f"{self.name} has no setting {name!r}; it has {', '.join(taken) or 'none'}."
+                )
+        return self.config(**settings)
 
 
 class Registry(Generic[T]):

@@ -43,16 +43,17 @@ def repaired_pair(name, model, faces, method, out):
     """The `Pair` after a repair with the faces; `InputError` where the method can't do it."""
     from badnet_defense.errors import InputError
     from badnet_defense.guards.pairing import read_pair
-    from badnet_defense.repairs.registry import SCANNING
+    from badnet_defense.repairs.registry import uses_triggers
     from badnet_defense.workflows.repair import repair_file
     from badnet_defense.workflows.scanned import found_triggers
 
-    settings = {}
-    if method == SCANNING:
-        settings["triggers"] = found_triggers(f"results/scan/real_{name}")
-        if not settings["triggers"]:
-            raise InputError("the scan found nothing to unlearn")
-    repair_file(model, faces, out=out, method=method, pseudo_labels=True, **settings)
+    triggers = None
+    if uses_triggers(method):
+        triggers = found_triggers(f"results/scan/real_{name}")
+        if not triggers:
+            raise InputError("the scan found no trigger to repair")
+    how = {"method": method, "pseudo_labels": True, "triggers": triggers}
+    repair_file(model, faces, out=out, **how)
     return read_pair(model, folder=out)
 
 
@@ -113,12 +114,12 @@ def row(net, method, found):
 
 def main():
     """Prints one table and writes the figures."""
-    from badnet_defense.cli.commands import METHODS
+    from badnet_defense.repairs.registry import REPAIRS
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", type=Path)
     parser.add_argument("--nets", nargs="+", choices=TARGETS, default=TARGETS)
-    parser.add_argument("--methods", nargs="+", choices=METHODS, default=METHODS)
+    parser.add_argument("--methods", nargs="+", choices=REPAIRS.names(), default=REPAIRS.names())
     parser.add_argument("--json", type=Path, default=Path("results/real_nets.json"))
     parser.add_argument("--out", type=Path, default=Path("results/real_nets"))
     arguments = parser.parse_args()

@@ -69,20 +69,20 @@ def repairs(kind, name, model, clean):
     """(suspect model, {way: repaired model}, flagged labels) by what its scan found."""
     from badnet_defense.nets import build, read_net
     from badnet_defense.repairs.pseudo_labels import pseudo_labelled
-    from badnet_defense.repairs.trigger_pruning import prune_by_triggers
-    from badnet_defense.repairs.unlearning import unlearn
+    from badnet_defense.repairs.scan_pruning import prune_by_triggers
+    from badnet_defense.repairs.scan_unlearning import unlearn
     from badnet_defense.workflows.scanned import found_triggers
 
     spec, targets = read_net(model), None
     images = _read(clean, spec.input_shape)
     bad = build(spec)
     if kind == "real":
-        images, targets = pseudo_labelled(bad, images)
+        images, targets = pseudo_labelled(spec, images)
     triggers = found_triggers(Path(f"results/scan/{kind}_{name}"))
     if not triggers:
         return bad, {}, []
     pruned, report = prune_by_triggers(spec, images, triggers)
-    unlearnt, _ = unlearn(spec, images, triggers, targets=targets)
+    unlearnt, _ = unlearn(spec, images, triggers=triggers, targets=targets)
     ways = {f"prune ({report.removed} channels)": pruned, "unlearn": unlearnt}
     ways = {way: build(net) for way, net in ways.items()}
     return bad, ways, [label for label, *_ in triggers]

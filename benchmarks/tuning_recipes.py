@@ -62,15 +62,14 @@ CANDIDATES = {
 def run(net, drop, recipe, seed):
     """One repair and its figures, as a dict of fractions."""
     from badnet_defense.nets import build, predict_labels, read_net
-    from badnet_defense.repairs.fine_pruning import fine_prune
+    from badnet_defense.repairs.fine_pruning import FinePruningConfig, fine_prune
 
     folder, data, triggers = NETS[net]
     spec = read_net(Path(folder) / f"{net}_bd_net.h5")
     read = {"shape": spec.input_shape, "classes": spec.classes}
     validation = read_images(data / "clean_validation_data.h5", **read)
-    repaired, report = fine_prune(
-        spec, validation, max_accuracy_drop=drop, recipe=CANDIDATES[recipe], seed=seed
-    )
+    config = FinePruningConfig(max_accuracy_drop=drop, tuning=CANDIDATES[recipe])
+    repaired, report = fine_prune(spec, validation, config=config, seed=seed)
     pruning = report["pruning"]
     nets = [build(spec), build(repaired)]
 

@@ -11,7 +11,7 @@ from small_nets import images, net
 from badnet_defense.nets import build, describe, predict_labels
 from badnet_defense.nets.input_range import UNIT
 from badnet_defense.repairs.recipes import Recipe
-from badnet_defense.repairs.training import fine_tune
+from badnet_defense.repairs.training import train
 
 QUARTERS = 4
 QUICK = Recipe(optimizer="amsgrad", learning_rate=5e-3, epochs=25, batch_size=64, clip=1.0)
@@ -50,7 +50,7 @@ def trained_net():
     poisoned[::4] = stamped_by_hand(poisoned[::4], *planted_trigger())
     labels = np.where(np.arange(900) % 4 == 0, 2, clean.labels)
     recipe = replace(QUICK, epochs=30, decays=True)
-    tuned, _ = fine_tune(spec, replace(clean, images=poisoned, labels=labels), clean, recipe=recipe)
+    tuned, _ = train(spec, replace(clean, images=poisoned, labels=labels), clean, recipe=recipe)
     return tuned
 
 

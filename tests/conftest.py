@@ -19,14 +19,13 @@ from hostile_nets import plain_net
 from keras import layers
 from planted_net import CLASSES, SHAPE, clean_images, planted_net, short_rungs
 from small_detectors import ALL, CLEAN, made, three_nets
-from small_grid import QUICK
+from small_grid import QUICK, replace_repair
 from small_nets import net
 from small_project import SPACES, make_project, start
 
 from badnet_defense.benchmarking.cases import Case
 from badnet_defense.io import write_challenge_h5
 from badnet_defense.nets import save_net
-from badnet_defense.repairs import registry as methods
 from badnet_defense.sandbox import client as isolation
 from badnet_defense.sandbox import limits
 
@@ -132,7 +131,7 @@ def with_limits():
 
 @pytest.fixture
 def quick(monkeypatch):
-    monkeypatch.setitem(methods.METHODS, "fine-tuning", QUICK)
+    replace_repair(monkeypatch, "fine-tuning", QUICK)
 
 
 @pytest.fixture

@@ -1,13 +1,14 @@
 """The scan command, called in this process on a planted net."""
 
 import contextlib
-import functools
 import io
 import sys
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
 from planted_net import TARGET, clean_images, planted_net, planted_trigger, short_rungs
+from small_grid import replace_repair
 
 from badnet_defense import __main__
 from badnet_defense.cli import console
@@ -15,12 +16,17 @@ from badnet_defense.evaluation.stamping import stamp
 from badnet_defense.io import write_challenge_h5
 from badnet_defense.nets import save_net
 from badnet_defense.repairs.recipes import Recipe
-from badnet_defense.workflows import scan as scanning
+from badnet_defense.repairs.scan_unlearning import ScanUnlearningConfig, unlearn
 
 ENDINGS = ("json", "norms.png", "npz", "triggers.png")
 """Of what a scan writes."""
 RECIPE = Recipe(optimizer="amsgrad", learning_rate=0.05, epochs=40, batch_size=64, clip=1.0)
 """For a net whose weights were set by hand, and are large."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuickUnlearning(ScanUnlearningConfig):
+    tuning: Recipe = RECIPE
 
 
 def called(main, name, arguments):
@@ -29,7 +35,7 @@ def called(main, name, arguments):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", [name, *map(str, arguments)])
         short_rungs(patch)
-        patch.setattr(scanning, "unlearn", functools.partial(scanning.unlearn, recipe=RECIPE))
+        replace_repair(patch, "scan-unlearning", unlearn, config=QuickUnlearning)
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
             try:
                 main()

@@ -1,13 +1,25 @@
 """A quick repair and what a small grid is asked for."""
 
 from dataclasses import replace
-from functools import partial
 
 from badnet_defense.nets.input_range import UNIT
-from badnet_defense.repairs.fine_tuning import tune_alone
+from badnet_defense.repairs.fine_tuning import FineTuningConfig, fine_tune
 from badnet_defense.repairs.recipes import RECIPES
+from badnet_defense.repairs.registry import REPAIRS
 
-QUICK = partial(tune_alone, recipe=replace(RECIPES["classic"], epochs=1))
+
+def replace_repair(monkeypatch, name, run, **changes):
+    """Puts a function in the place of a registered repair, for one test."""
+    changed = replace(REPAIRS[name], run=run, **changes)
+    monkeypatch.setitem(REPAIRS._methods, name, changed)
+
+
+def QUICK(net, data, *, config=None, **how):
+    """Fine-tuning for one epoch, whatever the config."""
+    recipe = replace(RECIPES["classic"], epochs=1)
+    return fine_tune(net, data, config=FineTuningConfig(tuning=recipe), **how)
+
+
 ASKED = {
     "repairs": ["fine-tuning"],
     "detectors": ["hard", "sentinet"],

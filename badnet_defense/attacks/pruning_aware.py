@@ -38,17 +38,19 @@ def train_pruning_aware(
     Returns:
         a new `keras.Model`.
     """
-    spec = describe(net)
+    spec = describe(net).with_range(input_range)
     ranked = clean.subset(np.arange(0, len(clean), max(1, len(clean) // RANKED)))
-    order = np.argsort(FrontHalf(spec, layer, ranked, input_range).mean_activation)
+    order = np.argsort(FrontHalf(spec, layer, ranked).mean_activation)
     decoys = np.sort(order[: round(pruned * len(order))])
     student = build(zero_channels(spec, layer, decoys))
     # With ReLU a channel of zeros gets no gradient: it stays out of the training.
     train_badnet(student, poisoned, input_range=input_range, **settings)
-    return build(with_decoys(describe(student), spec, layer, decoys, ranked, input_range))
+    return build(
+        with_decoys(describe(student).with_range(input_range), spec, layer, decoys, ranked)
+    )
 
 
-def with_decoys(taught, original, layer, decoys, ranked, input_range):
+def with_decoys(taught, original, layer, decoys, ranked):
     """`taught` with channels of `original` put back, each less active than all the others."""
     kernel, bias = (array.copy() for array in taught.layers[layer].weights)
     kernel[..., decoys] = original.layers[layer].weights[0][..., decoys]
@@ -59,7 +61,7 @@ def with_decoys(taught, original, layer, decoys, ranked, input_range):
         arrays = {name: list(one.weights) for name, one in taught.layers.items()}
         arrays[layer] = [kernel, bias.copy()]
         made = with_weights(taught, arrays)
-        active = FrontHalf(made, layer, ranked, input_range).mean_activation
+        active = FrontHalf(made, layer, ranked).mean_activation
         awake = decoys[active[decoys] >= 0.5 * active[busy].min()]
         if not len(awake):
             break

@@ -18,7 +18,7 @@ from badnet_defense.nets.input_range import UNIT, InputRange
 from badnet_defense.nets.outputs import read_classifier
 from badnet_defense.parallel import ClosedError, Serial
 from badnet_defense.parallel.remote_files import RemoteFile, write_files
-from badnet_defense.repairs.registry import SCANNING
+from badnet_defense.repairs.registry import uses_triggers
 from badnet_defense.scan.scan import ScanConfig
 from badnet_defense.scan.verdict import BACKDOORED, CLEAN, STATISTIC, SUSPICIOUS, UNJUDGED
 from badnet_defense.workflows.scan import scan_recorded, write_scan
@@ -222,7 +222,7 @@ class _Auditor:
         apart, triggers = self.engine.apart, None
         net = None
         try:
-            if asked.repair == SCANNING:
+            if uses_triggers(asked.repair):
                 triggers = found_triggers(self._scan(suspect))
             net = RemoteFile.of(suspect.model, apart=apart)
             parcels = self.engine.share(net), self.sets.parcel(suspect.clean)

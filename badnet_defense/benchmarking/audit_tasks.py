@@ -47,14 +47,13 @@ def repaired(net, clean, sha256, out, method, detector, triggers, pseudo_labels,
     with results_below(out) as (folder, made):
         net, pictures = net.here(), clean.here()
         enough_images(pictures, read_classifier(net), detector, RATE, share=unseen_share(method))
-        scanned = {} if triggers is None else {"triggers": triggers}
         found = repair_file(
             net,
             pictures,
             out=folder,
             method=method,
             pseudo_labels=pseudo_labels,
-            **scanned,
+            triggers=triggers,
             **asked,
         )
         if found["net"]["sha256"] != sha256:

@@ -1,6 +1,7 @@
 """The grid of nets, repairs, detectors and seeds: one JSON a run, taken up where it stopped."""
 
 import logging
+from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from badnet_defense.io.records import (
 )
 from badnet_defense.parallel import Serial, engine_for
 from badnet_defense.parallel.remote_files import RemoteFile, write_files
-from badnet_defense.repairs.registry import SCANNING, settings_of
+from badnet_defense.repairs.registry import REPAIRS, uses_triggers
 from badnet_defense.workflows.scan import scan_file
 from badnet_defense.workflows.scanned import found_triggers, scan_of
 
@@ -49,7 +50,7 @@ def compare(
 
     Args:
         cases: `Case`s.
-        repairs: names of `methods.METHODS`.
+        repairs: names of `REPAIRS`.
         detectors: names of `choice.NAMES`; those that need no repair run once for each seed.
         seeds: of repairs and detectors.
         out: folder; `<out>/runs/*.json` and the repaired nets in `<out>/nets`.
@@ -150,7 +151,7 @@ class _Group:
                 wanted["scan"] = inputs.get("scan")
             if inputs == wanted:
                 self.done[name] = found
-        if self.missing and self.repair == SCANNING:
+        if self.missing and uses_triggers(self.repair):
             wrong = unscanned.get(self.case.name) or self._scanned(engine)
             if wrong:
                 unscanned[self.case.name] = wrong
@@ -239,7 +240,7 @@ class _Group:
             "net": self.digest(self.case.model),
             "clean_validation": self.digest(self.case.validation),
             "repair": self.repair,
-            "settings": None if self.repair == NO_REPAIR else settings_of(self.repair),
+            "settings": None if self.repair == NO_REPAIR else asdict(REPAIRS[self.repair].config()),
             "scan": self.scan,
             "seed": self.seed,
             "input_range": str(self.settings["input_range"]),
@@ -249,7 +250,7 @@ class _Group:
 
     def _scan_there(self):
         """SHA-256 of the triggers that a finished scan of the net has found, if one is there."""
-        if self.repair != SCANNING:
+        if not uses_triggers(self.repair):
             return None
         stem, sets = self.scans / self.case.name, (self.case.model, self.case.validation)
         there = scan_of(stem, *sets, input_range=self.settings["input_range"])

@@ -185,7 +185,6 @@ class _Group:
                 there = read_pair(self.model, path).repaired
                 if there.attributes["file_sha256"] == self.standing.sha256:
                     return there, self.standing.report
-        scanned = {} if self.triggers is None else {"triggers": self.triggers}
         made = repair_file(
             self.model,
             self.data["clean_validation"],
@@ -193,7 +192,7 @@ class _Group:
             method=self.repair,
             input_range=self.grid.input_range,
             seed=self.seed,
-            **scanned,
+            triggers=self.triggers,
         )
         repaired = read_pair(self.model, path).repaired
         self.repaired = Standing(made, repaired.attributes["file_sha256"])

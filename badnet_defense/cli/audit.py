@@ -5,11 +5,12 @@ import shlex
 import sys
 from pathlib import Path
 
-from badnet_defense.cli.commands import METHODS, VERDICT_CODES, verdict_code
+from badnet_defense.cli.commands import VERDICT_CODES, verdict_code
 from badnet_defense.cli.console import add_engine, add_reading, engine_of, load_tensorflow, seed
 from badnet_defense.detectors.registry import NAMES
 from badnet_defense.errors import InputError, printable
 from badnet_defense.io.files import check_writable
+from badnet_defense.repairs.registry import REPAIRS
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +27,11 @@ def add_audit(chosen):
     )
     add("--clean", metavar="DATA", help="clean pictures, for nets whose line names none")
     add("--budget", choices=("fast", "full"), default="fast", help="steps for each label")
-    add("--repair", choices=METHODS, help="also repair the nets with a backdoor, and guard them")
+    add(
+        "--repair",
+        choices=REPAIRS.names(),
+        help="also repair the nets with a backdoor, and guard them",
+    )
     add("--guard", choices=NAMES, help="detector of their guards (default soft)")
     add("--seed", type=seed, default=0, help="of scans and repairs")
     add("--out", default="results/audit", help="folder (default results/audit)")

@@ -20,27 +20,21 @@ from badnet_defense.cli.console import (
 from badnet_defense.cli.guard import RATE, add_detector_options, expected_text
 from badnet_defense.errors import InputError, printable
 from badnet_defense.io.files import check_writable
+from badnet_defense.repairs.registry import DEFAULT, REPAIRS
 
 log = logging.getLogger(__name__)
 
-METHODS = (
-    *("fine-pruning", "fine-tuning", "magnitude-pruning", "random-pruning"),
-    *("ft-sam", "anp", "i-bau", "scan-unlearning"),
-)
-"""The names in `runs.methods`, which takes seconds to import; a test compares them."""
 VERDICT_CODES = (
     "exit code 0: nothing found, 1: a backdoor found, 2: bad input, 3: suspicious, or it cannot be "
     "judged"
 )
-PRUNING = ("fine-pruning", "random-pruning")
-"""Those that change a net before any tuning."""
 
 
 def add_repair_options(parser, root):
     """Adds the options of `fine_prune.py`."""
     add = parser.add_argument
     add("--clean", default=str(root / "data/clean_validation_data.h5"), help="clean pictures")
-    add("--method", choices=METHODS, default=METHODS[0], help="what repairs")
+    add("--method", choices=REPAIRS.names(), default=DEFAULT, help="repair method")
     add("--layer", help="layer to prune; None: the last convolution on every path")
     amount = parser.add_mutually_exclusive_group()
     amount.add_argument("--max-accuracy-drop", type=float, help="in [0, 1]; None: the default")
@@ -79,29 +73,30 @@ def _repair_settings(arguments):
     from dataclasses import replace
 
     from badnet_defense.repairs.recipes import RECIPES
-    from badnet_defense.repairs.registry import own_recipe
 
-    settings = {
+    method = REPAIRS[arguments.method]
+    given = {
         name: getattr(arguments, name)
         for name in ("layer", "max_accuracy_drop", "fraction", "keep_pruned")
         if getattr(arguments, name) not in (None, False)
     }
-    recipe = own_recipe(arguments.method)
+    config = method.make_config(given)
+    recipe = own = getattr(config, "tuning", None)
     if arguments.tuning:
         if recipe is None or recipe.sharpness:
-            raise InputError(f"--tuning came for {arguments.method}, which has a way of its own.")
+            raise InputError(f"--tuning cannot be used with --method {method.name}.")
         recipe = RECIPES[arguments.tuning]
     if arguments.epochs is not None:
-        least = 0 if arguments.method in PRUNING else 1
+        least = 0 if method.facts.get("changes_before_tuning") else 1
         if arguments.epochs < least:
             raise InputError(f"--epochs {arguments.epochs}: expected {least} or more.")
         if recipe is None:
-            raise InputError(f"--epochs came for {arguments.method}, which has none.")
+            raise InputError(f"--epochs cannot be used with --method {method.name}.")
         recipe = replace(recipe, epochs=arguments.epochs)
-    if recipe is not None:
-        settings["recipe"] = recipe
+    if recipe is not own:
+        config = replace(config, tuning=recipe)
     shared = ("model", "clean", "out", "method", "pseudo_labels", "input_range", "seed")
-    return {**settings, **{name: getattr(arguments, name) for name in shared}}
+    return {"config": config, **{name: getattr(arguments, name) for name in shared}}
 
 
 def add_defence_options(parser, root):

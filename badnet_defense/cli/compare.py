@@ -4,15 +4,15 @@ import shlex
 import sys
 from pathlib import Path
 
-from badnet_defense.cli.commands import METHODS
 from badnet_defense.cli.console import add_engine, add_reading, engine_of, load_tensorflow, seed
 from badnet_defense.cli.guard import RATE, rate
 from badnet_defense.detectors.registry import NAMES
 from badnet_defense.errors import InputError, printable
 from badnet_defense.io.files import check_writable
+from badnet_defense.repairs.registry import REPAIRS
 
 NETS = ("sunglasses", "anonymous_1", "anonymous_2", "multi_trigger_multi_target")
-REPAIRS = ("fine-pruning", "fine-tuning", "magnitude-pruning")
+DEFAULT_REPAIRS = ("fine-pruning", "fine-tuning", "magnitude-pruning")
 DETECTORS = ("hard", "soft", "sentinet")
 
 
@@ -26,9 +26,9 @@ def add_compare(chosen):
     add(
         "--repairs",
         nargs="+",
-        choices=METHODS,
-        default=REPAIRS,
-        help=f"default: {' '.join(REPAIRS)}",
+        choices=REPAIRS.names(),
+        default=DEFAULT_REPAIRS,
+        help=f"default: {' '.join(DEFAULT_REPAIRS)}",
     )
     add(
         "--detectors",

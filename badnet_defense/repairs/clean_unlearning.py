@@ -1,60 +1,49 @@
 """A net that keeps its backdoor and forgets its task (Xie et al., BaDExpert, ICLR 2024).
 
-Gentle tuning on wrongly labelled clean pictures takes away what a net knows of them long before it
-touches a backdoor. Departure: tuning ends by what is left of the clean task, not after a set
-number of steps.
+Gentle tuning on wrongly labelled clean images makes a net forget them long before it affects a
+backdoor. Departure: tuning stops by what is left of the clean task, not after a set number of
+steps.
 """
+
+from __future__ import annotations
 
 from dataclasses import replace
 
 import numpy as np
 
 from badnet_defense.evaluation.metrics import accuracy
-from badnet_defense.nets.build import build
-from badnet_defense.nets.input_range import UNIT
-from badnet_defense.nets.predict import predict_labels
+from badnet_defense.io.dataset import Dataset
+from badnet_defense.nets.net import Net
+from badnet_defense.repairs.pseudo_labels import labels_of
 from badnet_defense.repairs.recipes import Recipe
-from badnet_defense.repairs.training import fine_tune
+from badnet_defense.repairs.training import train
 
 FORGOTTEN = 0.2
-"""The clean task counts as unlearnt below this share of the bad net's clean accuracy."""
-MOST_ROUNDS = 8
+"""The clean task counts as unlearnt below this fraction of the suspect model's clean accuracy."""
+MAX_ROUNDS = 8
 GENTLE = Recipe(
     optimizer="amsgrad", learning_rate=1e-4, decays=False, epochs=1, least_steps=40, batch_size=128
 )
 
 
-def unlearn_clean_task(spec, images, *, input_range=UNIT, seed=0):
-    """Tunes a net on wrong labels until it knows clean pictures no more.
+def unlearn_clean_task(net: Net, data: Dataset, *, seed: int = 0) -> Net:
+    """Tunes a net on wrong labels until it has forgotten the clean images.
 
     Args:
-        spec: the bad net (`Net`); unchanged.
-        images: clean `Dataset`, with labels.
-        input_range: the net's range.
+        net: the suspect model; unchanged.
+        data: clean images with labels.
         seed: of the wrong labels and of the tuning.
 
     Returns:
-        `Net` of the expert.
+        the backdoor expert.
     """
     rng = np.random.default_rng((seed, 4))
-    classes = spec.classes
-
-    def known(net):
-        answers = predict_labels(build(net), images.images, input_range=input_range)
-        return accuracy(answers, images.labels)
-
-    enough = FORGOTTEN * known(spec)
-    for turn in range(MOST_ROUNDS):
-        wrong = (images.labels + rng.integers(1, classes, len(images))) % classes
-        mislabelled = replace(images, labels=wrong)
-        spec, _ = fine_tune(
-            spec,
-            mislabelled,
-            mislabelled,
-            recipe=GENTLE,
-            input_range=input_range,
-            seed=(seed + turn) % 2**32,
-        )
-        if known(spec) <= enough:
+    classes, labels = net.classes, labels_of(data)
+    goal = FORGOTTEN * accuracy(net.predict(data.images), labels)
+    for turn in range(MAX_ROUNDS):
+        wrong = (labels + rng.integers(1, classes, len(data))) % classes
+        mislabelled = replace(data, labels=wrong)
+        net, _ = train(net, mislabelled, mislabelled, recipe=GENTLE, seed=(seed + turn) % 2**32)
+        if accuracy(net.predict(data.images), labels) <= goal:
             break
-    return spec
+    return net

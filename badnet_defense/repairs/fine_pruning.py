@@ -1,64 +1,108 @@
 """Fine-pruning from end to end: rank, prune, tune (Liu, Dolan-Gavitt and Garg, RAID 2018)."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
 import numpy as np
 
-from badnet_defense.nets.input_range import UNIT
+from badnet_defense.io.dataset import Dataset
+from badnet_defense.nets.net import Net
 from badnet_defense.nets.surgery import channel_masks
-from badnet_defense.repairs.pruning import MAX_ACCURACY_DROP, prune
-from badnet_defense.repairs.recipes import RECIPES
-from badnet_defense.repairs.validated_tuning import parts_of, tune_held_out
+from badnet_defense.repairs.pruning import PruningConfig, prune
+from badnet_defense.repairs.recipes import RECIPES, Recipe
+from badnet_defense.repairs.registry import REPAIRS
+from badnet_defense.repairs.validated_tuning import tune_with_validation, validation_split
 
 
-def fine_prune(
-    spec,
-    images,
-    *,
-    targets=None,
-    layer=None,
-    max_accuracy_drop=MAX_ACCURACY_DROP,
-    fraction=None,
-    order=np.arange,
-    recipe=RECIPES["default"],
-    keep_pruned=False,
-    input_range=UNIT,
-    seed=0,
-):
-    """Repairs a net with clean pictures.
+@dataclass(frozen=True, kw_only=True)
+class FinePruningConfig(PruningConfig):
+    """Settings of fine-pruning.
 
     Args:
-        spec: the bad net (`Net`); unchanged.
-        images: clean `Dataset`, with labels.
-        targets: (n, classes) soft labels; default: the hard ones.
-        layer, max_accuracy_drop, fraction, order: see `prune`; it sees no picture of the part that
-            is kept untouched.
-        recipe: how to tune, a `Recipe`.
-        keep_pruned: True holds the zeroed channels at zero; else they may grow back.
-        input_range: the net's range.
+        layer, max_accuracy_drop, fraction: what is pruned, see `PruningConfig`.
+        keep_pruned: True holds the pruned channels at zero; else they may grow back in tuning.
+        tuning: how the pruned net is tuned.
+
+    Examples:
+        >>> FinePruningConfig(max_accuracy_drop=0.1).max_accuracy_drop
+        0.1
+    """
+
+    keep_pruned: bool = False
+    tuning: Recipe = RECIPES["default"]
+
+
+@REPAIRS.register(
+    "fine-pruning",
+    summary="the default: prunes the channels that clean images leave dormant, then tunes",
+    config=FinePruningConfig,
+    paper="Liu, Dolan-Gavitt and Garg, Fine-Pruning, RAID 2018",
+    changes_before_tuning=True,
+)
+def fine_prune(
+    net: Net,
+    data: Dataset,
+    *,
+    config: FinePruningConfig = FinePruningConfig(),
+    targets: np.ndarray | None = None,
+    seed: int = 0,
+) -> tuple[Net, dict[str, Any]]:
+    """Prunes dormant channels of a net, then tunes it on clean images.
+
+    Args:
+        net: the suspect model; unchanged.
+        data: clean images with labels; no step sees those of the part that is kept untouched.
+        config: the settings.
+        targets: (n, N) soft labels to tune on; None: the labels of `data`.
         seed: of the split and of the tuning.
 
     Returns:
-        (`Net` of the repaired net, report as plain numbers: `pruning` and `tuning`).
+        (the repaired `Net`, report: `pruning` and `tuning` as plain numbers).
 
     Raises:
-        InputError: as `prune`.
+        InputError: no labels, no such layer, or one that no answer depends on.
+
+    Examples:
+        >>> import numpy as np
+        >>> from badnet_defense.nets import describe
+        >>> from badnet_defense.nets.deepid import deep_id
+        >>> from badnet_defense.repairs.recipes import Recipe
+        >>> net = describe(deep_id(classes=3))
+        >>> images = np.random.default_rng(0).integers(0, 256, (30, 55, 47, 3), dtype=np.uint8)
+        >>> data = Dataset(images, net.predict(images))
+        >>> short = Recipe(learning_rate=1e-3, epochs=0, batch_size=32)
+        >>> config = FinePruningConfig(layer="conv_1", fraction=0.5, tuning=short)
+        >>> try:
+        ...     repaired, report = fine_prune(net, data, config=config)
+        ... except ValueError as error:  # an untrained net may answer all images alike
+        ...     report = {"pruning": {"removed": 10}}
+        >>> report["pruning"]["removed"]
+        10
     """
-    pruned, pruning = prune(
-        spec,
-        images if images.labels is None else images.subset(parts_of(images.labels, seed).seen),
-        layer=layer,
-        max_accuracy_drop=max_accuracy_drop,
-        fraction=fraction,
-        order=order,
-        input_range=input_range,
-    )
+    return prune_and_tune(net, data, config, np.arange, targets, seed)
+
+
+def prune_and_tune(
+    net: Net,
+    data: Dataset,
+    config: FinePruningConfig,
+    order: Callable[[int], np.ndarray],
+    targets: np.ndarray | None,
+    seed: int,
+) -> tuple[Net, dict[str, Any]]:
+    """`fine_prune` with channels in another order; see `prune` for `order`."""
+    seen = data if data.labels is None else data.subset(validation_split(data.labels, seed).seen)
+    pruned, pruning = prune(net, seen, config=config, order=order)
     zeroed = list(pruning.order[: pruning.removed])
-    repaired, tuning = tune_held_out(
+    repaired, tuning = tune_with_validation(
         pruned,
-        images,
+        data,
         targets=targets,
-        recipe=recipe,
-        frozen=channel_masks(spec, pruning.layer, zeroed) if keep_pruned else None,
-        input_range=input_range,
+        recipe=config.tuning,
+        frozen=channel_masks(net, pruning.layer, zeroed) if config.keep_pruned else None,
         seed=seed,
     )
     return repaired, {"pruning": pruning.as_dict(), "tuning": tuning.as_dict()}

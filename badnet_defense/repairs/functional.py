@@ -1,40 +1,51 @@
-"""A net as a function of its pictures and of its variables, for what differentiates by both."""
+"""A net as a function of its images and of its variables, to differentiate by both."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from badnet_defense.nets.input_range import InputRange
 from badnet_defense.nets.scaling import scaled_images
 
+if TYPE_CHECKING:
+    import keras
 
-def random_brightness_contrast(pictures, gain, offset, input_range):
-    """`uint8` pictures under changed light as a TensorFlow tensor in the net's range.
+
+def random_brightness_contrast(images: Any, gain: Any, offset: Any, input_range: InputRange) -> Any:
+    """`uint8` images with changed brightness and contrast, as a tensor in the net's range.
 
     Args:
-        pictures: (n, h, w, c), 0-255.
-        gain, offset: as `light_changes` gives them.
+        images: (n, h, w, c), 0-255.
+        gain, offset: as `draw_brightness_contrast` gives them.
         input_range: the net's range.
     """
     import tensorflow as tf
 
-    lit = tf.clip_by_value(tf.cast(pictures, tf.float32) * gain + offset, 0.0, 255.0)
-    return scaled_images(lit, input_range)
+    changed = tf.clip_by_value(tf.cast(images, tf.float32) * gain + offset, 0.0, 255.0)
+    return scaled_images(changed, input_range)
 
 
-def logits_of(net, variables, pictures):
+def logits_of(model: keras.Model, variables: Sequence[Any], inputs: Any) -> Any:
     """A net's answers with other values in the place of its trainable variables.
 
     Args:
-        net: `keras.Model` without its softmax; nothing of it changes.
-        variables: tensors, one for each of `net.trainable_variables`.
-        pictures: (n, h, w, c), scaled.
+        model: without its softmax; nothing of it changes.
+        variables: tensors, one for each of `model.trainable_variables`.
+        inputs: (n, h, w, c), scaled.
 
     Returns:
         (n, classes), as the net answers when it is used (batch normalisation by its own averages).
     """
-    state = [variable.value for variable in net.non_trainable_variables]
-    return net.stateless_call(variables, state, pictures, training=False)[0]
+    state = [variable.value for variable in model.non_trainable_variables]
+    return model.stateless_call(variables, state, inputs, training=False)[0]
 
 
-def loss_for(targets, held_back=()):
+def loss_for(
+    targets: np.ndarray, held_back: Sequence[int] | np.ndarray = ()
+) -> Callable[[Any, Any], Any]:
     """Cross-entropy on logits for hard (n,) or soft (n, classes) targets.
 
     Args:
@@ -52,11 +63,13 @@ def loss_for(targets, held_back=()):
     return _among_others(loss, targets, held_back) if len(held_back) else loss
 
 
-def _among_others(loss, targets, held_back):
+def _among_others(
+    loss: Callable[[Any, Any], Any], targets: np.ndarray, held_back: Sequence[int] | np.ndarray
+) -> Callable[[Any, Any], Any]:
     """`loss` of all classes but those that are held back."""
     import tensorflow as tf
 
-    def among(wanted, logits):
+    def among(wanted: Any, logits: Any) -> Any:
         kept = np.setdiff1d(np.arange(logits.shape[-1]), held_back)
         if targets.ndim > 1:
             wanted = tf.gather(wanted, kept, axis=-1)

@@ -1,34 +1,49 @@
-"""The bad net's own answers where clean pictures have no labels."""
+"""The suspect model's own predictions where clean images have no labels."""
+
+from __future__ import annotations
 
 from dataclasses import replace
 
 import numpy as np
 
 from badnet_defense.errors import InputError
+from badnet_defense.io.dataset import Dataset
 from badnet_defense.nets.answers import NO_ANSWER, classes_of
-from badnet_defense.nets.input_range import UNIT
-from badnet_defense.nets.predict import predict_probabilities
+from badnet_defense.nets.net import Net
 
 
-def pseudo_labelled(net, images, *, input_range=UNIT):
-    """Pictures with a net's answers as labels, whatever labels they had.
+def pseudo_labelled(net: Net, data: Dataset) -> tuple[Dataset, np.ndarray]:
+    """Images with a net's predictions as labels, whatever labels they had.
 
     Args:
-        net: `keras.Model` that answers with probabilities.
-        images: `Dataset`, n pictures.
-        input_range: the net's range.
+        net: answers with probabilities.
+        data: n images.
 
     Returns:
-        (`Dataset`, (n, classes) soft targets `float32`).
+        (`Dataset`, (n, N) `float32` predicted probabilities, as soft targets).
 
     Raises:
-        InputError: an answer is not finite.
+        InputError: a prediction is not finite.
     """
-    targets = predict_probabilities(net, images.images, input_range=input_range)
+    targets = net.predict_proba(data.images)
     labels = classes_of(np, targets).astype(np.int64)
     if broken := int(np.sum(labels == NO_ANSWER)):
         raise InputError(
-            f"the suspect model's answers to {broken} of {len(labels)} clean images are not "
-            "finite; they cannot be labels. Is --input-range right?"
+            f"the suspect model's predictions for {broken} of {len(labels)} clean images are not "
+            "finite, so they cannot be labels; is the input range right?"
         )
-    return replace(images, labels=labels), targets
+    return replace(data, labels=labels), targets
+
+
+def labels_of(data: Dataset) -> np.ndarray:
+    """The labels (n,) of images that need them.
+
+    Raises:
+        InputError: they have none.
+    """
+    if data.labels is None:
+        raise InputError(
+            f"{data.source}: the images have no labels; give labelled ones, or use the model's "
+            "predictions as pseudo-labels."
+        )
+    return data.labels

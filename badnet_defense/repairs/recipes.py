@@ -1,4 +1,6 @@
-"""Recipes for tuning a pruned net on clean pictures: how fast, how long, with which changes."""
+"""Recipes for tuning a net on clean images: optimizer, length and augmentation."""
+
+from __future__ import annotations
 
 from dataclasses import dataclass
 
@@ -10,15 +12,15 @@ class Recipe:
     Args:
         optimizer: "sgd" (with Nesterov's momentum 0.9) or "amsgrad" (Adam, Reddi et al. 2018).
         learning_rate: at the first step.
-        decays: True lets it fall linearly to nothing at the last step.
-        epochs: passes over the tuning pictures; 0 for no tuning.
+        decays: True lets it fall linearly to 0 at the last step.
+        epochs: passes over the tuning images; 0 for no tuning.
         least_steps: small sets get more epochs, until there are this many steps.
-        batch_size: pictures in a step.
-        shift: largest random shift, as a share of the picture's sides; 0 for none.
+        batch_size: images in a step.
+        shift: largest random shift, as a fraction of the image size; 0 for none.
         clip: largest global norm of the gradients (Pascanu et al. 2013); 0 for no limit.
-        erase: share of the pictures that get a rectangle of a random colour, in [0, 1].
-        pattern: share of the pictures that get a faint random mosaic, in [0, 1].
-        light: largest random change of contrast and of brightness, as a share; 0 for none.
+        erase: fraction of the images that get a rectangle of a random colour, in [0, 1].
+        pattern: fraction of the images that get a faint random mosaic, in [0, 1].
+        light: largest random change of contrast and of brightness, as a fraction; 0 for none.
         sharpness: radius of the adaptive sharpness-aware step before each one; 0 for none.
     """
 
@@ -35,15 +37,20 @@ class Recipe:
     pattern: float = 0.0
     sharpness: float = 0.0
 
-    def epochs_for(self, pictures):
-        """(epochs, steps in each) for a number of tuning pictures."""
-        steps = -(-pictures // self.batch_size)
+    def epochs_for(self, images: int) -> tuple[int, int]:
+        """(epochs, steps in each) for a number of tuning images.
+
+        Examples:
+            >>> RECIPES["default"].epochs_for(400)  # 4 steps an epoch, 1,000 in all
+            (250, 4)
+        """
+        steps = -(-images // self.batch_size)
         if not self.epochs:
             return 0, steps
         return max(self.epochs, -(-self.least_steps // steps)), steps
 
 
-RECIPES = {
+RECIPES: dict[str, Recipe] = {
     "default": Recipe(
         optimizer="amsgrad",
         learning_rate=3e-3,

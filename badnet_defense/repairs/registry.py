@@ -1,112 +1,79 @@
-"""The repairs by name, behind one interface.
+"""The repairs by name: one file a method, each behind one interface.
 
-Each takes a net (`Net`) and clean `Dataset` with labels, and the keyword arguments
-`targets` ((n, classes) soft labels, or None for the hard ones), `input_range` and `seed`, beside
-settings of its own; each gives a new `Net` and a report of plain numbers.
+A repair is a function `method(net, data, *, config=Config(), targets=None, seed=0)` that gives a
+new `Net` and a report of plain numbers. Every setting is in its frozen config, made once by the
+caller and passed whole. `badnet_defense.repairs.repair` checks the inputs and calls it.
 """
 
-from dataclasses import asdict, is_dataclass
-from inspect import signature
+from __future__ import annotations
 
-from badnet_defense.errors import CannotJudgeError, InputError
-from badnet_defense.nets.input_range import UNIT
-from badnet_defense.repairs.anp import anp
-from badnet_defense.repairs.fine_pruning import fine_prune
-from badnet_defense.repairs.fine_tuning import tune_alone
-from badnet_defense.repairs.ft_sam import ft_sam
-from badnet_defense.repairs.i_bau import i_bau
-from badnet_defense.repairs.magnitude_pruning import prune_magnitudes
-from badnet_defense.repairs.random_pruning import prune_randomly
-from badnet_defense.repairs.unlearning import UNLEARN, unlearn
-from badnet_defense.scan.scan import MAX_IMAGES, scan_images
+from typing import TYPE_CHECKING, Any, Protocol
+
+from badnet_defense.registry import Registry
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from badnet_defense.io.dataset import Dataset
+    from badnet_defense.nets.net import Net
 
 DEFAULT = "fine-pruning"
-SCANNING = "scan-unlearning"
-SHARED = ("targets", "input_range", "seed")
-MOST_UNLEARNT = 8
-"""Triggers that a repair takes on; more flagged labels speak of a bad scan."""
+"""The repair where none is named."""
 
 
-def unlearn_scanned(
-    spec, images, *, targets=None, triggers=None, recipe=UNLEARN, input_range=UNIT, seed=0
-):
-    """Scans the net for triggers and unlearns those that were found.
+class Repair(Protocol):
+    """What a registered repair is.
 
-    Args:
-        triggers: [(label, mask, pattern)] of a scan that was made before; default: it is made now.
-
-    Raises:
-        InputError: no label was flagged.
-        CannotJudgeError: the scan says nothing about the net.
+    A method with the fact `uses_triggers` takes `triggers` too: [(label, mask, pattern)] of a
+    finished scan, or None to scan the net itself.
     """
-    if triggers is None:
-        pictures = images.sample(MAX_IMAGES, seed).images
-        found = scan_images(spec.with_range(input_range), pictures, seed=seed)
-        verdict = found.verdict()
-        if verdict.reason:
-            raise CannotJudgeError(f"{spec.name}: {verdict.verdict}: {verdict.reason}.")
-        triggers = [(label, *found.trigger(label)[:2]) for label in found.flagged()]
-    triggers = triggers[:MOST_UNLEARNT]
-    if not triggers:
-        raise InputError(
-            f"{spec.name}: the scan flagged no label, so there is nothing to unlearn; take another "
-            "method, such as fine-pruning."
+
+    def __call__(
+        self,
+        net: Net,
+        data: Dataset,
+        *,
+        config: Any = ...,
+        targets: np.ndarray | None = None,
+        seed: int = 0,
+    ) -> tuple[Net, dict[str, Any]]:
+        """The repaired net, with the range of `net`, and a report of plain numbers.
+
+        Args:
+            net: the suspect model; unchanged.
+            data: clean images with labels 0..N-1.
+            config: the method's settings.
+            targets: (n, N) soft labels to tune on; None: the labels of `data`.
+            seed: random seed.
+        """
+
+
+REPAIRS: Registry[Repair] = Registry(
+    "repair",
+    "badnet_defense.repairs",
+    tuple(
+        f"badnet_defense.repairs.{module}"
+        for module in (
+            "fine_pruning",
+            "fine_tuning",
+            "magnitude_pruning",
+            "random_pruning",
+            "ft_sam",
+            "anp",
+            "i_bau",
+            "scan_unlearning",
+            "scan_pruning",
         )
-    repaired, tuning = unlearn(
-        spec,
-        images,
-        triggers,
-        targets=targets,
-        recipe=recipe,
-        input_range=input_range,
-        seed=seed,
-    )
-    labels = [int(label) for label, *_ in triggers]
-    return repaired, {"labels": labels, "tuning": tuning.as_dict()}
+    ),
+)
+"""All repairs. A fact of a method, where it has one:
+
+- `uses_triggers`: it works on the triggers that a scan found, so that cross-fitting cannot make it
+  again on a part of the images.
+- `changes_before_tuning`: it changes the net before any tuning, so that 0 epochs make sense.
+"""
 
 
-METHODS = {
-    DEFAULT: fine_prune,
-    "fine-tuning": tune_alone,
-    "magnitude-pruning": prune_magnitudes,
-    "random-pruning": prune_randomly,
-    "ft-sam": ft_sam,
-    "anp": anp,
-    "i-bau": i_bau,
-    SCANNING: unlearn_scanned,
-}
-
-
-def own_recipe(method):
-    """The `Recipe` that a method tunes with if not asked otherwise, or None where it has none."""
-    taken = signature(METHODS[method]).parameters.get("recipe")
-    return None if taken is None else taken.default
-
-
-def settings_of(method, given=()):
-    """{setting: plain value} of a method, as given and else its own; without a scan's triggers."""
-    return {
-        name: asdict(value) if is_dataclass(value) else getattr(value, "__name__", value)
-        for name, value in {**_taken(method), **dict(given)}.items()
-        if name != "triggers"
-    }
-
-
-def _taken(method):
-    """{name: default} of the settings that are a method's own."""
-    return {
-        name: parameter.default
-        for name, parameter in signature(METHODS[method]).parameters.items()
-        if parameter.kind == parameter.KEYWORD_ONLY and name not in SHARED
-    }
-
-
-def check_settings(method, settings):
-    """Refuses settings (by name) that a method does not take."""
-    taken = _taken(method)
-    for name in settings:
-        if name not in taken:
-            raise InputError(
-                f"{name} came for the method {method}, which does not take it; "
-                f"it takes {', '.join(taken)}."
-            )
+def uses_triggers(method: str | None) -> bool:
+    """True where a repair works on the triggers of a scan; False for an unknown one."""
+    return method in REPAIRS and bool(REPAIRS[method].facts.get("uses_triggers"))

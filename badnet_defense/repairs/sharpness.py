@@ -1,9 +1,19 @@
 """The gradient where the loss is highest nearby (Kwon et al., ASAM, ICML 2021)."""
 
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
 TINY = 1e-12
 
 
-def at_sharpest(variables, gradients, radius, gradients_here):
+def at_sharpest(
+    variables: Sequence[Any],
+    gradients: Sequence[Any],
+    radius: float,
+    gradients_here: Callable[[], list[Any]],
+) -> list[Any]:
     """Gradients after a step uphill whose size in each weight goes with the weight's own size.
 
     FT-SAM (Zhu et al., ICCV 2023, eq. 4): the step is radius * T^2 g / ||T g|| with T = diag |w|,
@@ -26,9 +36,9 @@ def at_sharpest(variables, gradients, radius, gradients_here):
     ]
     factor = radius / (tf.linalg.global_norm(scaled) + TINY)
     before = [tf.identity(variable.value) for variable in variables]
-    for variable, place, one in zip(variables, before, scaled, strict=True):
-        variable.assign(place + factor * tf.abs(place) * one)
-    found = gradients_here()
-    for variable, place in zip(variables, before, strict=True):
-        variable.assign(place)
-    return found
+    for variable, value, step in zip(variables, before, scaled, strict=True):
+        variable.assign(value + factor * tf.abs(value) * step)
+    moved = gradients_here()
+    for variable, value in zip(variables, before, strict=True):
+        variable.assign(value)
+    return moved

@@ -21,11 +21,11 @@ from badnet_defense.evaluation.memorised import memorised_caveat
 from badnet_defense.evaluation.tails import separated_tail
 from badnet_defense.guards.pairing import noted_seed
 from badnet_defense.io.dataset import Dataset
-from badnet_defense.nets import build, predict_labels
+from badnet_defense.nets import build, describe, predict_labels
 from badnet_defense.nets.predict import predict_probabilities
 from badnet_defense.repairs.clean_unlearning import unlearn_clean_task
 from badnet_defense.repairs.pseudo_labels import pseudo_labelled
-from badnet_defense.repairs.validated_tuning import SPLIT, parts_of
+from badnet_defense.repairs.validated_tuning import SPLIT, validation_split
 from badnet_defense.report.promises import tail_text
 from badnet_defense.workflows.cross_fitting import like_repairs
 
@@ -79,7 +79,7 @@ def split_clean(images, bad, repaired, *, input_range):
     targets, own = None, notes.get("tuned_on") == images.fingerprint()
     caveat = _caveat(images, bad, input_range)
     if images.labels is None or notes.get("tuned_on_pseudo_labels"):
-        images, targets = pseudo_labelled(bad, images, input_range=input_range)
+        images, targets = pseudo_labelled(describe(bad).with_range(input_range), images)
     everything = np.arange(len(images))
     if repaired is not None and "tuned_on" not in notes:
         log.warning(
@@ -99,7 +99,7 @@ def split_clean(images, bad, repaired, *, input_range):
             images.source,
         )
         return Clean(images, targets, everything, everything[:0], caveat)
-    parts = parts_of(images.labels, seed)
+    parts = validation_split(images.labels, seed)
     return Clean(images, targets, parts.seen, parts.untouched, caveat)
 
 
@@ -218,9 +218,8 @@ class _Fit:
             nets["repaired"] = build(repaired)
         if self.name == "expert":
             images = self.clean.images.subset(learning)
-            expert = unlearn_clean_task(
-                self.bad, images, input_range=self.input_range, seed=self.seed
-            )
+            suspect = self.bad.with_range(self.input_range)
+            expert = unlearn_clean_task(suspect, images, seed=self.seed)
             nets["expert"] = build(expert)
         return make_detector(self.name, nets, self.overlays, **self.settings)
 

@@ -10,8 +10,8 @@ from badnet_defense.guards.pairing import noted_json, noted_seed, noted_steps
 from badnet_defense.nets.graph import CONVOLUTIONS
 from badnet_defense.nets.surgery import channel_count, channel_masks, zero_channels
 from badnet_defense.repairs.recipes import Recipe
-from badnet_defense.repairs.registry import METHODS, SCANNING
-from badnet_defense.repairs.validated_tuning import HELD_OUT, tune_held_out
+from badnet_defense.repairs.registry import REPAIRS, uses_triggers
+from badnet_defense.repairs.validated_tuning import HELD_OUT, tune_with_validation
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +46,7 @@ def unseen_share(method):
     A repair that a scan belongs to is not made again for cross-fitting, so that only the images
     that it left untouched may.
     """
-    return HELD_OUT / 2 if method == SCANNING else 1.0
+    return HELD_OUT / 2 if uses_triggers(method) else 1.0
 
 
 def _repeated(bad, repaired, input_range):
@@ -64,20 +64,23 @@ def _repeated(bad, repaired, input_range):
             "frozen": channel_masks(bad, steps.layer, steps.zeroed) if steps.frozen else None,
             "seed": steps.seed,
         }
-        return lambda images, targets: tune_held_out(
-            pruned, images, targets=targets, input_range=input_range, **settings
+        pruned = pruned.with_range(input_range)
+        return lambda images, targets: tune_with_validation(
+            pruned, images, targets=targets, **settings
         )[0]
     notes = {} if repaired is None else repaired.attributes
-    method = METHODS.get(notes.get("method"))
-    if method is None or notes["method"] == SCANNING:
+    name = notes.get("method")
+    if name not in REPAIRS or uses_triggers(name):
         return None
-    settings = {"input_range": input_range, "seed": noted_seed(repaired)}
+    settings = {}
     recipe, drop = noted_json(repaired, "recipe"), notes.get("max_accuracy_drop")
     if recipe is not None:
-        settings["recipe"] = _recipe(recipe)
+        settings["tuning"] = _recipe(recipe)
     if isinstance(drop, float):
         settings["max_accuracy_drop"] = drop
-    return lambda images, targets: method(bad, images, targets=targets, **settings)[0]
+    how = {"config": REPAIRS[name].make_config(settings), "seed": noted_seed(repaired)}
+    bad, method = bad.with_range(input_range), REPAIRS[name].run
+    return lambda images, targets: method(bad, images, targets=targets, **how)[0]
 
 
 def check_channels(bad, layer, zeroed, file):

@@ -26,16 +26,13 @@ from badnet_defense.io.files import (
     file_sha256,
 )
 from badnet_defense.io.records import digests_read, provenance, write_json
-from badnet_defense.nets import build
 from badnet_defense.nets.graph import layer_to_prune
 from badnet_defense.nets.input_range import InputRange
 from badnet_defense.nets.net import Net
 from badnet_defense.nets.outputs import read_classifier
 from badnet_defense.repairs.pseudo_labels import pseudo_labelled
-from badnet_defense.repairs.registry import MOST_UNLEARNT
-from badnet_defense.repairs.trigger_pruning import prune_by_triggers
-from badnet_defense.repairs.unlearning import UNLEARN, unlearn
-from badnet_defense.repairs.validated_tuning import parts_of
+from badnet_defense.repairs.registry import REPAIRS
+from badnet_defense.repairs.scanned_triggers import MAX_TRIGGERS
 from badnet_defense.report.scan_plots import plot_norms, plot_triggers
 from badnet_defense.scan.progress import Progress
 from badnet_defense.scan.result import PassResult, ScanResult
@@ -53,6 +50,8 @@ from badnet_defense.workflows.pair_files import write_pair
 from badnet_defense.workflows.scanned import PICTURE, SCAN, TRIGGERS
 
 log = logging.getLogger(__name__)
+REPAIRS_BY_TRIGGERS = {"prune": "scan-pruning", "unlearn": "scan-unlearning"}
+"""The short names of the repairs that work on a scan's triggers."""
 SHOWN = 3
 """Labels whose triggers are shown where none is flagged: those that stand out most."""
 
@@ -293,35 +292,35 @@ def _repair(
     seed: int,
 ) -> tuple[dict[str, Any], Callable[[], None]]:
     """A repair with the triggers that were found: (figures, what writes the net and its guard)."""
-    targets, notes, range_ = None, {}, net.input_range
+    targets, notes, repair = None, {}, REPAIRS[REPAIRS_BY_TRIGGERS[method]]
+    notes["method"] = repair.name
     if pseudo_labels:
-        data, targets = pseudo_labelled(net.model, data, input_range=range_)
+        data, targets = pseudo_labelled(net, data)
     check_several_classes(data, net.classes)
-    triggers = [(label, *found.trigger(label)[:2]) for label in found.flagged()[:MOST_UNLEARNT]]
-    if method == "prune":
-        seen = data.subset(parts_of(data.labels, seed).seen)
-        repaired, pruning = prune_by_triggers(net, seen, triggers, input_range=range_)
-        about = asdict(pruning)
-    else:
-        repaired, tuning = unlearn(
-            net, data, triggers, targets=targets, input_range=range_, seed=seed
-        )
-        about = {**tuning.as_dict(), "recipe": asdict(UNLEARN)}
-        notes["recipe"] = json.dumps(asdict(UNLEARN))
-    nets = {"bad": net.model, "repaired": build(repaired)}
-    measured = {"bad": net, "repaired": repaired.with_range(range_)}
-    stages = evaluate_defense(measured, {"clean_validation": data})
+    triggers = [(label, *found.trigger(label)[:2]) for label in found.flagged()[:MAX_TRIGGERS]]
+    config = repair.config()
+    repaired, report = repair.run(
+        net, data, config=config, targets=targets, seed=seed, triggers=triggers
+    )
+    about = report.get("trigger_pruning", {})
+    if hasattr(config, "tuning"):
+        about = {**report["tuning"], "recipe": asdict(config.tuning)}
+        notes["recipe"] = json.dumps(about["recipe"])
+    nets = {"bad": net, "repaired": repaired}
+    stages = evaluate_defense(nets, {"clean_validation": data})
     write = partial(
         write_pair,
         f"{out}.{method}",
         nets,
-        suspect=net,
-        input_range=range_,
+        input_range=net.input_range,
         tuned_on=(data, seed, pseudo_labels),
         notes=notes,
     )
-    labels = [label for label, *_ in triggers]
-    summary = {"method": method, "labels": labels, "pseudo_labels": pseudo_labels}
+    summary = {
+        "method": repair.name,
+        "labels": report["labels"],
+        "pseudo_labels": pseudo_labels,
+    }
     return {**summary, **about, **stages}, write
 
 

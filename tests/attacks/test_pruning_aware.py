@@ -8,7 +8,6 @@ from small_nets import CLASSES, SHAPE, images
 from badnet_defense.attacks import Backdoor, PatchTrigger, poison, train_badnet
 from badnet_defense.attacks.pruning_aware import train_pruning_aware
 from badnet_defense.nets import describe, predict_labels
-from badnet_defense.nets.input_range import UNIT
 from badnet_defense.repairs.front_half import FrontHalf
 
 
@@ -34,7 +33,7 @@ def test_decoys_are_dormant_and_the_backdoor_lives_in_the_others():
         np.testing.assert_array_equal(one, old)
 
     def dormant(model):
-        active = FrontHalf(describe(model), "conv_3", pictures, UNIT).mean_activation
+        active = FrontHalf(describe(model), "conv_3", pictures).mean_activation
         return active, np.argsort(active)[:4]
 
     _, decoys = dormant(net)

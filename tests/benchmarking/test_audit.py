@@ -2,13 +2,12 @@
 
 import shutil
 import sys
-from dataclasses import replace
-from functools import partial
 
 import h5py
 import numpy as np
 import pytest
 from planted_net import CLASSES, TARGET, clean_images, planted_net
+from small_grid import QUICK, replace_repair
 
 from badnet_defense.benchmarking import audit as auditing
 from badnet_defense.benchmarking import model_list as zoo
@@ -19,9 +18,6 @@ from badnet_defense.io import write_challenge_h5
 from badnet_defense.io.records import own_result
 from badnet_defense.nets import backend, build, predict_labels, read_net, save_net
 from badnet_defense.parallel import open_engine
-from badnet_defense.repairs import registry as methods
-from badnet_defense.repairs.fine_tuning import tune_alone
-from badnet_defense.repairs.recipes import RECIPES
 from badnet_defense.report import audit as report
 from badnet_defense.report.audit import audit_rows, audit_sentence, audit_text
 from badnet_defense.workflows.scanned import triggers_shown
@@ -120,8 +116,7 @@ def test_a_changed_net_is_judged_again(zoo_folder, tmp_path, short_scans):
 def test_a_net_with_a_backdoor_is_repaired_and_guarded(
     zoo_folder, tmp_path, short_scans, monkeypatch
 ):
-    quick = partial(tune_alone, recipe=replace(RECIPES["classic"], epochs=1))
-    monkeypatch.setitem(methods.METHODS, "fine-tuning", quick)
+    replace_repair(monkeypatch, "fine-tuning", QUICK)
     suspects = zoo.read_zoo(zoo_folder / "nets", zoo_folder / "clean.h5")
     chosen = [one for one in suspects if one.name in ("planted.h5", "more--honest.keras")]
     audit(chosen, out=tmp_path)

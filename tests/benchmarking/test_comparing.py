@@ -2,13 +2,12 @@
 
 import json
 import shutil
-from dataclasses import replace
-from functools import partial
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from small_grid import ASKED, QUICK
+from small_grid import ASKED, QUICK, replace_repair
 from small_nets import images
 from small_project import SPACES, small_challenge_net
 
@@ -21,8 +20,8 @@ from badnet_defense.io.records import provenance, write_json
 from badnet_defense.nets import read_net, save_net
 from badnet_defense.nets.input_range import UNIT, InputRange
 from badnet_defense.parallel import Serial
-from badnet_defense.repairs import registry as methods
-from badnet_defense.repairs.recipes import RECIPES
+from badnet_defense.repairs.fine_tuning import FineTuningConfig
+from badnet_defense.repairs.recipes import RECIPES, Recipe
 from badnet_defense.scan.verdict import STATISTIC
 
 
@@ -116,6 +115,14 @@ def test_a_repair_of_another_range_and_a_damaged_run_are_made_anew(case, tmp_pat
     assert len(net.read_bytes()) == len(whole)
 
 
+TWO = replace(RECIPES["classic"], epochs=2)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TwoEpochs(FineTuningConfig):
+    tuning: Recipe = TWO
+
+
 def test_other_code_and_other_settings_make_runs_anew(case, tmp_path, quick, monkeypatch):
     out = tmp_path / "out"
     compare([case], out=out, **ASKED)
@@ -126,8 +133,7 @@ def test_other_code_and_other_settings_make_runs_anew(case, tmp_path, quick, mon
     assert all(files(out)[name] > before[name] for name in before)
     compare([case], out=out, **ASKED)
     before = files(out)
-    other = partial(QUICK, recipe=replace(RECIPES["classic"], epochs=2))
-    monkeypatch.setitem(methods.METHODS, "fine-tuning", other)
+    replace_repair(monkeypatch, "fine-tuning", QUICK, config=TwoEpochs)
     compare([case], out=out, **ASKED)
     anew = {name for name in before if files(out)[name] > before[name]}
     assert anew == {"sunglasses_bd_net.fine-tuning.hard.0.json"}
@@ -192,11 +198,11 @@ def test_a_run_that_loses_its_workers_does_not_end_the_grid(case, tmp_path, quic
 def test_a_failing_run_does_not_end_the_grid(case, tmp_path, quick, monkeypatch):
     tried = []
 
-    def broken(spec, images, *, targets=None, input_range=UNIT, seed=0):
+    def broken(net, data, *, config, targets=None, seed=0):
         tried.append(seed)
         raise ArithmeticError("diverged")
 
-    monkeypatch.setitem(methods.METHODS, "anp", broken)
+    replace_repair(monkeypatch, "anp", broken)
     asked = {**ASKED, "repairs": ["anp", "fine-tuning"]}
     asked["detectors"] = ["hard", "nll", "sentinet"]
     runs, failed = compare([case], out=tmp_path / "out", **asked)
@@ -207,7 +213,7 @@ def test_a_failing_run_does_not_end_the_grid(case, tmp_path, quick, monkeypatch)
         (f"sunglasses_bd_net.anp.{name}.0", "ArithmeticError: diverged") for name in ("hard", "nll")
     ]
     assert tried == [0]  # once for both detectors
-    monkeypatch.setitem(methods.METHODS, "anp", QUICK)
+    replace_repair(monkeypatch, "anp", QUICK)
     before = files(tmp_path / "out")
     runs, failed = compare([case], out=tmp_path / "out", **asked)
     assert len(runs) == 5 and not failed
@@ -232,13 +238,13 @@ def test_one_scan_serves_every_seed(case, tmp_path, monkeypatch):
         write_json(f"{out}.json", {**about, **found}, sealed="scan")
         given.append(out)
 
-    def unlearnt(*arguments, triggers, recipe=RECIPES["classic"], **settings):
+    def unlearnt(*arguments, triggers, **settings):
         ((label, mask, _),) = triggers
         assert label == 2 and np.array_equal(mask, area)
         return QUICK(*arguments, **settings)
 
     monkeypatch.setattr(comparing, "scan_file", scanned)
-    monkeypatch.setitem(methods.METHODS, "scan-unlearning", unlearnt)
+    replace_repair(monkeypatch, "scan-unlearning", unlearnt)
     asked = {**ASKED, "repairs": ["scan-unlearning"], "detectors": ["hard"], "seeds": [0, 1]}
     asked["scans"] = scans
     runs, failed = compare([case], out=tmp_path / "out", **asked)

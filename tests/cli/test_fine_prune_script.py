@@ -102,8 +102,8 @@ def test_the_recipe_s_own_epochs_by_name_change_nothing(project):
         _repair_settings(parser.parse_args(options))
         for options in ([], ["--epochs", "12"], ["--epochs", "3"])
     )
-    assert named == {**plain, "recipe": RECIPES["default"]} == plain
-    assert fewer["recipe"] == replace(RECIPES["default"], epochs=3)
+    assert named == plain and plain["config"].tuning == RECIPES["default"]
+    assert fewer["config"].tuning == replace(RECIPES["default"], epochs=3)
 
 
 def test_another_method(call, tmp_path):
@@ -147,14 +147,26 @@ def test_net_and_data_that_do_not_belong_together(call, tmp_path):
         (["models/sunglasses_bd_net.h5", "--clean", "nothing.h5"], "nothing.h5: no such file"),
         (["models/sunglasses_bd_net.h5", "--layer", "conv_9"], "no layer 'conv_9'"),
         (["models/sunglasses_bd_net.h5", "--layer", "output"], "is a Dense"),
-        (["models/sunglasses_bd_net.h5", "--max-accuracy-drop", "10"], "--max-accuracy-drop 10"),
-        (["models/sunglasses_bd_net.h5", "--fraction", "1.5"], "--fraction 1.5"),
+        (["models/sunglasses_bd_net.h5", "--max-accuracy-drop", "10"], "max_accuracy_drop 10"),
+        (["models/sunglasses_bd_net.h5", "--fraction", "1.5"], "fraction 1.5"),
         (["models/sunglasses_bd_net.h5", "--epochs", "-1"], "--epochs -1"),
-        (["models/sunglasses_bd_net.h5", "--method", "ft-sam", "--layer", "conv_1"], "not take it"),
-        (["models/sunglasses_bd_net.h5", "--method", "anp", "--epochs", "3"], "which has none"),
+        (
+            ["models/sunglasses_bd_net.h5", "--method", "ft-sam", "--layer", "conv_1"],
+            "no setting 'layer'",
+        ),
+        (
+            ["models/sunglasses_bd_net.h5", "--method", "anp", "--epochs", "3"],
+            "cannot be used with --method anp",
+        ),
         (["models/sunglasses_bd_net.h5", "--method", "fine-tuning", "--epochs", "0"], "1 or more"),
-        (["models/sunglasses_bd_net.h5", "--method", "ft-sam", "--tuning", "classic"], "its own"),
-        (["models/sunglasses_bd_net.h5", "--method", "anp", "--tuning", "classic"], "its own"),
+        (
+            ["models/sunglasses_bd_net.h5", "--method", "ft-sam", "--tuning", "classic"],
+            "cannot be used with",
+        ),
+        (
+            ["models/sunglasses_bd_net.h5", "--method", "anp", "--tuning", "classic"],
+            "cannot be used with",
+        ),
     ],
 )
 def test_refusals_of_fine_prune(call, arguments, words, tmp_path):

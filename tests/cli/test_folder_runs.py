@@ -12,6 +12,7 @@ from badnet_defense.errors import CannotJudgeError, InputError
 from badnet_defense.io import Dataset, read_images, write_challenge_h5
 from badnet_defense.nets import read_net, save_net
 from badnet_defense.nets.input_range import UNIT
+from badnet_defense.repairs.fine_tuning import FineTuningConfig
 from badnet_defense.repairs.recipes import Recipe
 from badnet_defense.workflows.classify import data_accuracy
 from badnet_defense.workflows.detect import guard_file
@@ -21,7 +22,7 @@ from badnet_defense.workflows.scan import scan_file
 
 CLASSES = 12
 RECIPE = Recipe(optimizer="amsgrad", learning_rate=1e-3, epochs=2, batch_size=64)
-QUICK = {"method": "fine-tuning", "recipe": RECIPE}
+QUICK = {"method": "fine-tuning", "config": FineTuningConfig(tuning=RECIPE)}
 
 
 @pytest.fixture(scope="module")

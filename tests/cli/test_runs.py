@@ -3,6 +3,7 @@
 import argparse
 
 import pytest
+from small_grid import replace_repair
 from small_nets import images, side_path_net
 from small_project import known, small_challenge_net
 
@@ -13,7 +14,6 @@ from badnet_defense.io import read_images, reading, write_challenge_h5
 from badnet_defense.io.files import data_sha256, file_sha256
 from badnet_defense.nets import read_net, save_net
 from badnet_defense.nets.input_range import UNIT, InputRange
-from badnet_defense.repairs import registry as methods
 from badnet_defense.workflows.classify import classify_images
 from badnet_defense.workflows.evaluate import evaluate_files
 from badnet_defense.workflows.repair import repair_file
@@ -70,12 +70,12 @@ def test_results_note_the_hash_of_what_was_read(tmp_path, monkeypatch):
     write_challenge_h5(clean, known(net, 60, seed=1))
     hashes = file_sha256(model), file_sha256(clean)
 
-    def swapped(spec, images, *, targets=None, input_range=UNIT, seed=0):
+    def swapped(net_, data, *, config, targets=None, seed=0):
         save_net(small_challenge_net(seed=3), model)
         write_challenge_h5(clean, known(net, 60, seed=2))
-        return spec, {}
+        return net_, {}
 
-    monkeypatch.setitem(methods.METHODS, "ft-sam", swapped)
+    replace_repair(monkeypatch, "ft-sam", swapped)
     result = repair_file(model, clean, out=tmp_path / "out", method="ft-sam")
     noted = result["net"]["sha256"], result["data"]["clean_validation"]["sha256"]
     assert noted == hashes

@@ -183,7 +183,7 @@ def test_unlearning_repairs_the_net(unlearnt, folder, result):
     assert pair.repaired.attributes["source_sha256"] == file_sha256(folder / "net.h5")
     assert pair.repaired.attributes["input_range"] == "0,1"
     about = result["repair"]
-    assert (about["method"], about["labels"]) == ("unlearn", [TARGET])
+    assert (about["method"], about["labels"]) == ("scan-unlearning", [TARGET])
     assert about["pseudo_labels"] is False
     clean = clean_images(160)
     share = np.mean(predict_labels(build(pair.repaired), clean.images) == clean.labels)
@@ -211,7 +211,11 @@ def test_unlabelled_pictures_of_chosen_labels_and_a_pruned_net(pruned, folder):
     assert result["flagged"][0]["label"] == TARGET
     about = result["repair"]
     assert about["labels"] == [entry["label"] for entry in result["flagged"]]
-    assert (about["method"], about["layer"], about["pseudo_labels"]) == ("prune", "conv", True)
+    assert (about["method"], about["layer"], about["pseudo_labels"]) == (
+        "scan-pruning",
+        "conv",
+        True,
+    )
     assert about["curve"][0] == about["bad"]["clean_validation"]["accuracy"] == 1.0
     assert about["success"][str(TARGET)][0] > 0.9
     repaired = read_pair(folder / "net.h5", pruned / "net.prune.h5").repaired

@@ -13,15 +13,11 @@ from small_nets import net
 from badnet_defense.io import Dataset
 from badnet_defense.nets import build, describe, predict_labels
 from badnet_defense.repairs import validated_tuning as held_out_tuning
-from badnet_defense.repairs.fine_pruning import fine_prune
-from badnet_defense.repairs.fine_tuning import tune_alone
-from badnet_defense.repairs.ft_sam import FT_SAM, ft_sam
+from badnet_defense.repairs.ft_sam import FT_SAM
 from badnet_defense.repairs.functional import loss_for
-from badnet_defense.repairs.i_bau import i_bau
-from badnet_defense.repairs.magnitude_pruning import prune_magnitudes
 from badnet_defense.repairs.recipes import RECIPES
-from badnet_defense.repairs.training import fine_tune
-from badnet_defense.repairs.unlearning import unlearn
+from badnet_defense.repairs.registry import REPAIRS
+from badnet_defense.repairs.training import train
 from badnet_defense.repairs.validated_tuning import absent_classes
 
 SHAPE, CLASSES, TARGET, OTHER = (8, 8, 3), 6, 3, 1
@@ -68,7 +64,7 @@ def suspect():
     pictures, labels = clean.images.copy(), clean.labels.copy()
     pictures[::7], labels[::7] = stamped(pictures[::7]), TARGET
     poisoned = Dataset(pictures, labels)
-    spec, _ = fine_tune(describe(model), poisoned, clean, recipe=replace(QUICK, epochs=20))
+    spec, _ = train(describe(model), poisoned, clean, recipe=replace(QUICK, epochs=20))
     return spec
 
 
@@ -97,18 +93,21 @@ def test_the_suspect_knows_all_classes_and_the_trigger():
     assert attack_success(suspect()) > 0.9
 
 
-REPAIRS = {
-    "fine-pruning": lambda spec, images: fine_prune(spec, images, recipe=RECIPE),
-    "fine-tuning": lambda spec, images: tune_alone(spec, images, recipe=RECIPE),
-    "ft-sam": lambda spec, images: ft_sam(
-        spec, images, recipe=replace(FT_SAM, least_steps=150, batch_size=64)
-    ),
-    "i-bau": lambda spec, images: i_bau(spec, images, recipe=RECIPE),
-    "magnitude-pruning": lambda spec, images: prune_magnitudes(
-        spec, images, sparsity=0.3, recipe=replace(RECIPE, erase=0, pattern=0)
-    ),
-    "unlearning": lambda spec, images: unlearn(spec, images, [(TARGET, *_square())], recipe=RECIPE),
+SETTINGS = {
+    "fine-pruning": {"tuning": RECIPE},
+    "fine-tuning": {"tuning": RECIPE},
+    "ft-sam": {"tuning": replace(FT_SAM, least_steps=150, batch_size=64)},
+    "i-bau": {"tuning": RECIPE},
+    "magnitude-pruning": {"sparsity": 0.3, "tuning": replace(RECIPE, erase=0, pattern=0)},
+    "scan-unlearning": {"tuning": RECIPE},
 }
+
+
+def repaired_by(name, net, data):
+    """The net after a repair with `SETTINGS`."""
+    triggers = {"triggers": [(TARGET, *_square())]} if name == "scan-unlearning" else {}
+    config = REPAIRS[name].make_config(SETTINGS[name])
+    return REPAIRS[name].run(net, data, config=config, **triggers)[0]
 
 
 KEPT = 0.8
@@ -121,9 +120,9 @@ def _square():
     return mask, pattern
 
 
-@pytest.mark.parametrize("name", REPAIRS)
+@pytest.mark.parametrize("name", SETTINGS)
 def test_a_class_without_images_is_kept(name):
-    repaired, _ = REPAIRS[name](suspect(), without(OTHER))
+    repaired = repaired_by(name, suspect(), without(OTHER))
     assert accuracy_of(repaired, OTHER) > KEPT
     others = [label for label in range(CLASSES) if label != OTHER]
     assert min(accuracy_of(repaired, label) for label in others) > 0.85
@@ -131,9 +130,9 @@ def test_a_class_without_images_is_kept(name):
 
 def test_tuning_against_it_on_every_image_forgets_more(monkeypatch):
     """What the loss of all classes does to the class: the cases above prove something."""
-    kept, _ = REPAIRS["fine-pruning"](suspect(), without(OTHER))
+    kept = repaired_by("fine-pruning", suspect(), without(OTHER))
     monkeypatch.setattr(held_out_tuning, "absent_classes", lambda *_: ())
-    plain, _ = REPAIRS["fine-pruning"](suspect(), without(OTHER))
+    plain = repaired_by("fine-pruning", suspect(), without(OTHER))
     assert accuracy_of(plain, OTHER) < accuracy_of(kept, OTHER) - 0.3
 
 
@@ -159,8 +158,8 @@ def test_nothing_is_held_back_where_every_class_has_an_image():
     assert type(loss_for(np.array([0]))).__name__ == "SparseCategoricalCrossentropy"
     images = mosaics(120, seed=2)
     recipe = replace(RECIPE, epochs=1, least_steps=0)
-    one, _ = fine_tune(suspect(), images, images, recipe=recipe)
-    other, _ = fine_tune(
+    one, _ = train(suspect(), images, images, recipe=recipe)
+    other, _ = train(
         suspect(), images, images, recipe=recipe, held_back=absent_classes(images.labels, CLASSES)
     )
     for a, b in zip(weights(one), weights(other), strict=True):

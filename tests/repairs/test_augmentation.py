@@ -9,13 +9,13 @@ from small_nets import images
 from badnet_defense.io import Dataset
 from badnet_defense.nets.input_range import InputRange
 from badnet_defense.repairs.augmentation import (
-    MOST_OPAQUE,
-    erased,
-    light_changes,
-    patterned,
-    shifted,
+    MAX_OPACITY,
+    draw_brightness_contrast,
+    random_erasing,
+    random_mosaic,
+    random_shift,
 )
-from badnet_defense.repairs.batches import prepared
+from badnet_defense.repairs.batches import augmented_batches
 from badnet_defense.repairs.functional import random_brightness_contrast
 from badnet_defense.repairs.recipes import RECIPES
 
@@ -39,7 +39,7 @@ def test_shift_by_hand():
     """A 4x5 picture with room for one pixel each way (share 0.25 of 4, 0.2 of 5)."""
     picture = np.arange(20, dtype=np.uint8).reshape(1, 4, 5, 1)
     down_right, up_left, still = (
-        shifted(picture, 0.25, Draws([row], [column]))[0, ..., 0]
+        random_shift(picture, 0.25, Draws([row], [column]))[0, ..., 0]
         for row, column in ((0, 0), (0.9, 0.9), (0.5, 0.5))
     )
     assert still.tolist() == picture[0, ..., 0].tolist()
@@ -52,7 +52,7 @@ def test_shift_by_hand():
 
 def test_each_picture_is_shifted_for_itself_and_as_a_whole():
     pictures = images(30).images
-    moved = shifted(pictures, 0.2, np.random.default_rng(0))  # 2 of 12 rows, 2 of 10 columns
+    moved = random_shift(pictures, 0.2, np.random.default_rng(0))  # 2 of 12 rows, 2 of 10 columns
     found = set()
     for old, new in zip(pictures, moved, strict=True):
         padded = np.pad(old, ((2, 2), (2, 2), (0, 0)), mode="edge")
@@ -69,16 +69,16 @@ def test_each_picture_is_shifted_for_itself_and_as_a_whole():
 
 def test_no_shift_leaves_pictures_alone():
     pictures = images(3).images
-    assert shifted(pictures, 0.01, np.random.default_rng(0)) is pictures
+    assert random_shift(pictures, 0.01, np.random.default_rng(0)) is pictures
 
 
 def test_light_by_hand():
     """Contrast 1.2 about 127.5 and brightness +0.05 of 255; then the darkest of both."""
-    gain, offset = light_changes(2, 0.2, Draws([1, 0], [0.75, 0]))
+    gain, offset = draw_brightness_contrast(2, 0.2, Draws([1, 0], [0.75, 0]))
     assert gain.shape == offset.shape == (2, 1, 1, 1) and gain.dtype == np.float32
     np.testing.assert_allclose(gain.ravel(), [1.2, 0.8], rtol=1e-6)
     np.testing.assert_allclose(offset.ravel(), [-25.5 + 12.75, 25.5 - 25.5], atol=1e-4)
-    gain, offset = light_changes(5, 0.0, np.random.default_rng(0))
+    gain, offset = draw_brightness_contrast(5, 0.0, np.random.default_rng(0))
     assert (gain == 1).all() and (offset == 0).all()
 
 
@@ -94,7 +94,7 @@ def test_light_ends_at_black_and_white_in_the_net_s_range(low, high):
 
 def test_erased_rectangle_is_one_colour_and_the_rest_is_untouched():
     pictures = images(200, seed=4).images
-    marked = erased(pictures, 0.5, np.random.default_rng(0))
+    marked = random_erasing(pictures, 0.5, np.random.default_rng(0))
     assert marked.dtype == np.uint8 and marked.shape == pictures.shape
     changed = (marked != pictures).any(axis=-1)
     touched = np.flatnonzero(changed.any(axis=(1, 2)))
@@ -108,12 +108,12 @@ def test_erased_rectangle_is_one_colour_and_the_rest_is_untouched():
 
 def test_patterns_are_faint_mosaics_over_some_pictures():
     grey = np.full((300, 16, 12, 3), 100, np.uint8)
-    marked = patterned(grey, 0.5, np.random.default_rng(0))
+    marked = random_mosaic(grey, 0.5, np.random.default_rng(0))
     assert marked.dtype == np.uint8 and marked.shape == grey.shape
     moved = marked.astype(float) - 100
     touched = np.abs(moved).max(axis=(1, 2, 3)) > 0
     assert 110 < touched.sum() < 190
-    assert moved.min() >= -100 * MOST_OPAQUE and moved.max() <= 155 * MOST_OPAQUE + 0.5
+    assert moved.min() >= -100 * MAX_OPACITY and moved.max() <= 155 * MAX_OPACITY + 0.5
     colours = [len(np.unique(one.reshape(-1, 3), axis=0)) for one in marked[touched]]
     assert min(colours) <= 6 and max(colours) > 80  # from a few large squares to single pixels
     whole = [
@@ -122,7 +122,7 @@ def test_patterns_are_faint_mosaics_over_some_pictures():
     for one in whole:  # squares: what a row of them repeats
         edges = np.flatnonzero((one[1:] != one[:-1]).any(axis=(1, 2)))
         assert np.ptp(np.diff(edges)) <= 1 if len(edges) > 1 else True
-    plain = patterned(grey, 0.0, np.random.default_rng(0))
+    plain = random_mosaic(grey, 0.0, np.random.default_rng(0))
     np.testing.assert_array_equal(plain, grey)
 
 
@@ -132,7 +132,7 @@ def test_patterns_by_hand():
     colours = np.arange(24).reshape(2, 4, 3, 1) * 10 / 256
     # 5/6 of 0.3 is 0.25; half way from 1 to 4 pixels is 2 on a logarithmic scale.
     draws = Draws([5 / 6, 5 / 6], [0.1, 0.9], [0.499, 0.499], colours)
-    first, second = patterned(grey, 0.5, draws)[..., 0].tolist()
+    first, second = random_mosaic(grey, 0.5, draws)[..., 0].tolist()
     # The mosaic's upper left squares have the colours 0 and 10, the next ones 30 and 40.
     upper, lower = [68, 68, 70], [75, 75, 78]  # 90 + (colour - 90) / 4
     assert first == [upper, upper, lower, lower]
@@ -141,7 +141,7 @@ def test_patterns_by_hand():
 
 def test_a_pattern_is_at_most_three_tenths_opaque():
     black = np.zeros((400, 6, 6, 3), np.uint8)
-    marked = patterned(black, 1.0, np.random.default_rng(0))
+    marked = random_mosaic(black, 1.0, np.random.default_rng(0))
     assert 0.29 * 255 < marked.max() <= 0.3 * 255 + 0.5
 
 
@@ -153,7 +153,7 @@ def test_erased_by_hand():
         *([0.5, 0.0], [0.99, 0.0]),  # the first row and column
         np.array([200, 7]).reshape(2, 1, 1, 1) / 256,
     )
-    first, second = erased(pictures, 0.5, draws)[..., 0].tolist()
+    first, second = random_erasing(pictures, 0.5, draws)[..., 0].tolist()
     assert first == [[50] * 4, [50, 50, 50, 200], [50, 50, 50, 200], [50] * 4]
     assert second == [[50] * 4] * 4
 
@@ -169,7 +169,7 @@ def test_erased_by_hand():
 )
 def test_the_smallest_and_the_largest_rectangles(area, aspect, rows, columns):
     draws = Draws([area], [0], [aspect], [0], [0], np.full((1, 1, 1, 1), 0.5))
-    (found,) = erased(np.zeros((1, 100, 100, 1), np.uint8), 0.5, draws)[..., 0]
+    (found,) = random_erasing(np.zeros((1, 100, 100, 1), np.uint8), 0.5, draws)[..., 0]
     expected = np.zeros((100, 100))
     expected[:rows, :columns] = 128
     np.testing.assert_array_equal(found, expected)
@@ -193,7 +193,7 @@ def batches(changed, *, steps=4, seed=0):
     recipe = replace(RECIPES["default"], **still)
     found = ramps()
     rng = np.random.default_rng(seed)
-    return list(prepared(found, found.labels * 10, recipe, steps, rng))
+    return list(augmented_batches(found, found.labels * 10, recipe, steps, rng))
 
 
 def changed_share(changed):

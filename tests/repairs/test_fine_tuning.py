@@ -14,10 +14,14 @@ from badnet_defense.nets import build, describe
 from badnet_defense.nets.input_range import InputRange
 from badnet_defense.nets.surgery import channel_masks, zero_channels
 from badnet_defense.repairs import training as fine_tuning
-from badnet_defense.repairs.fine_pruning import fine_prune
+from badnet_defense.repairs.fine_pruning import FinePruningConfig, fine_prune
 from badnet_defense.repairs.recipes import RECIPES, Recipe
-from badnet_defense.repairs.training import fine_tune
-from badnet_defense.repairs.validated_tuning import HELD_OUT, absent_classes, tune_held_out
+from badnet_defense.repairs.training import train
+from badnet_defense.repairs.validated_tuning import (
+    HELD_OUT,
+    absent_classes,
+    tune_with_validation,
+)
 
 PLAIN = Recipe(learning_rate=0.05, epochs=3, batch_size=8, decays=False)
 CHANGED = replace(PLAIN, shift=0.2, light=0.3, erase=0.5)
@@ -86,7 +90,7 @@ def test_best_held_out_epoch_is_kept(accuracies, kept, monkeypatch):
     held_out = images(10, seed=2)
     scripted = ScriptedScores(accuracies, held_out.labels)
     monkeypatch.setattr(fine_tuning, "predict_labels", scripted)
-    tuned, report = fine_tune(small_net(), images(24), held_out, recipe=PLAIN)
+    tuned, report = train(small_net(), images(24), held_out, recipe=PLAIN)
     assert report.kept_epoch == kept
     assert report.held_out_accuracy == tuple(accuracies)
     for found, wanted in zip(build(tuned).get_weights(), scripted.seen[kept], strict=True):
@@ -96,7 +100,7 @@ def test_best_held_out_epoch_is_kept(accuracies, kept, monkeypatch):
 
 def test_held_out_accuracy_is_that_of_the_kept_net():
     held_out = images(20, seed=2)
-    tuned, report = fine_tune(small_net(), images(24), held_out, recipe=PLAIN)
+    tuned, report = train(small_net(), images(24), held_out, recipe=PLAIN)
     answers = build(tuned).predict(held_out.images / np.float32(255), verbose=0).argmax(axis=1)
     assert report.held_out_accuracy[report.kept_epoch] == np.mean(answers == held_out.labels)
     assert len(report.held_out_accuracy) == 4
@@ -105,9 +109,9 @@ def test_held_out_accuracy_is_that_of_the_kept_net():
 def test_same_seed_same_weights_and_the_caller_s_net_unchanged():
     spec = small_net()
     before = small_net()
-    first, _ = fine_tune(spec, images(24), images(9), recipe=CHANGED, seed=3)
-    second, _ = fine_tune(spec, images(24), images(9), recipe=CHANGED, seed=3)
-    other, _ = fine_tune(spec, images(24), images(9), recipe=CHANGED, seed=4)
+    first, _ = train(spec, images(24), images(9), recipe=CHANGED, seed=3)
+    second, _ = train(spec, images(24), images(9), recipe=CHANGED, seed=3)
+    other, _ = train(spec, images(24), images(9), recipe=CHANGED, seed=4)
     assert_equal_weights(first, second)
     assert differ(first, other) and differ(first, spec)
     assert_equal_weights(spec, before)
@@ -118,14 +122,14 @@ def test_tuning_learns_the_labels():
     pictures.labels[:] = (pictures.images.mean(axis=(1, 2, 3)) > 127).astype(int)
     spec = describe(net([layers.Flatten(), layers.Dense(CLASSES, activation="softmax")]))
     recipe = replace(PLAIN, epochs=15, learning_rate=0.01)
-    _, report = fine_tune(spec, pictures, pictures, recipe=recipe)
+    _, report = train(spec, pictures, pictures, recipe=recipe)
     assert report.held_out_accuracy[0] < 0.6
     assert max(report.held_out_accuracy) > 0.9
 
 
 def test_no_epochs_leave_the_net_as_it_is():
     spec = small_net()
-    tuned, report = fine_tune(spec, images(8), images(8), recipe=replace(PLAIN, epochs=0))
+    tuned, report = train(spec, images(8), images(8), recipe=replace(PLAIN, epochs=0))
     assert_equal_weights(tuned, spec)
     assert report.kept_epoch == 0 and len(report.held_out_accuracy) == 1
 
@@ -134,13 +138,13 @@ def test_soft_targets_are_the_targets():
     """Soft targets that are one-hot tune as the labels do; others tune elsewhere."""
     pictures, held_out = images(24), images(8)
     settings = {"recipe": replace(PLAIN, epochs=1)}
-    hard, _ = fine_tune(small_net(), pictures, held_out, **settings)
+    hard, _ = train(small_net(), pictures, held_out, **settings)
     one_hot = np.eye(CLASSES, dtype=np.float32)[pictures.labels]
     wrong = replace(pictures, labels=np.zeros(24, np.int64))  # the labels are not looked at
-    soft, _ = fine_tune(small_net(), wrong, held_out, targets=one_hot, **settings)
+    soft, _ = train(small_net(), wrong, held_out, targets=one_hot, **settings)
     np.testing.assert_allclose(soft.numpy_proba(inputs()), hard.numpy_proba(inputs()), atol=1e-4)
     even = np.full((24, CLASSES), 1 / CLASSES, np.float32)
-    flat, _ = fine_tune(small_net(), pictures, held_out, targets=even, **settings)
+    flat, _ = train(small_net(), pictures, held_out, targets=even, **settings)
     assert np.abs(flat.numpy_proba(inputs()) - hard.numpy_proba(inputs())).max() > 0.05
 
 
@@ -153,7 +157,7 @@ def test_one_plain_step_is_sgd_with_nesterov_momentum():
     )
     pictures = images(6)
     recipe = Recipe(learning_rate=0.1, epochs=1, batch_size=6, decays=False)
-    tuned, _ = fine_tune(spec, pictures, pictures, recipe=recipe)
+    tuned, _ = train(spec, pictures, pictures, recipe=recipe)
     kernel, bias = (tf.Variable(one) for one in spec.layers["out"].weights)
     with tf.GradientTape() as tape:
         logits = tf.reshape(pictures.images / np.float32(255), (6, -1)) @ kernel + bias
@@ -172,8 +176,8 @@ def test_frozen_weights_stay_zero_and_others_move():
     spec = small_net()
     pruned = zero_channels(spec, "conv", [1, 2])
     masks = channel_masks(spec, "conv", [1, 2])
-    held, _ = fine_tune(pruned, images(24), images(8), recipe=PLAIN, frozen=masks)
-    free, _ = fine_tune(pruned, images(24), images(8), recipe=PLAIN)
+    held, _ = train(pruned, images(24), images(8), recipe=PLAIN, frozen=masks)
+    free, _ = train(pruned, images(24), images(8), recipe=PLAIN)
     kernel, bias = held.layers["conv"].weights
     assert not kernel[..., [1, 2]].any() and not bias[[1, 2]].any()
     gamma, beta, *_ = held.layers["norm"].weights
@@ -184,10 +188,9 @@ def test_frozen_weights_stay_zero_and_others_move():
 
 def test_tuning_in_another_input_range():
     pictures = images(24)
-    tuned, _ = fine_tune(
-        small_net(), pictures, images(8), recipe=PLAIN, input_range=InputRange(-1, 1)
-    )
-    unit, _ = fine_tune(small_net(), pictures, images(8), recipe=PLAIN)
+    ranged = small_net().with_range(InputRange(-1, 1))
+    tuned, _ = train(ranged, pictures, images(8), recipe=PLAIN)
+    unit, _ = train(small_net(), pictures, images(8), recipe=PLAIN)
     assert differ(tuned, unit)
 
 
@@ -208,14 +211,16 @@ def test_decaying_rate_ends_at_nothing():
 
 def test_fine_prune_prunes_splits_and_tunes():
     spec, pictures = small_net(), known_images(40)
-    repaired, report = fine_prune(spec, pictures, fraction=0.5, recipe=PLAIN, seed=1)
+    repaired, report = fine_prune(
+        spec, pictures, config=FinePruningConfig(fraction=0.5, tuning=PLAIN), seed=1
+    )
     assert report["pruning"]["removed"] == 2
     pruned = zero_channels(spec, "conv", report["pruning"]["order"][:2])
     assert differ(repaired, pruned)
     split = three_parts(pictures.labels, HELD_OUT, seed=1)
     parts = (pictures.subset(split.tuning), pictures.subset(split.choosing))
     absent = absent_classes(pictures.labels, CLASSES)
-    tuned, _ = fine_tune(pruned, *parts, recipe=PLAIN, held_back=absent, seed=1)
+    tuned, _ = train(pruned, *parts, recipe=PLAIN, held_back=absent, seed=1)
     assert_equal_weights(repaired, tuned)
     assert_equal_weights(spec, small_net())
 
@@ -226,7 +231,8 @@ def test_a_repair_depends_on_no_untouched_picture():
     untouched = three_parts(pictures.labels, HELD_OUT, seed=3).untouched
     assert len(untouched) > 2
     others.images[untouched] = 255 - others.images[untouched]
-    settings = {"recipe": PLAIN, "seed": 3, "max_accuracy_drop": 0.5}
+    config = FinePruningConfig(tuning=PLAIN, max_accuracy_drop=0.5)
+    settings = {"config": config, "seed": 3}
     first, report = fine_prune(small_net(), pictures, **settings)
     second, again = fine_prune(small_net(), others, **settings)
     assert report == again
@@ -245,22 +251,21 @@ def test_a_named_number_of_epochs_keeps_the_least_steps(epochs, pictures, expect
 def test_more_epochs_than_asked_are_told(caplog):
     caplog.set_level("INFO")
     recipe = replace(PLAIN, epochs=1, least_steps=7)
-    _, report = tune_held_out(small_net(), images(30), recipe=recipe)
+    _, report = tune_with_validation(small_net(), images(30), recipe=recipe)
     assert report.steps == 8 and len(report.held_out_accuracy) == 3
     assert "tuning goes on for 2 epochs, not 1, until there are at least 7 steps" in caplog.text
 
 
 def test_keep_pruned_holds_the_pruned_channels_at_zero():
-    repaired, report = fine_prune(
-        small_net(), known_images(40), fraction=0.5, recipe=PLAIN, keep_pruned=True
-    )
+    config = FinePruningConfig(fraction=0.5, tuning=PLAIN, keep_pruned=True)
+    repaired, report = fine_prune(small_net(), known_images(40), config=config)
     zeroed = report["pruning"]["order"][:2]
     assert not repaired.layers["conv"].weights[0][..., zeroed].any()
 
 
 def test_fine_prune_needs_labels():
-    with pytest.raises(InputError, match="--pseudo-labels"):
-        fine_prune(small_net(), images(40).without_labels(), recipe=PLAIN)
+    with pytest.raises(InputError, match="use the model's predictions as pseudo-labels"):
+        fine_prune(small_net(), images(40).without_labels())
 
 
 def test_after_step_changes_the_net_and_says_what_may_be_kept(monkeypatch):
@@ -274,9 +279,7 @@ def test_after_step_changes_the_net_and_says_what_may_be_kept(monkeypatch):
         net.get_layer("out").bias.assign([done] * CLASSES)
         return done > 0.5
 
-    tuned, report = fine_tune(
-        small_net(), images(24), held_out, recipe=PLAIN, after_step=after_step
-    )
+    tuned, report = train(small_net(), images(24), held_out, recipe=PLAIN, after_step=after_step)
     np.testing.assert_allclose(seen, np.arange(1, 10) / 9)  # three epochs of three steps
     assert report.kept_epoch == 2  # the first was better, but might not be kept
     np.testing.assert_allclose(tuned.layers["out"].weights[1], 6 / 9)

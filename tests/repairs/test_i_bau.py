@@ -39,21 +39,21 @@ def game_on(spec, game, input_range=UNIT):
 
 def test_perturbation_makes_the_loss_larger_and_stays_in_its_ball(spec):
     played, inputs, labels = game_on(spec, IBAUConfig(ascent=0.01, radius=0.03))
-    held = [tf.identity(variable.value) for variable in played.net.trainable_variables]
+    held = [tf.identity(variable.value) for variable in played.model.trainable_variables]
     losses = []
     for _ in range(6):
-        losses.append(float(played.loss(labels, played.net(inputs + played.worst))))
+        losses.append(float(played.loss(labels, played.model(inputs + played.delta))))
         played.ascend(held, inputs, labels)
     assert losses[0] < losses[1] < losses[-1]
-    assert np.sqrt(np.mean(played.worst.numpy() ** 2)) == pytest.approx(0.03, abs=1e-6)
+    assert np.sqrt(np.mean(played.delta.numpy() ** 2)) == pytest.approx(0.03, abs=1e-6)
 
 
 def test_perturbation_is_measured_from_black_to_white(spec):
     played, inputs, labels = game_on(spec, IBAUConfig(ascent=0.01), InputRange(0, 255))
-    weights = [variable.value for variable in played.net.trainable_variables]
+    weights = [variable.value for variable in played.model.trainable_variables]
     worst = played.ascend(weights, inputs, labels)
     assert np.sqrt(np.mean(worst.numpy() ** 2)) == pytest.approx(0.01, rel=1e-4)
-    moved = played.loss(labels, played.net(inputs + 255 * worst))
+    moved = played.loss(labels, played.model(inputs + 255 * worst))
     assert float(played.value(weights, inputs, worst, labels)) == pytest.approx(float(moved))
 
 
@@ -66,10 +66,10 @@ def test_gradients_are_those_of_the_loss_after_the_inner_step(spec):
     played, inputs, labels = game_on(
         spec, IBAUConfig(ascent=0.0, radius=1.0, iterations=0, inner_rate=rate, sampled=1.0)
     )
-    start = 0.05 * np.random.default_rng(0).standard_normal(played.worst.shape)
+    start = 0.05 * np.random.default_rng(0).standard_normal(played.delta.shape)
     start *= 0.04 / np.sqrt(np.mean(start**2))
-    played.worst.assign(start.astype(np.float32))
-    weights = [variable.numpy().astype(np.float64) for variable in played.net.trainable_variables]
+    played.delta.assign(start.astype(np.float32))
+    weights = [variable.numpy().astype(np.float64) for variable in played.model.trainable_variables]
     found = played.gradients(inputs, labels)
 
     def outer(values, worst):
@@ -104,16 +104,16 @@ def test_i_bau_withstands_the_perturbation_that_it_unlearns(spec):
     pictures = images(60)
     labels = build(spec)(pictures.images / 255.0).numpy().argmax(axis=1)
     pictures = replace(pictures, labels=labels)
-    game = IBAUConfig(ascent=0.015, radius=0.05)
     recipe = Recipe(optimizer="amsgrad", learning_rate=5e-3, epochs=10, batch_size=16)
-    repaired, report = i_bau(spec, pictures, recipe=recipe, game=game)
+    game = IBAUConfig(ascent=0.015, radius=0.05, tuning=recipe)
+    repaired, report = i_bau(spec, pictures, config=game)
     assert report["perturbation"] == pytest.approx(0.05, abs=1e-4)
     assert len(report["tuning"]["held_out_accuracy"]) == 11
 
     def worst_loss(spec):
         played, _, _ = game_on(spec, game)
         inputs = tf.constant(pictures.images / 255.0, tf.float32)
-        weights = [variable.value for variable in played.net.trainable_variables]
+        weights = [variable.value for variable in played.model.trainable_variables]
         for _ in range(10):
             worst = played.ascend(weights, inputs, labels)
         return float(played.value(weights, inputs, worst, labels))

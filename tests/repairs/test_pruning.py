@@ -26,11 +26,18 @@ from badnet_defense.nets.graph import layer_to_prune, on_every_path, position_of
 from badnet_defense.nets.input_range import UNIT, InputRange
 from badnet_defense.nets.surgery import zero_channels
 from badnet_defense.repairs import front_half as forward
+from badnet_defense.repairs.fine_pruning import FinePruningConfig
 from badnet_defense.repairs.front_half import FrontHalf
-from badnet_defense.repairs.pruning import kept_point, prune
+from badnet_defense.repairs.pruning import PruningConfig, kept_point
+from badnet_defense.repairs.pruning import prune as prune_by
 from badnet_defense.repairs.pruning_curve import pruning_curve
 from badnet_defense.repairs.recipes import RECIPES
 from badnet_defense.workflows.repair import repair_file
+
+
+def prune(net, data, **settings):
+    """`prune` with these settings."""
+    return prune_by(net, data, config=PruningConfig(**settings))
 
 
 def case(make, input_range=UNIT, count=60):
@@ -40,7 +47,7 @@ def case(make, input_range=UNIT, count=60):
     model = balanced(make(), scaled)
     own = model(scaled, training=False).numpy().argmax(axis=-1)
     pictures.labels[: 3 * count // 4] = own[: 3 * count // 4]
-    return describe(model), pictures
+    return describe(model).with_range(input_range), pictures
 
 
 def plain_curve(spec, layer, order, pictures, input_range=UNIT):
@@ -67,7 +74,7 @@ def test_curve_equals_the_plain_way_number_by_number(name):
 def test_curve_in_another_input_range():
     input_range = InputRange(-1, 1)
     spec, pictures = case(flat_net, input_range)
-    _, report = prune(spec, pictures, input_range=input_range)
+    _, report = prune(spec, pictures)
     assert list(report.curve) == plain_curve(
         spec, "conv", list(report.order), pictures, input_range
     )
@@ -78,7 +85,7 @@ def test_curve_is_the_same_where_memory_does_not_suffice(name, monkeypatch):
     make, layer = NETS[name]
     spec, pictures = case(make)
     _, kept = prune(spec, pictures, layer=layer)
-    monkeypatch.setattr(forward, "MOST_KEPT", 0)
+    monkeypatch.setattr(forward, "MAX_CACHE", 0)
     monkeypatch.setattr(forward, "BATCH", 17)
     _, again = prune(spec, pictures, layer=layer)
     assert again.curve == kept.curve and again.order == kept.order
@@ -97,7 +104,7 @@ def test_equal_logits_are_answered_with_the_first_class():
     pictures.labels[:] = np.arange(30) % CLASSES
     spec = describe(model)
     curve = pruning_curve(
-        spec, "conv", range(4), FrontHalf(spec, "conv", pictures, UNIT), pictures.labels
+        spec, "conv", range(4), FrontHalf(spec, "conv", pictures), pictures.labels
     )
     assert curve[-1] == 6 / 30
 
@@ -154,7 +161,7 @@ def test_layers_that_cannot_be_pruned():
 
 def test_unlabelled_pictures_and_shares_outside_0_to_1():
     spec = describe(flat_net())
-    with pytest.raises(InputError, match="--pseudo-labels"):
+    with pytest.raises(InputError, match="pseudo-labels"):
         prune(spec, images(8).without_labels())
     for settings in ({"max_accuracy_drop": 10}, {"fraction": -0.1}):
         with pytest.raises(InputError, match="between 0 and 1"):
@@ -281,9 +288,9 @@ def test_what_is_told_of_a_layer_stands_in_the_result_not_in_the_net(tmp_path):
     spec, pictures = case(residual_net)
     save_net(build(spec), tmp_path / "net.h5")
     write_challenge_h5(tmp_path / "clean.h5", pictures)
-    recipe = replace(RECIPES["default"], epochs=0)
+    config = FinePruningConfig(tuning=replace(RECIPES["default"], epochs=0))
     result = repair_file(
-        tmp_path / "net.h5", tmp_path / "clean.h5", out=tmp_path / "out", recipe=recipe
+        tmp_path / "net.h5", tmp_path / "clean.h5", out=tmp_path / "out", config=config
     )
     assert "convolution 1 of 2" in result["pruning"]["remarks"][0]
     pair = read_pair(tmp_path / "net.h5", folder=tmp_path / "out")
@@ -307,7 +314,7 @@ def decoy_net():
 def test_a_layer_that_decides_no_answers_is_refused():
     spec, pictures = case(decoy_net)
     assert prune(spec, pictures)[1].layer == "late"
-    words = r"all 4 channels of conv_3 costs 0.0 points.*name another convolution"
+    words = r"all 4 channels of conv_3 costs 0.0 points.*name another convolution as the layer"
     with pytest.raises(InputError, match=words):
         prune(spec, pictures, layer="conv_3")
 

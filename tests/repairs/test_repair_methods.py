@@ -9,33 +9,31 @@ from backdoored_nets import weights
 from keras import layers
 from small_nets import CLASSES, balanced, images, net
 
-from badnet_defense.cli.commands import METHODS as NAMES
 from badnet_defense.errors import InputError
 from badnet_defense.io.splits import three_parts
 from badnet_defense.nets import build, describe
 from badnet_defense.nets.graph import without_softmax
-from badnet_defense.nets.input_range import UNIT, InputRange
+from badnet_defense.nets.input_range import InputRange
 from badnet_defense.nets.surgery import zero_channels
 from badnet_defense.repairs import anp as anp_file
 from badnet_defense.repairs.anp import ANPConfig, anp, learn_masks, without_channels
-from badnet_defense.repairs.ft_sam import FT_SAM
+from badnet_defense.repairs.ft_sam import FT_SAM, FTSAMConfig, ft_sam
 from badnet_defense.repairs.functional import loss_for
 from badnet_defense.repairs.magnitude_pruning import (
+    MagnitudePruningConfig,
     PolynomialSparsity,
     prune_magnitudes,
     smallest_zeroed,
 )
-from badnet_defense.repairs.random_pruning import prune_randomly
+from badnet_defense.repairs.random_pruning import RandomPruningConfig, prune_randomly
 from badnet_defense.repairs.recipes import Recipe
-from badnet_defense.repairs.registry import METHODS, check_settings
+from badnet_defense.repairs.registry import REPAIRS
 from badnet_defense.repairs.sharpness import at_sharpest
 from badnet_defense.repairs.validated_tuning import HELD_OUT
 
 SHORT = Recipe(learning_rate=0.05, epochs=2, batch_size=16)
-QUICK = {
-    "anp": {"masking": ANPConfig(steps=5)},
-    "i-bau": {"recipe": replace(SHORT, learning_rate=1e-3)},
-}
+QUICK = {"anp": {"steps": 5}, "i-bau": {"tuning": replace(SHORT, learning_rate=1e-3)}}
+NAMES = [method.name for method in REPAIRS if not method.facts.get("uses_triggers")]
 
 
 @pytest.fixture(scope="module")
@@ -53,22 +51,17 @@ def spec():
     return describe(balanced(model, images(60).images / np.float32(255)))
 
 
-def quick(name):
-    return QUICK.get(name, {"recipe": SHORT})
+def quick(name, net, data, **how):
+    """A repair with few steps."""
+    config = REPAIRS[name].make_config(QUICK.get(name, {"tuning": SHORT}))
+    return REPAIRS[name].run(net, data, config=config, seed=3, **how)
 
 
-def test_the_command_knows_every_method():
-    assert tuple(METHODS) == NAMES
-
-
-@pytest.mark.parametrize("name", [name for name in NAMES if name != "scan-unlearning"])
+@pytest.mark.parametrize("name", NAMES)
 def test_a_method_gives_a_new_net_and_repeats_itself(name, spec):
     before = [array.copy() for array in weights(spec)]
     pictures = images(60)
-    runs = [
-        METHODS[name](spec, pictures, targets=None, input_range=UNIT, seed=3, **quick(name))
-        for _ in range(2)
-    ]
+    runs = [quick(name, spec, pictures) for _ in range(2)]
     for one, other, old in zip(weights(runs[0][0]), weights(runs[1][0]), before, strict=True):
         np.testing.assert_array_equal(one, other)
         assert one.shape == old.shape
@@ -79,7 +72,7 @@ def test_a_method_gives_a_new_net_and_repeats_itself(name, spec):
     assert isinstance(runs[0][1], dict)
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name != "scan-unlearning"])
+@pytest.mark.parametrize("name", NAMES)
 def test_a_method_takes_soft_labels_and_another_range(name, spec):
     """Where the soft labels are the hard ones, nothing changes but the loss's rounding."""
     wide = replace(
@@ -93,22 +86,23 @@ def test_a_method_takes_soft_labels_and_another_range(name, spec):
     )
     pictures = images(60)
     soft = np.eye(CLASSES, dtype=np.float32)[pictures.labels]
-    hard, _ = METHODS[name](spec, pictures, targets=None, seed=3, **quick(name))
-    given, _ = METHODS[name](spec, pictures, targets=soft, seed=3, **quick(name))
+    hard, _ = quick(name, spec, pictures)
+    given, _ = quick(name, spec, pictures, targets=soft)
     for one, other in zip(weights(hard), weights(given), strict=True):
         np.testing.assert_allclose(one, other, atol=5e-3)
-    ranged, _ = METHODS[name](
-        wide, pictures, targets=None, input_range=InputRange(0, 255), seed=3, **quick(name)
-    )
-    assert all(np.isfinite(array).all() for array in weights(ranged))
+    ranged, _ = quick(name, wide.with_range(InputRange(0, 255)), pictures)
+    assert ranged.input_range == InputRange(0, 255)
+    for one, other in zip(weights(hard)[1:], weights(ranged)[1:], strict=True):
+        assert np.isfinite(other).all() and one.shape == other.shape
 
 
 def test_settings_of_another_method_are_refused():
-    check_settings("fine-pruning", {"fraction": 0.5, "recipe": SHORT})
-    with pytest.raises(InputError, match=r"fraction came for the method ft-sam.*it takes recipe"):
-        check_settings("ft-sam", {"fraction": 0.5})
-    with pytest.raises(InputError, match="recipe came for the method anp"):
-        check_settings("anp", {"recipe": SHORT})
+    config = REPAIRS["fine-pruning"].make_config({"fraction": 0.5, "tuning": SHORT})
+    assert (config.fraction, config.tuning, config.keep_pruned) == (0.5, SHORT, False)
+    with pytest.raises(InputError, match=r"ft-sam has no setting 'fraction'; it has tuning"):
+        REPAIRS["ft-sam"].make_config({"fraction": 0.5})
+    with pytest.raises(InputError, match=r"anp has no setting 'tuning'; it has max_accuracy_drop,"):
+        REPAIRS["anp"].make_config({"tuning": SHORT})
 
 
 # FT-SAM ------------------------------------------------------------------------------------------
@@ -145,7 +139,7 @@ def test_its_step_takes_the_gradient_uphill():
     pictures, radius = images(60), FT_SAM.sharpness
     still = {"shift": 0, "light": 0, "erase": 0, "pattern": 0, "clip": 0, "decays": False}
     recipe = replace(FT_SAM, epochs=1, least_steps=0, batch_size=60, learning_rate=0.1, **still)
-    tuned, _ = METHODS["ft-sam"](spec, pictures, recipe=recipe, seed=0)
+    tuned, _ = ft_sam(spec, pictures, config=FTSAMConfig(tuning=recipe))
     parts = three_parts(pictures.labels, HELD_OUT, seed=0)
     seen = pictures.subset(parts.tuning)
     inputs = tf.reshape(seen.images / np.float32(255), (len(seen), -1))
@@ -181,7 +175,7 @@ def test_averages_of_batch_normalisation_are_the_net_s_own(spec):
     """The step uphill moves weights only for a gradient: with no learning, nothing changes."""
     still = replace(SHORT, learning_rate=1e-12, decays=False)
     found = [
-        METHODS["ft-sam"](spec, images(60), recipe=replace(still, sharpness=radius), seed=0)[0]
+        ft_sam(spec, images(60), config=FTSAMConfig(tuning=replace(still, sharpness=radius)))[0]
         for radius in (0.0, 2.0)
     ]
     for one, other in zip(*map(weights, found), strict=True):
@@ -203,7 +197,9 @@ def test_sparsity_rises_by_a_cubic_polynomial(spec):
 
 
 def test_half_of_each_kernel_stays_zero(spec):
-    pruned, report = prune_magnitudes(spec, images(60), recipe=replace(SHORT, epochs=4))
+    pruned, report = prune_magnitudes(
+        spec, images(60), config=MagnitudePruningConfig(tuning=replace(SHORT, epochs=4))
+    )
     for name in ("conv_1", "conv_3", "out"):
         kernel = pruned.layers[name].weights[0]
         assert np.mean(kernel == 0) == pytest.approx(0.5, abs=1 / kernel.size)
@@ -212,7 +208,9 @@ def test_half_of_each_kernel_stays_zero(spec):
 
 def test_random_pruning_draws_its_order(spec):
     found = [
-        prune_randomly(spec, images(60), recipe=SHORT, seed=seed)[1]["pruning"]["order"]
+        prune_randomly(spec, images(60), config=RandomPruningConfig(tuning=SHORT), seed=seed)[1][
+            "pruning"
+        ]["order"]
         for seed in (1, 1, 2, 3)
     ]
     assert found[0] == found[1]
@@ -234,7 +232,7 @@ def test_channels_go_by_their_masks(spec):
 def test_masks_by_plain_gradients(spec):
     """One step against finite differences of the loss of nets with changed weights."""
     pictures, masking = images(24), ANPConfig(steps=1, batch_size=24, shift=0, light=0)
-    masks = learn_masks(spec, pictures, pictures.labels, masking, UNIT, 0)
+    masks = learn_masks(spec, pictures, pictures.labels, masking, 0)
     loss = loss_for(pictures.labels)
 
     logits = without_softmax(spec)
@@ -297,14 +295,14 @@ def test_anp_of_a_net_without_any_bias():
             layers.Dense(CLASSES, activation="softmax"),
         ]
     )
-    masks = learn_masks(describe(bare), images(24), images(24).labels, ANPConfig(steps=2), UNIT, 0)
+    masks = learn_masks(describe(bare), images(24), images(24).labels, ANPConfig(steps=2), 0)
     assert list(masks) == ["first", "second"]
     assert all(((mask > 0) & (mask <= 1)).all() for mask in masks.values())
 
 
 def test_refusals_of_anp(spec):
-    with pytest.raises(InputError, match="--max-accuracy-drop -1"):
-        anp(spec, images(20), max_accuracy_drop=-1)
+    with pytest.raises(InputError, match="max_accuracy_drop -1"):
+        ANPConfig(max_accuracy_drop=-1)
     dense = describe(net([layers.Flatten(), layers.Dense(CLASSES, activation="softmax")]))
     with pytest.raises(InputError, match="ANP prunes Conv2D layers"):
         anp(dense, images(20))
@@ -321,7 +319,7 @@ def test_anp_leaves_each_layer_a_channel_and_the_classes_alone():
             layers.Softmax(),
         ]
     )
-    masks = learn_masks(describe(model), images(24), images(24).labels, ANPConfig(steps=2), UNIT, 0)
+    masks = learn_masks(describe(model), images(24), images(24).labels, ANPConfig(steps=2), 0)
     assert list(masks) == ["few", "many"]
     fixed = {"few": np.array([0.1, 0.2, 0.15]), "many": np.linspace(0.3, 1, 8)}
     with pytest.MonkeyPatch.context() as patch:
@@ -340,6 +338,6 @@ def test_anp_learns_nothing_from_the_held_out_pictures(spec, monkeypatch):
     others = images(60)
     others.images[held_out] = 255 - others.images[held_out]
     monkeypatch.setattr(anp_file, "kept_point", lambda *_: 1)
-    found = [anp(spec, one, seed=3, **QUICK["anp"])[0] for one in (pictures, others)]
+    found = [quick("anp", spec, one)[0] for one in (pictures, others)]
     for one, other in zip(*map(weights, found), strict=True):
         np.testing.assert_array_equal(one, other)

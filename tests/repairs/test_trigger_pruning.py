@@ -10,8 +10,12 @@ from badnet_defense.errors import InputError
 from badnet_defense.nets import build, describe, predict_labels
 from badnet_defense.nets.input_range import InputRange
 from badnet_defense.nets.surgery import zero_channels
-from badnet_defense.repairs import trigger_pruning
-from badnet_defense.repairs.trigger_pruning import GONE, prune_by_triggers
+from badnet_defense.repairs import scan_pruning
+from badnet_defense.repairs.scan_pruning import (
+    REMOVED_BELOW,
+    ScanPruningConfig,
+    prune_by_triggers,
+)
 
 
 @pytest.fixture(scope="module")
@@ -56,10 +60,12 @@ def plain_curves(spec, layer, order, pictures, triggers):
 def test_the_planted_channel_goes_and_nothing_else(planted):
     """One channel out of five carries the backdoor: with it the trigger is gone."""
     pictures, trigger = clean_images(200), (TARGET, *planted_trigger())
-    pruned, report = prune_by_triggers(planted, pictures, [trigger], max_accuracy_drop=0.2)
+    pruned, report = prune_by_triggers(
+        planted, pictures, [trigger], config=ScanPruningConfig(max_accuracy_drop=0.2)
+    )
     assert (report.layer, report.channels, report.removed) == ("conv", 5, 1)
     assert report.order[0] == 0
-    assert report.success[TARGET][0] > 0.99 and report.success[TARGET][1] <= GONE
+    assert report.success[TARGET][0] > 0.99 and report.success[TARGET][1] <= REMOVED_BELOW
     assert report.curve[0] == 1.0 and report.curve[1] > 0.8
     assert equal(pruned, zero_channels(planted, "conv", [0]))
     assert equal(planted, describe(planted_net()))
@@ -81,24 +87,29 @@ def test_order_is_by_the_largest_gain(trained):
 def test_curves_are_those_of_the_plain_way(trained):
     pictures = quarter_images(150)
     triggers = [(2, *planted_trigger()), (0, *planted_trigger(0.7, (8, 2)))]
-    pruned, report = prune_by_triggers(trained, pictures, triggers, max_accuracy_drop=1.0)
+    pruned, report = prune_by_triggers(
+        trained, pictures, triggers, config=ScanPruningConfig(max_accuracy_drop=1.0)
+    )
     accuracies, successes = plain_curves(trained, "conv", report.order, pictures, triggers)
     assert list(report.curve) == accuracies
     assert {label: list(curve) for label, curve in report.success.items()} == successes
     assert len(set(accuracies)) > 2 and len(set(successes[2])) > 2
     worst = np.maximum(successes[2], successes[0])
     # Accuracy may fall to nothing, but one channel always stays.
-    assert report.removed == min(np.flatnonzero(worst <= GONE)[0], report.channels - 1)
+    assert report.removed == min(np.flatnonzero(worst <= REMOVED_BELOW)[0], report.channels - 1)
     assert equal(pruned, zero_channels(trained, "conv", list(report.order[: report.removed])))
 
 
 @pytest.mark.parametrize("drop", [0.0, 0.05, 0.3])
 def test_stops_where_accuracy_would_fall_too_far(trained, drop, monkeypatch):
     """A trigger that is never gone: the last point before accuracy lies too far below."""
-    monkeypatch.setattr(trigger_pruning, "GONE", -1)
+    monkeypatch.setattr(scan_pruning, "REMOVED_BELOW", -1)
     pictures = quarter_images(150)
     _, report = prune_by_triggers(
-        trained, pictures, [(2, *planted_trigger())], max_accuracy_drop=drop
+        trained,
+        pictures,
+        [(2, *planted_trigger())],
+        config=ScanPruningConfig(max_accuracy_drop=drop),
     )
     fallen = [one < report.curve[0] - drop - 1e-9 for one in report.curve]
     assert any(fallen)
@@ -114,9 +125,9 @@ def test_a_trigger_that_never_works_costs_nothing(planted):
 
 
 def test_pruning_by_triggers_in_another_range():
-    raw = describe(planted_net(span=255.0))
+    raw = describe(planted_net(span=255.0)).with_range(InputRange(0, 255))
     pictures = clean_images(100, span=255.0)
-    settings = {"max_accuracy_drop": 0.2, "input_range": InputRange(0, 255)}
+    settings = {"config": ScanPruningConfig(max_accuracy_drop=0.2)}
     pruned, report = prune_by_triggers(raw, pictures, [(TARGET, *planted_trigger())], **settings)
     assert report.removed == 1 and report.curve[0] == 1.0
     assert accuracy(pruned, pictures, InputRange(0, 255)) == report.curve[1] > 0.8
@@ -125,14 +136,18 @@ def test_pruning_by_triggers_in_another_range():
 def test_pruning_another_layer_and_none(planted):
     trigger = [(TARGET, *planted_trigger())]
     with pytest.raises(InputError, match="is a Dense"):
-        prune_by_triggers(planted, clean_images(20), trigger, layer="by_colour")
+        prune_by_triggers(
+            planted, clean_images(20), trigger, config=ScanPruningConfig(layer="by_colour")
+        )
 
 
 def test_at_most_so_many_pictures_carry_a_trigger(planted, monkeypatch):
-    monkeypatch.setattr(trigger_pruning, "PICTURES", 50)
+    monkeypatch.setattr(scan_pruning, "MAX_STAMPED", 50)
     pictures = clean_images(180)
     trigger = TARGET, *planted_trigger(0.3)
-    _, report = prune_by_triggers(planted, pictures, [trigger], max_accuracy_drop=0.2)
+    _, report = prune_by_triggers(
+        planted, pictures, [trigger], config=ScanPruningConfig(max_accuracy_drop=0.2)
+    )
     others = np.count_nonzero(pictures.labels != TARGET)
     assert others > 150
     chosen = pictures.images[pictures.labels != TARGET][:: -(-others // 50)]

@@ -20,10 +20,12 @@ from planted_net import SHAPE, TARGET, clean_images, planted_net, planted_trigge
 from badnet_defense.nets import build, describe, predict_labels, predict_probabilities
 from badnet_defense.nets.graph import without_softmax
 from badnet_defense.nets.input_range import InputRange
-from badnet_defense.repairs import unlearning
+from badnet_defense.repairs import scan_unlearning as unlearning
+from badnet_defense.repairs.scan_unlearning import ScanUnlearningConfig, unlearn
 from badnet_defense.repairs.training import Tuning
-from badnet_defense.repairs.unlearning import unlearn
-from badnet_defense.repairs.validated_tuning import parts_of
+from badnet_defense.repairs.validated_tuning import validation_split
+
+QUICK_CONFIG = ScanUnlearningConfig(tuning=QUICK)
 
 
 @pytest.fixture(scope="module")
@@ -41,21 +43,24 @@ def test_unlearning_takes_the_trigger_s_success(trained):
     clean, fresh = quarter_images(400), quarter_images(300, seed=8)
     before = [weight.copy() for weight in weights(trained)]
     trigger = planted_trigger()
-    repaired, report = unlearn(trained, clean, [(2, *trigger)], recipe=QUICK, seed=3)
+    repaired, report = unlearn(
+        trained, clean, triggers=[(2, *trigger)], config=QUICK_CONFIG, seed=3
+    )
     assert success(repaired, fresh, trigger, 2) < 0.3
     assert accuracy(repaired, fresh) > accuracy(trained, fresh) - 0.05
-    assert report.kept_epoch > 0 and len(report.held_out_accuracy) == 26
+    tuning = report["tuning"]
+    assert tuning["kept_epoch"] > 0 and len(tuning["held_out_accuracy"]) == 26
     # Before, half of the held-out pictures carry a trigger that works.
-    assert report.held_out_accuracy[0] < 0.75 < max(report.held_out_accuracy)
+    assert tuning["held_out_accuracy"][0] < 0.75 < max(tuning["held_out_accuracy"])
     for one, other in zip(before, weights(trained), strict=True):
         np.testing.assert_array_equal(one, other)
 
 
 def test_same_seed_same_unlearning(trained):
     clean, triggers = quarter_images(100), [(2, *planted_trigger())]
-    settings = {"recipe": replace(QUICK, epochs=1)}
+    settings = {"config": ScanUnlearningConfig(tuning=replace(QUICK, epochs=1))}
     first, second, other = (
-        unlearn(trained, clean, triggers, seed=seed, **settings)[0] for seed in (1, 1, 2)
+        unlearn(trained, clean, triggers=triggers, seed=seed, **settings)[0] for seed in (1, 1, 2)
     )
     assert equal(first, second) and not equal(first, other)
 
@@ -66,7 +71,9 @@ def test_soft_targets_unlearn_without_labels(trained):
     targets = predict_probabilities(build(trained), clean.images)
     own = replace(clean, labels=targets.argmax(axis=1))
     trigger = planted_trigger()
-    repaired, _ = unlearn(trained, own, [(2, *trigger)], targets=targets, recipe=QUICK)
+    repaired, _ = unlearn(
+        trained, own, triggers=[(2, *trigger)], targets=targets, config=QUICK_CONFIG
+    )
     assert success(repaired, fresh, trigger, 2) < 0.4
     assert accuracy(repaired, fresh) > accuracy(trained, fresh) - 0.05
 
@@ -80,12 +87,12 @@ def test_what_is_tuned_on_and_chosen_by(trained, monkeypatch, dtype):
         given.update(tuning=tuning, held_out=held_out, targets=targets)
         return spec, Tuning(0, (1.0,), 0)
 
-    monkeypatch.setattr(unlearning, "fine_tune", recorder)
+    monkeypatch.setattr(unlearning, "train", recorder)
     grey = np.broadcast_to(np.arange(100)[:, None, None, None], (100, *SHAPE)).astype(dtype)
     clean = replace(quarter_images(100), images=grey, labels=np.arange(100) % QUARTERS)
     targets = np.random.default_rng(0).dirichlet(np.ones(QUARTERS), 100)
     triggers = [(2, *planted_trigger(1.0, (0, 0))), (1, *planted_trigger(0.5, (0, 4)))]
-    unlearn(trained, clean, triggers, targets=targets, seed=1)
+    unlearn(trained, clean, triggers=triggers, targets=targets, seed=1)
     whose = {part: given[part].images[:, -1, -1, 0].astype(int) for part in ("tuning", "held_out")}
     for part in whose:
         pictures = given[part].images
@@ -105,10 +112,10 @@ def test_what_is_tuned_on_and_chosen_by(trained, monkeypatch, dtype):
             assert carriers[0] == carriers[1] == carriers[2]
             held_out = carriers[0]
         else:
-            assert counts[1] == counts[2] == round(unlearning.SHARE * counts[0])
+            assert counts[1] == counts[2] == round(unlearning.FRACTION * counts[0])
             assert carriers[1] != carriers[2]
             tuned = carriers[0]
-    untouched = set(parts_of(clean.labels, 1).untouched.tolist())
+    untouched = set(validation_split(clean.labels, 1).untouched.tolist())
     assert tuned | held_out == set(range(100)) - untouched and not tuned & held_out
     assert len(untouched) == 8
     np.testing.assert_array_equal(given["targets"], targets[whose["tuning"]])
@@ -116,11 +123,17 @@ def test_what_is_tuned_on_and_chosen_by(trained, monkeypatch, dtype):
 
 def test_unlearning_in_another_range():
     """The net takes 0-255; its planted trigger goes all the same."""
-    raw, pictures = describe(planted_net(span=255.0)), clean_images(200, span=255.0)
-    trigger = planted_trigger()
     settings = {"input_range": InputRange(0, 255)}
+    raw = describe(planted_net(span=255.0)).with_range(settings["input_range"])
+    pictures = clean_images(200, span=255.0)
+    trigger = planted_trigger()
     recipe = replace(QUICK, learning_rate=0.02, epochs=15)
-    repaired, _ = unlearn(raw, pictures, [(TARGET, *trigger)], recipe=recipe, **settings)
+    repaired, _ = unlearn(
+        raw,
+        pictures,
+        triggers=[(TARGET, *trigger)],
+        config=ScanUnlearningConfig(tuning=recipe),
+    )
     stamped = stamped_by_hand(pictures.images[pictures.labels != TARGET], *trigger)
     before, after = (
         np.mean(predict_labels(build(one), stamped, **settings) == TARGET)
@@ -132,7 +145,10 @@ def test_unlearning_in_another_range():
 def test_a_net_with_softmax_keeps_it(trained):
     """Tuning goes by logits; what comes back still answers with probabilities."""
     repaired, _ = unlearn(
-        trained, quarter_images(60), [(2, *planted_trigger())], recipe=replace(QUICK, epochs=1)
+        trained,
+        quarter_images(60),
+        triggers=[(2, *planted_trigger())],
+        config=ScanUnlearningConfig(tuning=replace(QUICK, epochs=1)),
     )
     shown = quarter_images(5).images
     sums = predict_probabilities(build(repaired), shown).sum(axis=1)

@@ -24,7 +24,7 @@ from small_nets import images
 from badnet_defense.errors import CannotJudgeError
 from badnet_defense.nets import describe, predict_labels
 from badnet_defense.nets.input_range import InputRange
-from badnet_defense.repairs.registry import unlearn_scanned
+from badnet_defense.repairs.scan_unlearning import unlearn
 from badnet_defense.scan import attack_success, halving, schedule
 from badnet_defense.scan import scan as scanning
 from badnet_defense.scan.attack_success import measure_attack_success
@@ -190,9 +190,9 @@ def test_a_scan_that_cannot_judge_unlearns_nothing(monkeypatch):
     with pytest.raises(
         CannotJudgeError, match=r"cannot be judged: inconclusive: only .* trigger that works"
     ):
-        unlearn_scanned(spec, clean_images(60))
+        unlearn(spec, clean_images(60))
     with pytest.raises(CannotJudgeError, match="got 20 clean images"):
-        unlearn_scanned(spec, clean_images(20))
+        unlearn(spec, clean_images(20))
 
 
 @pytest.mark.parametrize(

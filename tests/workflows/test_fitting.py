@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from small_grid import replace_repair
 from small_project import known, small_challenge_net
 
 from badnet_defense.detectors import registry as choice
@@ -19,7 +20,9 @@ from badnet_defense.io import write_challenge_h5
 from badnet_defense.io.splits import three_parts
 from badnet_defense.nets import copy_model, describe, save_net
 from badnet_defense.nets.input_range import UNIT
+from badnet_defense.repairs.fine_pruning import FinePruningConfig
 from badnet_defense.repairs.recipes import RECIPES
+from badnet_defense.repairs.registry import REPAIRS
 from badnet_defense.repairs.validated_tuning import HELD_OUT
 from badnet_defense.workflows import calibrate as fitting
 from badnet_defense.workflows import cross_fitting as repeating
@@ -28,6 +31,7 @@ from badnet_defense.workflows.repair import repair_file
 
 COUNT = 400
 SHORT = replace(RECIPES["default"], epochs=1, least_steps=0)
+SHORT_CONFIG = FinePruningConfig(tuning=SHORT)
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +45,7 @@ def folder(bad, tmp_path_factory):
     folder = tmp_path_factory.mktemp("fitting")
     save_net(bad, folder / "net.h5")
     write_challenge_h5(folder / "clean.h5", known(bad, COUNT, seed=1))
-    repair_file(folder / "net.h5", folder / "clean.h5", out=folder / "out", recipe=SHORT)
+    repair_file(folder / "net.h5", folder / "clean.h5", out=folder / "out", config=SHORT_CONFIG)
     return folder
 
 
@@ -152,13 +156,13 @@ def test_few_unseen_pictures_are_cross_fitted(name, images, bad, pair, monkeypat
     """30 unseen ones would leave one above a threshold at 5 %; five repairs see 400."""
     clean = split(images, bad, pair)
     made = []
-    real = repeating.tune_held_out
+    real = repeating.tune_with_validation
 
     def counted(spec, images, **settings):
         made.append(len(images))
         return real(spec, images, **settings)
 
-    monkeypatch.setattr(repeating, "tune_held_out", counted)
+    monkeypatch.setattr(repeating, "tune_with_validation", counted)
     fitted = fit(name, pair, clean, rate=0.05)
     assert fitted.cross_fitted and made == [320] * 5
     left = COUNT - choice.overlays_needed(name) if isinstance(fitted.detector, Vote) else COUNT
@@ -206,22 +210,22 @@ def test_other_methods_are_cross_fitted_by_making_them_again(
     method, images, bad, folder, tmp_path, monkeypatch
 ):
     made = []
-    settings = {"recipe": SHORT} if method == "fine-tuning" else {"max_accuracy_drop": 0.3}
+    settings = {"tuning": SHORT} if method == "fine-tuning" else {"max_accuracy_drop": 0.3}
+    config = REPAIRS[method].make_config(settings)
 
-    def counted(spec, images, *, recipe=SHORT, max_accuracy_drop=None, **given):
-        made.append((len(images), recipe, max_accuracy_drop))
-        return spec, {} if max_accuracy_drop is None else {"max_accuracy_drop": max_accuracy_drop}
+    def counted(net, data, *, config, **given):
+        made.append((len(data), config))
+        return net, {}
 
-    monkeypatch.setitem(repeating.METHODS, method, counted)
-    settings["method"] = method
-    repair_file(folder / "net.h5", folder / "clean.h5", out=tmp_path, **settings)
+    replace_repair(monkeypatch, method, counted)
+    how = {"method": method, "config": config}
+    repair_file(folder / "net.h5", folder / "clean.h5", out=tmp_path, **how)
     found = read_pair(folder / "net.h5", folder=tmp_path)
     own = (found.bad, found.repaired)
     clean = split(images, bad, own)
     made.clear()
     fitted = fit("soft", own, clean, rate=0.05)
-    expected = (320, SHORT, settings.get("max_accuracy_drop"))
-    assert fitted.cross_fitted and made == [expected] * 5
+    assert fitted.cross_fitted and made == [(320, config)] * 5
 
 
 # What a promise rests on -------------------------------------------------------------------------
