@@ -14,7 +14,7 @@ from badnet_defense.evaluation.class_counts import check_several_classes, tell_c
 from badnet_defense.evaluation.input_checks import check_belonging, check_range
 from badnet_defense.io.dataset import Dataset
 from badnet_defense.nets.net import Net
-from badnet_defense.repairs.pseudo_labels import pseudo_labelled
+from badnet_defense.repairs.pseudo_labels import labels_of, pseudo_labelled
 from badnet_defense.repairs.registry import DEFAULT, REPAIRS
 from badnet_defense.repairs.scanned_triggers import Trigger
 from badnet_defense.repairs.validated_tuning import absent_classes
@@ -124,6 +124,7 @@ def check_inputs(
         log.info("%s: the model's predictions are used as labels", data.source)
         data, targets = pseudo_labelled(net, data.without_labels())
     else:
+        labels_of(data)
         data = check_belonging(net, data)
     tell_coverage(data, net.classes)
     check_several_classes(data, net.classes)

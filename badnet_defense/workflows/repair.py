@@ -71,7 +71,7 @@ def repair_file(
     base = Path(out) / Path(model).stem
     with exclusive(base):
         config = _checked_config(model, clean, base, method, config)
-        net = read_classifier(model).with_range(input_range)
+        net = read_classifier(model, input_range)
         data = read_images(
             clean,
             shape=net.input_shape,
@@ -160,8 +160,8 @@ def _write_pair(base: Path, nets: dict[str, Net], data: Dataset, result: dict[st
         notes["pruning"] = json.dumps(facts)
     if result["recipe"] is not None:
         notes["recipe"] = json.dumps(result["recipe"])
-    if "max_accuracy_drop" in result:
-        notes["max_accuracy_drop"] = result["max_accuracy_drop"]
+    if "max_accuracy_drop" in result["config"]:
+        notes["max_accuracy_drop"] = result["config"]["max_accuracy_drop"]
     if result["synthetic"]:
         notes["synthetic"] = True
     write_pair(
