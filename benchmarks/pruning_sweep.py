@@ -40,7 +40,7 @@ def main():
     clean = read_images(arguments.clean, shape=spec.input_shape, classes=spec.classes)
 
     start = time.perf_counter()
-    front = FrontHalf(spec, arguments.layer, clean)
+    front = FrontHalf(spec, arguments.layer, clean.images)
     order = np.argsort(front.mean_activation, kind="stable")
     fast = pruning_curve(spec, arguments.layer, order, front, clean.labels)
     fast_seconds = time.perf_counter() - start

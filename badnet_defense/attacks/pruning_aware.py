@@ -40,7 +40,7 @@ def train_pruning_aware(
     """
     spec = describe(net).with_range(input_range)
     ranked = clean.subset(np.arange(0, len(clean), max(1, len(clean) // RANKED)))
-    order = np.argsort(FrontHalf(spec, layer, ranked).mean_activation)
+    order = np.argsort(FrontHalf(spec, layer, ranked.images).mean_activation)
     decoys = np.sort(order[: round(pruned * len(order))])
     student = build(zero_channels(spec, layer, decoys))
     # With ReLU a channel of zeros gets no gradient: it stays out of the training.
@@ -61,7 +61,7 @@ def with_decoys(taught, original, layer, decoys, ranked):
         arrays = {name: list(one.weights) for name, one in taught.layers.items()}
         arrays[layer] = [kernel, bias.copy()]
         made = with_weights(taught, arrays)
-        active = FrontHalf(made, layer, ranked).mean_activation
+        active = FrontHalf(made, layer, ranked.images).mean_activation
         awake = decoys[active[decoys] >= 0.5 * active[busy].min()]
         if not len(awake):
             break

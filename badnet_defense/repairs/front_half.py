@@ -7,7 +7,6 @@ from collections.abc import Iterator
 import numpy as np
 from tqdm import tqdm
 
-from badnet_defense.io.dataset import Dataset
 from badnet_defense.nets.graph import behind, part
 from badnet_defense.nets.net import Net, call_shapes
 from badnet_defense.nets.predict import compiled
@@ -26,7 +25,7 @@ class FrontHalf:
     Args:
         net: the suspect model.
         layer: the layer whose channels are ranked.
-        data: n images.
+        images: (n, h, w, c), pixels 0-255.
 
     Attributes:
         frontier: position of the last result that keeps the channels apart.
@@ -34,8 +33,8 @@ class FrontHalf:
         mean_activation: (channels,) mean over images and positions.
     """
 
-    def __init__(self, net: Net, layer: str, data: Dataset) -> None:
-        self.net, self.data = net, data
+    def __init__(self, net: Net, layer: str, images: np.ndarray) -> None:
+        self.net, self.images = net, images
         run = channelwise_run(net, layer)
         self.frontier = run[-1]
         later = behind(net, run[0])
@@ -45,7 +44,7 @@ class FrontHalf:
         self._run = compiled(part(net, [0], self._positions), net.input_range, labels=False)
         shapes = call_shapes(net)
         self._batch = images_at_once(net, BATCH)
-        size = 4 * len(data) * sum(int(np.prod(shapes[p])) for p in self._positions[1:])
+        size = 4 * len(images) * sum(int(np.prod(shapes[p])) for p in self._positions[1:])
         self._kept: list[list[np.ndarray]] | None = [] if size <= MAX_CACHE else None
         self.mean_activation = self._first_pass()
 
@@ -61,11 +60,11 @@ class FrontHalf:
         return total / count
 
     def _batches(self) -> list[slice]:
-        count, batch = len(self.data), self._batch
+        count, batch = len(self.images), self._batch
         return [slice(start, min(start + batch, count)) for start in range(0, count, batch)]
 
     def _results(self, indices: slice) -> list[np.ndarray]:
-        return [result.numpy() for result in self._run(self.data.images[indices])]
+        return [result.numpy() for result in self._run(self.images[indices])]
 
     def __iter__(self) -> Iterator[tuple[slice, np.ndarray, list[np.ndarray]]]:
         """(slice, frontier, sides) of each batch; the arrays must not be written to."""

@@ -120,7 +120,7 @@ def prune(
     labels = labels_of(data)
     layer = layer_to_prune(net, config.layer)
     remarks = [early_layer(net, layer)] if config.layer is None else []
-    front = FrontHalf(net, layer, data)
+    front = FrontHalf(net, layer, data.images)
     dormant = np.argsort(front.mean_activation, kind="stable")
     channels = dormant[order(len(dormant))]
     curve = pruning_curve(net, layer, channels, front, labels)

@@ -8,7 +8,7 @@ layer that fine-pruning takes, where several triggers' channels are still apart.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,7 @@ from badnet_defense.nets.surgery import zero_channels
 from badnet_defense.repairs.front_half import FrontHalf
 from badnet_defense.repairs.pruning import MAX_ACCURACY_DROP, check_fraction, kept_point
 from badnet_defense.repairs.pruning_curve import pruning_curve
+from badnet_defense.repairs.pseudo_labels import labels_of
 from badnet_defense.repairs.registry import REPAIRS
 from badnet_defense.repairs.scanned_triggers import Trigger, triggers_of
 from badnet_defense.repairs.validated_tuning import validation_split
@@ -104,7 +105,7 @@ def scan_prune(
         CannotJudgeError: the scan says nothing about the net.
     """
     triggers = triggers_of(net, data, triggers, seed)
-    seen = data.subset(validation_split(data.labels, seed).seen)
+    seen = data.subset(validation_split(labels_of(data), seed).seen)
     repaired, report = prune_by_triggers(net, seen, triggers, config=config)
     labels = [int(label) for label, *_ in triggers]
     return repaired, {"labels": labels, "trigger_pruning": asdict(report)}
@@ -132,15 +133,15 @@ def prune_by_triggers(
         InputError: no such layer.
     """
     layer = layer_to_prune(net, config.layer)
-    clean = FrontHalf(net, layer, data)
+    clean = FrontHalf(net, layer, data.images)
     stamped = {
         label: FrontHalf(net, layer, _stamped(data, label, mask, pattern))
         for label, mask, pattern in triggers
     }
     order = _order(clean.mean_activation, [front.mean_activation for front in stamped.values()])
-    curve = pruning_curve(net, layer, order, clean, data.labels)
+    curve = pruning_curve(net, layer, order, clean, labels_of(data))
     success = {
-        label: pruning_curve(net, layer, order, front, front.data.labels)
+        label: pruning_curve(net, layer, order, front, np.full(len(front.images), label))
         for label, front in stamped.items()
     }
     highest = np.max(list(success.values()), axis=0)
@@ -160,12 +161,11 @@ def prune_by_triggers(
     return zero_channels(net, layer, order[:removed]), report
 
 
-def _stamped(data: Dataset, label: int, mask: np.ndarray, pattern: np.ndarray) -> Dataset:
-    """Images of other classes that carry the trigger, labelled with its target."""
-    others = np.flatnonzero(data.labels != label)
-    chosen = data.subset(others[:: -(-len(others) // MAX_STAMPED)])
-    labels = np.full(len(chosen), label)
-    return replace(chosen, images=stamp(chosen.images, mask, pattern), labels=labels)
+def _stamped(data: Dataset, label: int, mask: np.ndarray, pattern: np.ndarray) -> np.ndarray:
+    """Images of other classes that carry the trigger."""
+    others = np.flatnonzero(labels_of(data) != label)
+    chosen = others[:: -(-len(others) // MAX_STAMPED)]
+    return stamp(data.images[chosen], mask, pattern)
 
 
 def _order(clean: np.ndarray, stamped: Sequence[np.ndarray]) -> np.ndarray:

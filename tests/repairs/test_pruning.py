@@ -104,7 +104,7 @@ def test_equal_logits_are_answered_with_the_first_class():
     pictures.labels[:] = np.arange(30) % CLASSES
     spec = describe(model)
     curve = pruning_curve(
-        spec, "conv", range(4), FrontHalf(spec, "conv", pictures), pictures.labels
+        spec, "conv", range(4), FrontHalf(spec, "conv", pictures.images), pictures.labels
     )
     assert curve[-1] == 6 / 30
 
