@@ -7,7 +7,7 @@ the same): one compiled step adds the parts and pools them, and only a pool's ma
 
 from dataclasses import replace
 
-from badnet_defense.nets.graph import CONVOLUTIONS, consumers, part
+from badnet_defense.nets.graph import CONVOLUTIONS, consumers, submodel
 
 KEEP_ORDER = ("linear", "relu", "relu6", "elu", "selu", "sigmoid", "tanh", "softplus")
 """Activations under which the maximum of several numbers stays the maximum."""
@@ -27,21 +27,21 @@ def split_linear(spec):
     layer = None if call is None else spec.layers[spec.calls[call].layer]
     shared = layer and sum(one.layer == layer.name for one in spec.calls) > 1
     if layer is None or shared or layer.kind not in CONVOLUTIONS or call == spec.output:
-        whole = part(spec, [0], [spec.output])
+        whole = submodel(spec, [0], [spec.output])
         return lambda pictures: (pictures / 2)[None], compiled_mixed(tf), whole
     plain = replace(layer, config={**layer.config, "activation": "linear"})
     linear = replace(spec, layers={**spec.layers, layer.name: plain}, output=call)
-    sums = part(linear, [0], [call])
+    sums = submodel(linear, [0], [call])
     pool = pool_after(spec, call, layer)
     if pool is None:
-        rest = part(spec, [], [spec.output], sums=[call])
+        rest = submodel(spec, [], [spec.output], sums=[call])
         return lambda pictures: (sums(pictures) / 2)[None], compiled_mixed(tf), rest
     window = spec.layers[spec.calls[pool].layer].config["pool_size"]
     activation = layer.config["activation"]
     return (
         lambda pictures: places(tf, sums(pictures) / 2, window),
         compiled_mixed(tf, activation),
-        part(spec, [pool], [spec.output]),
+        submodel(spec, [pool], [spec.output]),
     )
 
 

@@ -5,7 +5,7 @@ import logging
 import numpy as np
 
 from badnet_defense.errors import InputError
-from badnet_defense.io.listing import named
+from badnet_defense.io.listing import join_names
 
 _log = logging.getLogger("badnet_defense")
 
@@ -37,9 +37,9 @@ def coverage_text(counts):
     few = [f"{label} ({count})" for label, count in enumerate(counts) if 0 < count < FEW]
     told = []
     if absent:
-        told.append(f"no image of {_classes(absent)} {named(absent)}")
+        told.append(f"no image of {_classes(absent)} {join_names(absent)}")
     if few:
-        told.append(f"fewer than {FEW} of {_classes(few)} {named(few)}")
+        told.append(f"fewer than {FEW} of {_classes(few)} {join_names(few)}")
     return "; ".join(told)
 
 

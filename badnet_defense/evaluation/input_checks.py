@@ -16,7 +16,7 @@ from badnet_defense.errors import InputError
 from badnet_defense.evaluation.metrics import wilson_interval
 from badnet_defense.io.dataset import Dataset
 from badnet_defense.io.label_order import EXPLAINED, NAMES, VALUE, label_orders
-from badnet_defense.io.listing import named
+from badnet_defense.io.listing import join_names
 from badnet_defense.nets.input_range import UNIT, InputRange
 from badnet_defense.nets.net import Net
 
@@ -312,8 +312,8 @@ class _Fit:
         what = "class folders" if self.data.folders else "labels"
         raise InputError(
             f"{self.name} answers {own:.1%} of {self.data.source} with their label, but "
-            f"{rate:.1%} if the {what} are numbered in another order{how}: {named(moved)}. Name "
-            "the class folders, or write the labels, by the net's own class numbers."
+            f"{rate:.1%} if the {what} are numbered in another order{how}: {join_names(moved)}. "
+            "Name the class folders, or write the labels, by the net's own class numbers."
         )
 
     def tried(self) -> str:

@@ -130,7 +130,7 @@ def noted_channels(repaired):
 def noted_json(repaired, name):
     """The object that a repaired net (`Net`) notes under a name, or None.
 
-    `nets.notes` has checked it when the file was read.
+    `nets.file_attributes` has checked it when the file was read.
     """
     return json.loads(repaired.attributes[name]) if name in repaired.attributes else None
 

@@ -21,7 +21,7 @@ from badnet_defense.nets.reader import (
     named_errors,
     opened_keras_zip,
 )
-from badnet_defense.nets.shapes import MOST_VALUES
+from badnet_defense.nets.shapes import MAX_VALUES
 from badnet_defense.nets.weights import checked_array, expected_weights, with_weights
 from badnet_defense.sandbox.client import isolated
 from badnet_defense.sandbox.limits import current
@@ -139,7 +139,7 @@ def _check_different(specs):
 
 
 def _checked_overlays(array, shape):
-    if math.prod(shape) > MOST_VALUES:
+    if math.prod(shape) > MAX_VALUES:
         raise TooLargeError(f"its overlays have the shape {shape}; that takes too much memory.")
     return checked_array(array, shape, "overlays")
 

@@ -7,7 +7,7 @@ import numpy as np
 from badnet_defense.detectors import scores
 from badnet_defense.detectors.bands import PLACES, bands
 from badnet_defense.nets.answers import classes_of
-from badnet_defense.nets.forward import steady_answers
+from badnet_defense.nets.forward import stable_proba
 from badnet_defense.nets.input_range import InputRange
 from badnet_defense.nets.net import Net
 from badnet_defense.nets.shapes import BYTES_AT_ONCE, cost
@@ -63,7 +63,7 @@ class SavedGuard:
             predict: (name of a net, inputs) -> probabilities (n, N); default: NumPy alone.
         """
         given = {
-            name: predict(name, inputs) if predict else steady_answers(net, inputs)
+            name: predict(name, inputs) if predict else stable_proba(net, inputs)
             for name, net in self.nets.items()
         }
         predict = predict or (lambda name, inputs: self.nets[name].numpy_proba(inputs))

@@ -15,8 +15,8 @@ from badnet_defense.nets.keras_order import keras_order
 from badnet_defense.nets.layers import SCHEMAS
 from badnet_defense.nets.parse import (
     LAYER_KEYS,
+    MALFORMED_CONFIG_ERRORS,
     MODEL_KEYS,
-    STRANGE,
     check_dtype,
     check_keys,
     check_once,
@@ -80,7 +80,7 @@ def guard_wiring(document, metadata):
     try:
         check_shared(document)
         return _wiring(document, metadata)
-    except STRANGE as error:
+    except MALFORMED_CONFIG_ERRORS as error:
         why = type(error).__name__
     except ValueError as error:
         why = str(error)

@@ -35,7 +35,7 @@ CANNOT_WRITE_ERRNOS = {
     errno.EPERM,
 }
 _NO_LINK = getattr(os, "O_NOFOLLOW", 0)
-_LONGEST_STEM = 40
+_MAX_STEM_LENGTH = 40
 _RUN, _COMMON = "badnet_defense.run.", "BADNET_DEFENSE_COMMON_TMPDIR"
 _of_this_thread = threading.local()
 
@@ -157,9 +157,11 @@ def atomic_write(path):
     Raises:
         InputError: `path` is a folder, or cannot be written.
     """
-    path = _place(path)
-    _clear_away(path)
-    partial = path.with_name(f"{_beginning(path)}{os.getpid()}.{secrets.token_hex(8)}{_end(path)}")
+    path = _writable_path(path)
+    _remove_stale_partials(path)
+    partial = path.with_name(
+        f"{_partial_prefix(path)}{os.getpid()}.{secrets.token_hex(8)}{_partial_suffix(path)}"
+    )
     together = getattr(_of_this_thread, "together", None)
     done = False
     try:
@@ -209,7 +211,7 @@ def all_or_none():
                 partial.unlink(missing_ok=True)
 
 
-def _place(path):
+def _writable_path(path):
     """`path` as a `Path`, whose folder is there, made if need be.
 
     Raises:
@@ -219,7 +221,7 @@ def _place(path):
     path = Path(path)
     if path.is_dir():
         raise InputError(f"{path}: this is a folder, expected the name of a file to write.")
-    _check_way(path.parent)
+    _check_path_links(path.parent)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -246,7 +248,7 @@ def check_writable(*results, inputs=()):
             raise InputError(f"{path}: this is a folder, expected the name of a file to write.")
         if path.resolve() in kept:
             raise InputError(f"{path}: this would overwrite an input; name another file.")
-        _check_way(path.parent)
+        _check_path_links(path.parent)
         folder = next(one for one in (path.parent, *path.parent.parents) if os.path.lexists(one))
         if not folder.is_dir():
             raise InputError(
@@ -259,7 +261,7 @@ def check_writable(*results, inputs=()):
             )
 
 
-def _check_way(folder):
+def _check_path_links(folder):
     """Refuses a way to a folder that somebody else's link leads elsewhere, as Linux does in /tmp.
 
     A link is followed where it belongs to this user, to root, or to whom the folder with it does.
@@ -330,18 +332,18 @@ def new_hdf5(path):
             target.write(content.getbuffer())
 
 
-def _beginning(path):
+def _partial_prefix(path):
     """Of the temporary names of a file; cut, since a name has an end."""
-    return f".{path.stem[:_LONGEST_STEM]}."
+    return f".{path.stem[:_MAX_STEM_LENGTH]}."
 
 
-def _end(path):
+def _partial_suffix(path):
     return f".partial{path.suffix}"
 
 
-def _clear_away(path):
+def _remove_stale_partials(path):
     """Removes what runs that were killed have left of this file; a link, but not where it leads."""
-    first, last = _beginning(path), _end(path)
+    first, last = _partial_prefix(path), _partial_suffix(path)
     for left in path.parent.glob(f"{glob.escape(first)}*{glob.escape(last)}"):
         number = left.name[len(first) :].split(".")[0]
         if number.isascii() and number.isdecimal() and len(number) < 10 and not alive(int(number)):
@@ -457,7 +459,7 @@ def exclusive(out):
         lock.acquire(timeout=0)
     except Timeout:
         raise InputError(
-            f"{out}: another run is writing there; wait until it is done, or give another --out."
+            f"{out}: another run is writing there; wait until it is done, or name another place."
         ) from None
     try:
         yield

@@ -20,8 +20,8 @@ _log = logging.getLogger("badnet_defense")
 _BROKEN = (OSError, RuntimeError, KeyError, ValueError, TypeError, zlib.error)  # from h5py
 _BLOCK_IMAGES = 512
 _BLOCK_BYTES = 4 << 20  # what is read at once stays small, however large the images are
-LARGEST_DATA = 32 * 2**30  # bytes that a data set may claim: 2.6 million of the challenge's images
-IMAGE_RATIO = 100
+MAX_DATA_SIZE = 32 * 2**30  # bytes that a data set may claim: 2.6 million of the challenge's images
+MAX_IMAGE_RATIO = 100
 """Values of images to stored bytes: photos of signs and faces reach 1.2, MNIST's digits on black
 4.7, and what is made to unpack to much 1032."""
 _CHUNK_BYTES = 64 << 20  # unless the file is packed in larger pieces, up to this
@@ -115,10 +115,10 @@ def _plain_dataset(file, key, path):
     check_number_dtype(dataset.dtype, f"`{key}` has", path)
     if dataset.size and not dataset.id.get_storage_size():
         raise InputError(f"{path}: `{key}` was never filled with values, expected some.")
-    if dataset.size and dataset.size * dataset.dtype.itemsize > LARGEST_DATA:
+    if dataset.size and dataset.size * dataset.dtype.itemsize > MAX_DATA_SIZE:
         raise TooLargeError(
             f"{path}: `{key}` claims {dataset.size * dataset.dtype.itemsize:,} bytes, expected at "
-            f"most {LARGEST_DATA:,}; take a part of it."
+            f"most {MAX_DATA_SIZE:,}; take a part of it."
         )
     return dataset
 
@@ -135,10 +135,10 @@ def _check_memory(data, path):
     They are held as `uint8`: one byte for each value.
     """
     stored = data.id.get_storage_size()
-    if data.size > FREE and data.size > IMAGE_RATIO * stored:
+    if data.size > FREE and data.size > MAX_IMAGE_RATIO * stored:
         raise TooLargeError(
             f"{path}: `data` claims {data.size:,} values and stores {stored:,} bytes, expected at "
-            f"most {IMAGE_RATIO} times as many; images do not pack that well."
+            f"most {MAX_IMAGE_RATIO} times as many; images do not pack that well."
         )
     _check_fits(data.size, path)
 

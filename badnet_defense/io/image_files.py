@@ -15,7 +15,7 @@ from badnet_defense.sandbox.limits import current
 
 _log = logging.getLogger("badnet_defense")
 
-_MOST_PIXELS = 50_000_000  # 150 MB unpacked; a net's input has a few thousand
+_MAX_PIXELS = 50_000_000  # 150 MB unpacked; a net's input has a few thousand
 _BROKEN = (
     *(OSError, SyntaxError, ValueError, EOFError, OverflowError, struct.error),
     *(AttributeError, TypeError, KeyError, IndexError, ZeroDivisionError, MemoryError),
@@ -83,7 +83,7 @@ def _open(path, mode):
     except _BROKEN as error:
         raise InputError(f"{path}: this is not an image, expected {FORMATS}.") from error
     with image:
-        if image.width * image.height > _MOST_PIXELS:
+        if image.width * image.height > _MAX_PIXELS:
             raise _too_large(path)
         if image.format == "WEBP" and image.is_animated:
             raise InputError(f"{path}: this is an animation, expected a single image.")
@@ -110,7 +110,7 @@ def _upright(image):
 
 def _too_large(path):
     return TooLargeError(
-        f"{path}: this image has too many pixels, expected at most {_MOST_PIXELS // 10**6} "
+        f"{path}: this image has too many pixels, expected at most {_MAX_PIXELS // 10**6} "
         "million; make it smaller."
     )
 

@@ -7,7 +7,7 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".ppm", ".pgm", ".webp")
 FORMATS = "PNG, JPEG, BMP, PPM/PGM or WebP"
 _JUNK = {"thumbs.db", "desktop.ini", "__macosx"}
 """What systems leave behind without a dot before its name."""
-_MOST_NAMED = 4
+_MAX_NAMED = 4
 
 
 def visible(folder):
@@ -53,18 +53,18 @@ def left_out(entries):
         kinds[kind] += 1
         places.setdefault(kind, {})[entry.parent.name] = None  # a dict keeps their order
     told = [
-        f"{count} {kind} (in {named(list(places[kind]))})"
-        for kind, count in kinds.most_common(_MOST_NAMED)
+        f"{count} {kind} (in {join_names(list(places[kind]))})"
+        for kind, count in kinds.most_common(_MAX_NAMED)
     ]
-    if len(kinds) > _MOST_NAMED:
-        told.append(f"{len(kinds) - _MOST_NAMED} other kinds")
+    if len(kinds) > _MAX_NAMED:
+        told.append(f"{len(kinds) - _MAX_NAMED} other kinds")
     return ", ".join(told)
 
 
-def named(names):
+def join_names(names):
     """Some of the names, and how many others there are: "4, 17 and 230 others"."""
-    more = len(names) - _MOST_NAMED
+    more = len(names) - _MAX_NAMED
     if more > 1:
-        return f"{', '.join(map(str, names[:_MOST_NAMED]))} and {more} others"
+        return f"{', '.join(map(str, names[:_MAX_NAMED]))} and {more} others"
     *first, last = map(str, names)
     return f"{', '.join(first)} and {last}" if first else last

@@ -98,6 +98,6 @@ def read_images_in_process(path, *, shape, classes, need_labels, labels_matter=T
     if need_labels and data.labels is None:
         raise InputError(
             f"{path}: these images have no labels, expected an HDF5 file with `label`, or a "
-            "folder with one sub-folder a class (fine_prune.py --pseudo-labels needs none)."
+            "folder with one sub-folder per class; a repair by pseudo-labels needs none."
         )
     return data

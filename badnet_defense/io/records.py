@@ -26,11 +26,11 @@ _log = logging.getLogger(__name__)
 SCHEMA = 1
 STAGES = ("bad", "pruned", "repaired", "guard")
 MEASURES = ("accuracy", "attack_success", "flagged", "der")
-LARGEST = 64 * 2**20
+MAX_RESULT_SIZE = 64 * 2**20
 """Bytes of a result."""
-LARGEST_BESIDE = 2**30
+MAX_COMPANION_SIZE = 2**30
 """Bytes of what lies beside it, such as a scan's triggers."""
-MOST_VALUES = 2_000_000
+MAX_VALUES = 2_000_000
 _SEAL = "seal"
 _PACKAGES = {
     "tensorflow": "tensorflow",
@@ -38,7 +38,10 @@ _PACKAGES = {
     "numpy": "numpy",
     "badnet_defense": "badnet-defense",
 }
-_COMPUTING = ("data", "guard", "measure", "nets", "repair", "runs", "scan")
+_COMPUTING = (
+    *("benchmarking", "detectors", "evaluation", "guards", "io", "nets", "repairs", "scan"),
+    "workflows",
+)
 """Parts of the package whose code decides on figures."""
 
 
@@ -88,7 +91,7 @@ def own_result(path, kind):
         kind: what `write_json` was told with `sealed`.
     """
     try:
-        result = _parsed(path, read_plain(path, LARGEST))
+        result = _parsed(path, read_plain(path, MAX_RESULT_SIZE))
         own = bytes.fromhex(str(result.pop(_SEAL, "")))
         if is_sealed(_purpose(kind), _canonical(result), own):
             return result
@@ -108,7 +111,7 @@ def _tell_unsealed(folder):
     )
 
 
-def own_bytes(path, sha256, most=LARGEST_BESIDE):
+def own_bytes(path, sha256, most=MAX_COMPANION_SIZE):
     """The bytes of a file beside a result of this user's, which tells its SHA-256.
 
     Raises:
@@ -127,7 +130,7 @@ def read_json(path):
         InputError: there is no such file, or it holds no result of this project.
     """
     path = require_file(path, "a result (.json)")
-    return _parsed(path, read_plain(os.path.realpath(path), LARGEST))
+    return _parsed(path, read_plain(os.path.realpath(path), MAX_RESULT_SIZE))
 
 
 def read_figures(path):
@@ -173,7 +176,7 @@ def _number(value):
 def _parsed(path, content):
     """A result's bytes as a dict, of a size, numbers and depth that can be handled."""
     try:
-        if sum(map(content.count, (b",", b"[", b"{"))) > MOST_VALUES:
+        if sum(map(content.count, (b",", b"[", b"{"))) > MAX_VALUES:
             raise ValueError("too many values")
         result = json.loads(content, parse_float=_finite, parse_constant=_finite)
     except (ValueError, RecursionError):

@@ -7,16 +7,16 @@ import numpy as np
 from badnet_defense.errors import InputError
 
 
-def split_within_classes(labels, share, *, seed=0):
+def split_within_classes(labels, fraction, *, seed=0):
     """(indices of the larger part, indices of the held-out part), both sorted.
 
-    Of each class with two and more images the rounded `share` is held out, at least one; a class
-    with a single image stays in the larger part. Where no class has two, the share is drawn from
+    Of each class with two and more images the rounded `fraction` is held out, at least one; a class
+    with a single image stays in the larger part. Where no class has two, the fraction is drawn from
     all images.
 
     Args:
         labels: (n,) class numbers.
-        share: of each class, in (0, 1).
+        fraction: of each class, in (0, 1).
         seed: which images are drawn.
 
     Raises:
@@ -29,10 +29,10 @@ def split_within_classes(labels, share, *, seed=0):
     held_out = []
     for members in _by_class(labels[order]):
         if len(members) > 1:
-            count = min(max(1, round(share * len(members))), len(members) - 1)
+            count = min(max(1, round(fraction * len(members))), len(members) - 1)
             held_out.append(order[members[:count]])
     if not held_out:
-        held_out = [order[: max(1, round(share * len(order)))]]
+        held_out = [order[: max(1, round(fraction * len(order)))]]
     held_out = np.sort(np.concatenate(held_out))
     return np.setdiff1d(np.arange(len(labels)), held_out), held_out
 
@@ -57,7 +57,7 @@ class Parts:
         return np.sort(np.concatenate([self.tuning, self.choosing]))
 
 
-def three_parts(labels, share, *, seed=0):
+def three_parts(labels, fraction, *, seed=0):
     """`Parts` of a data set: what `split_within_classes` holds out is dealt to two halves.
 
     One half chooses, the other is untouched. Of a class with several held-out images each half gets
@@ -65,12 +65,13 @@ def three_parts(labels, share, *, seed=0):
     are numbered plays no part.
 
     Args:
-        labels, share, seed: as for `split_within_classes`; `share` is that of both halves together.
+        labels, fraction, seed: as for `split_within_classes`; `fraction` is held out for both
+            halves together.
 
     Raises:
         InputError: fewer than two images.
     """
-    tuning, held_out = split_within_classes(labels, share, seed=seed)
+    tuning, held_out = split_within_classes(labels, fraction, seed=seed)
     rng = np.random.default_rng((seed, 10))
     shuffled = rng.permutation(held_out)
     _, first, group = np.unique(labels[shuffled], return_index=True, return_inverse=True)

@@ -8,14 +8,14 @@ names none: argmax would say class 0.
 
 import numpy as np
 
-_LARGEST = float(np.finfo(np.float32).max)
+_MAX_FLOAT = float(np.finfo(np.float32).max)
 
 NO_ANSWER = -1
 """In the place of a class number where a net's answer is not finite; it never equals a label."""
-EQUAL = 1e-5
+RELATIVE_TOLERANCE = 1e-5
 """Answers below the largest by less than this share of it count as equal to it: `float32` sums
 taken in another order differ by a tenth of that."""
-NOTHING = 1e-37
+ABSOLUTE_TOLERANCE = 1e-37
 """Differences below it are none: one program takes such small numbers for zero, another doesn't."""
 
 
@@ -23,7 +23,7 @@ def classes_of(xp, answers):
     """(..) the class of each of the answers (.., N), or `NO_ANSWER` where one is not finite."""
     top = xp.max(answers, axis=-1, keepdims=True)
     with np.errstate(invalid="ignore"):
-        near = answers >= top - (EQUAL * xp.abs(top) + NOTHING)
+        near = answers >= top - (RELATIVE_TOLERANCE * xp.abs(top) + ABSOLUTE_TOLERANCE)
     # Whole numbers: Keras' argmax of floats looks at the bits of -0.0, which ONNX cannot.
     first = xp.argmax(xp.where(near, 1, 0), axis=-1)
     return xp.where(finite(xp, answers), first, xp.full_like(first, NO_ANSWER))
@@ -32,7 +32,7 @@ def classes_of(xp, answers):
 def finite(xp, answers):
     """(..) True where each number of an answer (.., N) is finite."""
     # NaN is at most nothing. ONNX has this comparison, but no other test of a whole float.
-    return xp.all(xp.abs(answers) <= _LARGEST, axis=-1)
+    return xp.all(xp.abs(answers) <= _MAX_FLOAT, axis=-1)
 
 
 def agreed(xp, bad, repaired, classes):

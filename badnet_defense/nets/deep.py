@@ -3,7 +3,7 @@
 import sys
 from contextlib import contextmanager
 
-FRAMES = 20
+FRAMES_PER_LAYER = 20
 """Of Python that Keras may take for each layer on its way back through a graph; it takes one."""
 
 
@@ -11,7 +11,7 @@ FRAMES = 20
 def deep_graphs(layers):
     """Lets Keras search graphs of so many layers, which it does by a function that calls itself."""
     before = sys.getrecursionlimit()
-    sys.setrecursionlimit(max(before, 1000 + FRAMES * layers))
+    sys.setrecursionlimit(max(before, 1000 + FRAMES_PER_LAYER * layers))
     try:
         yield
     finally:

@@ -51,7 +51,7 @@ def _batch(net, images, after):
     return results[net.output]
 
 
-def steady_answers(net, images):
+def stable_proba(net, images):
     """As `forward`, with NaN in place of each answer that cannot be trusted.
 
     Two programs that compute one net add in another order; a net can be made so that this decides

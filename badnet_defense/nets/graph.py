@@ -9,7 +9,7 @@ from badnet_defense.nets.net import call_shapes
 CONVOLUTIONS = ("Conv2D", "DepthwiseConv2D", "SeparableConv2D")
 MIXING = ("Conv2D", "SeparableConv2D", "Dense")
 """Layers whose results each depend on several channels."""
-SUGGESTED = 3
+MAX_SUGGESTED = 3
 """At most this many late convolutions are named to somebody who has to choose one."""
 
 
@@ -35,7 +35,7 @@ def convolution_names(net):
     return list(dict.fromkeys(n for n in names if net.layers[n].kind in CONVOLUTIONS))
 
 
-def behind(net, position):
+def descendants(net, position):
     """Positions that depend on the call at `position`, itself among them."""
     found = {position}
     for later, call in enumerate(net.calls):
@@ -44,7 +44,7 @@ def behind(net, position):
     return found
 
 
-def ahead(net, position):
+def ancestors(net, position):
     """Positions that the call at `position` depends on, itself among them."""
     found = {position}
     for earlier in range(position, -1, -1):
@@ -62,13 +62,13 @@ def on_every_path(net, position):
     return net.output not in reached
 
 
-def puts_out_classes(net, position):
+def outputs_classes(net, position):
     """True where a layer's channels are the classes: nothing between it and the output mixes them.
 
     Such is the last convolution of a net that ends in Conv2D, pooling or flatten, and softmax.
     """
-    used = ahead(net, net.output)
-    later = [net.calls[one].layer for one in behind(net, position) & used if one != position]
+    used = ancestors(net, net.output)
+    later = [net.calls[one].layer for one in descendants(net, position) & used if one != position]
     return not any(net.layers[name].kind in MIXING for name in later)
 
 
@@ -80,7 +80,7 @@ def feature_convolutions(net):
     return [
         name
         for name in convolution_names(net)
-        if len(places[name]) == 1 and not puts_out_classes(net, places[name][0])
+        if len(places[name]) == 1 and not outputs_classes(net, places[name][0])
     ]
 
 
@@ -97,7 +97,7 @@ def layer_to_prune(net, layer=None):
             convolution lies on every path.
     """
     features = feature_convolutions(net)
-    late = ", ".join(features[-SUGGESTED:])
+    late = ", ".join(features[-MAX_SUGGESTED:])
     if layer is not None:
         position = position_of(net, layer)
         kind = net.layers[layer].kind
@@ -105,7 +105,7 @@ def layer_to_prune(net, layer=None):
             raise InputError(
                 f"layer {layer!r} is a {kind}; expected one of {', '.join(CONVOLUTIONS)}."
             )
-        if puts_out_classes(net, position):
+        if outputs_classes(net, position):
             raise InputError(
                 f"the channels of layer {layer!r} are the classes, and pruning it would delete "
                 f"some; name an earlier convolution ({late or 'the net has none'})."
@@ -116,7 +116,7 @@ def layer_to_prune(net, layer=None):
             return name
     if features:
         raise InputError(
-            "no convolution lies on every path to the output; name one with --layer, such as a "
+            "no convolution lies on every path to the output; choose a layer, such as a "
             f"late one ({late})."
         )
     only = "to prune"
@@ -128,7 +128,7 @@ def layer_to_prune(net, layer=None):
     )
 
 
-def early_layer(net, layer):
+def early_layer_warning(net, layer):
     """A sentence where most of the net's convolutions lie behind the layer to be pruned, or None.
 
     In a residual net only the first convolution lies on every path: what comes later can be passed
@@ -138,15 +138,15 @@ def early_layer(net, layer):
     place = features.index(layer) + 1
     if 2 * place > len(features) or len(features) < 2:
         return None
-    late = ", ".join(features[-SUGGESTED:])
+    late = ", ".join(features[-MAX_SUGGESTED:])
     return (
         f"the layer to prune, {layer}, is convolution {place} of {len(features)}, because the "
-        "later ones lie on side paths (as in residual nets); a backdoor lives late, so name a "
-        f"late one with --layer (the last are {late})"
+        "later ones lie on side paths (as in residual nets); a backdoor lives late, so choose "
+        f"a late layer (the last are {late})"
     )
 
 
-def part(net, inputs, outputs, *, sums=()):
+def submodel(net, inputs, outputs, *, sums=()):
     """A `keras.Model` of a piece of the net.
 
     Args:

@@ -20,7 +20,7 @@ _TRAINING = frozenset(
     "compile_loss compiled_loss".split()
 )
 """What groups beside a `.keras` file's layers are called that only training reads."""
-_MOST_MEMBERS = 200_000
+_MAX_MEMBERS = 200_000
 """Groups and arrays that a file may hold; two thousand layers make ten thousand."""
 _DRAWS = ("Dropout", "SpatialDropout2D")
 """Layers that keep the state of their random generator beside their weights."""
@@ -297,12 +297,12 @@ class _Contents:
 
     def check(self, file):
         """Walks the open file; raises `UnsafeNetError` at the first thing that is not known."""
-        waiting, left = [("", file)], _MOST_MEMBERS
+        waiting, left = [("", file)], _MAX_MEMBERS
         while waiting:
             path, node = waiting.pop()
             left -= 1
             if left < 0:
-                raise UnsafeNetError(f"it holds more than {_MOST_MEMBERS:,} groups and arrays.")
+                raise UnsafeNetError(f"it holds more than {_MAX_MEMBERS:,} groups and arrays.")
             if isinstance(node, h5py.Group):
                 self._check_notes(path, node)
                 for name in node:

@@ -23,14 +23,22 @@ class InputRange:
 
     @classmethod
     def parse(cls, text):
-        """Reads "LOW,HIGH", as in `--input-range 0,255`; raises `InputError` on anything else."""
+        """The range of a text like "0,255".
+
+        Raises:
+            InputError: the text holds anything but two numbers, the smaller one first.
+
+        Examples:
+            >>> InputRange.parse("-1,1")
+            InputRange(low=-1.0, high=1.0)
+        """
         try:
             low, high = (float(part) for part in text.split(","))
         except ValueError:
             low = high = 0.0
         if not (np.isfinite([low, high]).all() and low < high):
             raise InputError(
-                f"--input-range {text!r}: expected two numbers, black and white, like 0,1 or 0,255."
+                f"input range {text!r}: expected two numbers, black and white, like 0,1 or 0,255."
             )
         return cls(low, high)
 

@@ -11,8 +11,15 @@ from badnet_defense.nets.net import Call, LayerSpec, Net, call_shapes
 from badnet_defense.nets.shapes import check_shapes
 
 MODELS = ("Functional", "Sequential", "Model")
-MOST_LAYERS = 2000
-STRANGE = (KeyError, TypeError, IndexError, AttributeError, RecursionError, OverflowError)
+MAX_LAYERS = 2000
+MALFORMED_CONFIG_ERRORS = (
+    KeyError,
+    TypeError,
+    IndexError,
+    AttributeError,
+    RecursionError,
+    OverflowError,
+)
 _POLICIES = ("DTypePolicy", "FloatDTypePolicy", "Policy", "PolicyV1")
 _MODULES = re.compile(
     r"(keras|tf_keras|tensorflow\.keras|tensorflow\.python\.keras)(\.src)?(\.(layers|engine|models)[\w.]*)?"
@@ -77,7 +84,7 @@ def parse_model(document):
         net = Net(_tensorflow_name(root[0].name), graph.layers, tuple(graph.calls), root[1])
         check_shapes(net)
         _check_declared(graph.declared, call_shapes(net))
-    except STRANGE as error:
+    except MALFORMED_CONFIG_ERRORS as error:
         raise UnsafeNetError(
             f"its configuration is not one that Keras writes ({type(error).__name__}: "
             f"{str(error)[:60]}); expected a Functional or Sequential model."
@@ -175,10 +182,10 @@ class _Graph:
 
     def _call_all(self, pending, called, made):
         """Calls all layers; adds the results' positions to `called`."""
-        if len(pending) > MOST_LAYERS:
-            raise UnsafeNetError(f"its layers are called more than {MOST_LAYERS} times.")
-        if sum(len(node) for *_, node in pending) > 10 * MOST_LAYERS:  # each round looks at them
-            raise UnsafeNetError(f"its layers take more than {10 * MOST_LAYERS} inputs.")
+        if len(pending) > MAX_LAYERS:
+            raise UnsafeNetError(f"its layers are called more than {MAX_LAYERS} times.")
+        if sum(len(node) for *_, node in pending) > 10 * MAX_LAYERS:  # each round looks at them
+            raise UnsafeNetError(f"its layers take more than {10 * MAX_LAYERS} inputs.")
         while pending:  # layers stand in any order; each round calls those whose inputs are there
             ready = [item for item in pending if all(key in called for key in item[2])]
             if not ready:
@@ -202,16 +209,16 @@ class _Graph:
             raise UnsafeNetError(f"layer {name!r} ({kind}), {error}.") from None
         flat = self._free(_tensorflow_name(prefix + name))
         self.layers[flat] = LayerSpec(kind, flat, checked)
-        if len(self.layers) > MOST_LAYERS:
-            raise UnsafeNetError(f"it has more than {MOST_LAYERS} layers.")
+        if len(self.layers) > MAX_LAYERS:
+            raise UnsafeNetError(f"it has more than {MAX_LAYERS} layers.")
 
         def call(inputs):
             needed = SCHEMAS[kind].inputs
             if (len(inputs) != needed) if needed else (len(inputs) < 2):
                 raise UnsafeNetError(f"layer {name!r} ({kind}) has {len(inputs)} inputs.")
             self.calls.append(Call(flat, inputs))
-            if len(self.calls) > MOST_LAYERS:
-                raise UnsafeNetError(f"its layers are called more than {MOST_LAYERS} times.")
+            if len(self.calls) > MAX_LAYERS:
+                raise UnsafeNetError(f"its layers are called more than {MAX_LAYERS} times.")
             return len(self.calls) - 1
 
         return Entry(kind, name, flat, _trainable(config, f"layer {name!r}")), call

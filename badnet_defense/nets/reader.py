@@ -25,6 +25,7 @@ from badnet_defense.errors import (
 )
 from badnet_defense.io.files import file_sha256, require_file
 from badnet_defense.nets.deepid import deep_id_net
+from badnet_defense.nets.file_attributes import ATTRIBUTES, read_attributes
 from badnet_defense.nets.hdf5_weights import (
     arrays_by_class,
     entries_of,
@@ -33,7 +34,6 @@ from badnet_defense.nets.hdf5_weights import (
 )
 from badnet_defense.nets.input_range import InputRange, agreed_range
 from badnet_defense.nets.net import Net
-from badnet_defense.nets.notes import NOTES, read_notes
 from badnet_defense.nets.parse import parse_model
 from badnet_defense.nets.weights import expected_weights, with_weights
 from badnet_defense.sandbox.client import isolated
@@ -42,11 +42,11 @@ from badnet_defense.sandbox.hdf5_rules import FREE, RATIO, attribute, is_there
 from badnet_defense.sandbox.limits import current
 from badnet_defense.sandbox.serialize import spec_from_wire
 
-LARGEST_CONFIG = 16 * 2**20
+MAX_CONFIG_SIZE = 16 * 2**20
 """Bytes; the configuration of a net of a thousand layers takes one megabyte."""
-LARGEST_METADATA = 2**16
+MAX_METADATA_SIZE = 2**16
 """Bytes; Keras writes its version and the date."""
-LONGEST_LIST = 4096
+MAX_DIRECTORY_SIZE = 4096
 """Bytes of a zip file's list of members; that of three takes two hundred."""
 _ZIP_END = 56 + 20 + 22
 _ZIP, _HDF5 = b"PK\x03\x04", b"\x89HDF\r\n\x1a\n"
@@ -124,8 +124,8 @@ def check_size(path):
     about, most = path.stat(), current().max_net_size
     if about.st_size > most:
         raise TooLargeError(
-            f"{path}: it takes {about.st_size:,} bytes, expected at most {most:,}; a larger net "
-            "needs --max-net-size."
+            f"{path}: it takes {about.st_size:,} bytes, expected at most {most:,}; raise the "
+            "limit max_net_size for a larger net."
         )
     stored = getattr(about, "st_blocks", about.st_size) * 512
     if about.st_size > FREE and about.st_size > RATIO * stored:
@@ -178,8 +178,8 @@ def _read_hdf5(content):
         if document is None:
             return _read_weights_only(file)
         net, root = parse_model(_parsed(document))
-        net = with_weights(net, find_arrays(net, root, file, NOTES))
-        return replace(net, attributes=read_notes(file))
+        net = with_weights(net, find_arrays(net, root, file, ATTRIBUTES))
+        return replace(net, attributes=read_attributes(file))
 
 
 def _read_weights_only(file):
@@ -196,8 +196,8 @@ def _read_weights_only(file):
             f"it holds no net's configuration, and its weights are not DeepID's ({error})"
         ) from None
     net = deep_id_net(classes=bias.shape[0])
-    arrays = find_arrays(net, entries_of(net), file, NOTES)
-    return replace(with_weights(net, arrays), attributes=read_notes(file))
+    arrays = find_arrays(net, entries_of(net), file, ATTRIBUTES)
+    return replace(with_weights(net, arrays), attributes=read_attributes(file))
 
 
 def _output_bias(file):
@@ -213,8 +213,8 @@ def _read_keras_zip(content):
     with opened_keras_zip(content) as (document, file, _):
         net, root = parse_model(document)
         counts = {name: len(weights) for name, weights in expected_weights(net).items()}
-        net = with_weights(net, arrays_by_class(root, counts, file, NOTES))
-        return replace(net, attributes=read_notes(file))
+        net = with_weights(net, arrays_by_class(root, counts, file, ATTRIBUTES))
+        return replace(net, attributes=read_attributes(file))
 
 
 @contextmanager
@@ -230,11 +230,11 @@ def opened_keras_zip(content):
     _check_directory(content)
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         _check_members(archive.infolist())
-        document = _parsed(_member(archive, "config.json", LARGEST_CONFIG))
+        document = _parsed(_member(archive, "config.json", MAX_CONFIG_SIZE))
         weights = _member(archive, "model.weights.h5", current().max_net_size)
         metadata = {}
         if "metadata.json" in archive.namelist():
-            metadata = _parsed(_member(archive, "metadata.json", LARGEST_METADATA))
+            metadata = _parsed(_member(archive, "metadata.json", MAX_METADATA_SIZE))
     with open_hdf5(io.BytesIO(weights)) as file:
         yield document, file, metadata
 
@@ -245,10 +245,10 @@ def _check_directory(content):
     end = content[start:]
     # The end record: its signature, the size of the list, and no comment behind it.
     listed = int.from_bytes(end[-10:-6], "little")
-    if end[-22:-18] != b"PK\x05\x06" or end[-2:] != b"\0\0" or listed > LONGEST_LIST:
+    if end[-22:-18] != b"PK\x05\x06" or end[-2:] != b"\0\0" or listed > MAX_DIRECTORY_SIZE:
         raise MemberError(
             f"its list of members takes {listed:,} bytes or is not at the file's end; expected at "
-            f"most {LONGEST_LIST:,} there, as Keras 3 saves it."
+            f"most {MAX_DIRECTORY_SIZE:,} there, as Keras 3 saves it."
         )
     # Files over 2 GB have a longer form of it too, and a pointer to that; zipfile believes these.
     if end[-42:-38] == b"PK\x06\x07":
@@ -291,8 +291,8 @@ def _member(archive, name, limit):
 def _parsed(document):
     if not isinstance(document, str | bytes):
         raise UnsafeNetError("its configuration is no text; expected a Keras model as JSON.")
-    if len(document) > LARGEST_CONFIG:
-        raise TooLargeError(f"its configuration is larger than {LARGEST_CONFIG >> 20} MB.")
+    if len(document) > MAX_CONFIG_SIZE:
+        raise TooLargeError(f"its configuration is larger than {MAX_CONFIG_SIZE >> 20} MB.")
     try:
         return json.loads(document)
     except (ValueError, RecursionError, TypeError):

@@ -7,12 +7,12 @@ from badnet_defense.errors import TooLargeError, UnsafeNetError
 from badnet_defense.nets.layers import SCHEMAS
 from badnet_defense.nets.net import call_shapes
 
-MOST_VALUES = 2**26
+MAX_VALUES = 2**26
 """Values that a layer may make of one image (256 MB); honest nets stay far below."""
-MOST_TOGETHER = 2**28
+MAX_TOTAL_VALUES = 2**28
 """Values that all layers may make of one image: a gradient holds them all (1 GB). ResNet152 at
 224 pixels makes a quarter of it."""
-MOST_MULTIPLICATIONS = 2**37
+MAX_MULTIPLICATIONS = 2**37
 """Multiplications that one image may take; VGG19 at 224 pixels takes a seventh of it."""
 BYTES_AT_ONCE = 2**29
 """Bytes that the results which stand at one time may take for a whole batch."""
@@ -78,21 +78,21 @@ def check_shapes(net):
     for call, shape in zip(net.calls, shapes, strict=True):
         layer, inputs = net.layers[call.layer], [shapes[place] for place in call.inputs]
         between = SCHEMAS[layer.kind].intermediate_size(layer.config, inputs) if inputs else 0
-        if max(math.prod(shape), between) > MOST_VALUES:
+        if max(math.prod(shape), between) > MAX_VALUES:
             raise TooLargeError(
                 f"the result of layer {layer.name!r} has the shape {shape}, or takes {between:,} "
                 "values on its way; that takes too much memory."
             )
     found = cost(net)
-    if found.together > MOST_TOGETHER:
+    if found.together > MAX_TOTAL_VALUES:
         raise TooLargeError(
             f"its layers make {found.together:,} values of one image, expected at most "
-            f"{MOST_TOGETHER:,}; that takes too much memory."
+            f"{MAX_TOTAL_VALUES:,}; that takes too much memory."
         )
-    if found.multiplications > MOST_MULTIPLICATIONS:
+    if found.multiplications > MAX_MULTIPLICATIONS:
         raise TooLargeError(
             f"one image takes {found.multiplications:,} multiplications, expected at most "
-            f"{MOST_MULTIPLICATIONS:,}; that takes too long."
+            f"{MAX_MULTIPLICATIONS:,}; that takes too long."
         )
     if len(shapes[net.output]) != 1:
         raise UnsafeNetError(f"its output has the shape {shapes[net.output]}; expected (classes,).")

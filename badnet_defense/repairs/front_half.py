@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 from tqdm import tqdm
 
-from badnet_defense.nets.graph import behind, part
+from badnet_defense.nets.graph import descendants, submodel
 from badnet_defense.nets.net import Net, call_shapes
 from badnet_defense.nets.predict import compiled
 from badnet_defense.nets.shapes import images_at_once
@@ -37,11 +37,11 @@ class FrontHalf:
         self.net, self.images = net, images
         run = channelwise_run(net, layer)
         self.frontier = run[-1]
-        later = behind(net, run[0])
+        later = descendants(net, run[0])
         sources = {source for position in later - set(run) for source in net.calls[position].inputs}
         self.sides = sorted(sources - later)
         self._positions = [activation_position(net, layer), self.frontier, *self.sides]
-        self._run = compiled(part(net, [0], self._positions), net.input_range, labels=False)
+        self._run = compiled(submodel(net, [0], self._positions), net.input_range, labels=False)
         shapes = call_shapes(net)
         self._batch = images_at_once(net, BATCH)
         size = 4 * len(images) * sum(int(np.prod(shapes[p])) for p in self._positions[1:])

@@ -15,7 +15,7 @@ import numpy as np
 
 from badnet_defense.errors import InputError
 from badnet_defense.io.dataset import Dataset
-from badnet_defense.nets.graph import early_layer, layer_to_prune
+from badnet_defense.nets.graph import early_layer_warning, layer_to_prune
 from badnet_defense.nets.net import Net
 from badnet_defense.nets.surgery import zero_channels
 from badnet_defense.repairs.front_half import FrontHalf
@@ -119,7 +119,7 @@ def prune(
     """
     labels = labels_of(data)
     layer = layer_to_prune(net, config.layer)
-    remarks = [early_layer(net, layer)] if config.layer is None else []
+    remarks = [early_layer_warning(net, layer)] if config.layer is None else []
     front = FrontHalf(net, layer, data.images)
     dormant = np.argsort(front.mean_activation, kind="stable")
     channels = dormant[order(len(dormant))]

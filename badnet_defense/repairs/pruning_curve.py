@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from badnet_defense.nets.answers import classes_of
 from badnet_defense.nets.backend import compiled, forward
-from badnet_defense.nets.graph import part
+from badnet_defense.nets.graph import submodel
 from badnet_defense.nets.net import Net
 from badnet_defense.nets.surgery import zero_channels
 from badnet_defense.repairs.front_half import FrontHalf
@@ -51,7 +51,7 @@ def _back_half(net: Net, front: FrontHalf) -> Callable[..., np.ndarray]:
     """A function: frontier (n, ..) and a list of side results (n, ..) -> class numbers (n,)."""
     from keras import ops
 
-    weights, answers = forward(part(net, [front.frontier, *front.sides], [net.output]))
+    weights, answers = forward(submodel(net, [front.frontier, *front.sides], [net.output]))
 
     def classes(state: Any, frontier: Any, *sides: Any) -> Any:
         return classes_of(ops, answers(state, [frontier, *sides] if sides else frontier))
@@ -64,4 +64,4 @@ def _silent_frontier(net: Net, layer: str, front: FrontHalf) -> np.ndarray:
     """The frontier (1, ..) where every channel of the layer is zero: the same for every image."""
     silent = zero_channels(net, layer, slice(None))
     black = np.zeros((1, *net.input_shape), np.float32)
-    return part(silent, [0], [front.frontier])(black).numpy()
+    return submodel(silent, [0], [front.frontier])(black).numpy()

@@ -1,10 +1,10 @@
 """A `Net` as plain values and arrays, and back with every check made again."""
 
 from badnet_defense.errors import CodeInNetError, UnsafeNetError
+from badnet_defense.nets.file_attributes import checked_attributes
 from badnet_defense.nets.layers import SCHEMAS
 from badnet_defense.nets.net import Call, LayerSpec, Net
-from badnet_defense.nets.notes import checked_notes
-from badnet_defense.nets.parse import MOST_LAYERS, plain_name
+from badnet_defense.nets.parse import MAX_LAYERS, plain_name
 from badnet_defense.nets.shapes import check_shapes
 from badnet_defense.nets.weights import expected_weights, with_weights
 
@@ -33,8 +33,8 @@ def spec_from_wire(plain, arrays):
         calls = tuple(_call(layers, place, *one) for place, one in enumerate(plain["calls"]))
         name, output, notes = plain_name(plain["name"]), plain["output"], plain["attributes"]
         right = (
-            len(layers) == len(plain["layers"]) <= MOST_LAYERS
-            and 0 < len(calls) <= MOST_LAYERS
+            len(layers) == len(plain["layers"]) <= MAX_LAYERS
+            and 0 < len(calls) <= MAX_LAYERS
             and type(output) is int
             and 0 <= output < len(calls)
         )
@@ -59,7 +59,7 @@ def _notes(notes):
     about = {name: notes.pop(name) for name in ("file", "file_sha256") if name in notes}
     if not all(isinstance(one, str) for one in about.values()):
         raise ValueError
-    return {**checked_notes(notes), **about}
+    return {**checked_attributes(notes), **about}
 
 
 def _layer(kind, name, config):

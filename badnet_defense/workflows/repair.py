@@ -18,9 +18,9 @@ from badnet_defense.io import read_images
 from badnet_defense.io.dataset import Dataset
 from badnet_defense.io.files import all_or_none, check_writable, exclusive
 from badnet_defense.io.records import digests_read, provenance, write_json
+from badnet_defense.nets.file_attributes import check_recipe
 from badnet_defense.nets.input_range import UNIT, InputRange
 from badnet_defense.nets.net import Net
-from badnet_defense.nets.notes import check_recipe
 from badnet_defense.nets.outputs import read_classifier
 from badnet_defense.nets.surgery import zero_channels
 from badnet_defense.repairs.base import RepairInputs, check_inputs, run_method

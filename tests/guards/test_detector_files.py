@@ -177,7 +177,7 @@ def test_overlays_of_another_count_than_is_stored(name, layer, count, folder, tm
 
 
 def test_overlays_that_take_too_much_memory(folder, monkeypatch):
-    monkeypatch.setattr(reading, "MOST_VALUES", 12 * 12 * 10 * 3 - 1)
+    monkeypatch.setattr(reading, "MAX_VALUES", 12 * 12 * 10 * 3 - 1)
     with pytest.raises(TooLargeError, match="too much memory"):
         read_guard(folder / "strip.keras")
 

@@ -166,7 +166,7 @@ def test_figures_are_read_from_anybody_and_through_a_link(tmp_path, monkeypatch)
     write_json(tmp_path / "r.json", FIGURES)
     (tmp_path / "link.json").symlink_to(tmp_path / "r.json")
     assert "50.0" in tables.summary_table([read_figures(tmp_path / "link.json")])
-    monkeypatch.setattr(results, "LARGEST", 10)
+    monkeypatch.setattr(results, "MAX_RESULT_SIZE", 10)
     with pytest.raises(InputError, match="larger than"):
         read_figures(tmp_path / "r.json")
     assert results.STAGES == tables.STAGES and tuple(tables._MEASURES) == results.MEASURES

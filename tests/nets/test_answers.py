@@ -18,7 +18,7 @@ from badnet_defense.guards.reading import read_guard
 from badnet_defense.guards.saved import SavedGuard
 from badnet_defense.nets import describe, predict_labels
 from badnet_defense.nets.answers import NO_ANSWER, classes_of
-from badnet_defense.nets.forward import steady_answers
+from badnet_defense.nets.forward import stable_proba
 from badnet_defense.nets.weights import with_weights
 from badnet_defense.report.tables import defense_table
 
@@ -161,7 +161,7 @@ def test_an_answer_that_hangs_on_the_smallest_numbers_is_none(large):
     spec = describe(gated_net(1e-37, large))
     inputs = DARK_BRIGHT / np.float32(255)
     assert np.isfinite(spec.numpy_proba(inputs)).all()
-    assert np.isnan(steady_answers(spec, inputs))[1:].all() == (large > 0)
+    assert np.isnan(stable_proba(spec, inputs))[1:].all() == (large > 0)
 
 
 def test_an_answer_that_hangs_on_the_order_of_a_sum_is_none():
@@ -170,14 +170,14 @@ def test_an_answer_that_hangs_on_the_order_of_a_sum_is_none():
     kernel = np.zeros((np.prod(SHAPE), 1), np.float32)
     kernel[:3, 0] = 2.0**24, 1.0, -(2.0**24)
     spec.layers["tiny"].weights[0][...] = kernel
-    assert np.isnan(steady_answers(spec, DARK_BRIGHT / np.float32(255))[1]).all()
+    assert np.isnan(stable_proba(spec, DARK_BRIGHT / np.float32(255))[1]).all()
 
 
 def test_answers_of_an_ordinary_net_are_steady():
     from small_nets import inputs, side_path_net
 
     spec = describe(side_path_net())
-    np.testing.assert_array_equal(steady_answers(spec, inputs(64)), spec.numpy_proba(inputs(64)))
+    np.testing.assert_array_equal(stable_proba(spec, inputs(64)), spec.numpy_proba(inputs(64)))
 
 
 @pytest.mark.parametrize("variance, epsilon", [(0.0, 0.0), (-1.0, 1e-3), (0.0, 1e-40)])

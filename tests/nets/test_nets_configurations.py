@@ -118,7 +118,7 @@ def test_configuration_that_is_no_text(h5):
 
 
 def test_configuration_beyond_the_cap(h5, monkeypatch):
-    monkeypatch.setattr(loader, "LARGEST_CONFIG", 100)
+    monkeypatch.setattr(loader, "MAX_CONFIG_SIZE", 100)
     refused(h5, "configuration is larger")
 
 

@@ -190,7 +190,7 @@ def test_zip_that_unpacks_to_too_much(tmp_path, monkeypatch):
     path = tmp_path / "bomb.keras"
     zipped(path, {"config.json": b" " * 10_000, "model.weights.h5": b""})
     assert path.stat().st_size < 1000
-    monkeypatch.setattr(loader, "LARGEST_CONFIG", 5_000)
+    monkeypatch.setattr(loader, "MAX_CONFIG_SIZE", 5_000)
     refused(path, "config.json unpacks from", error=TooLargeError)
 
 

@@ -7,7 +7,7 @@ from keras import layers
 
 from badnet_defense.nets import build, describe
 from badnet_defense.nets.answers import NO_ANSWER, classes_of
-from badnet_defense.nets.forward import steady_answers
+from badnet_defense.nets.forward import stable_proba
 
 SIDES, CLASSES, IMAGES = (9, 8, 3), 4, 12
 ACTIVATIONS = (
@@ -99,7 +99,7 @@ def compared(seed):
     images[:4] *= np.float32([[[[1e-30]]], [[[0]]], [[[1e-3]]], [[[1]]]])
     in_keras = classes_of(np, build(spec)(images, training=False).numpy())
     alike = classes_of(np, spec.numpy_proba(images)) == in_keras
-    steady = classes_of(np, steady_answers(spec, images))
+    steady = classes_of(np, stable_proba(spec, images))
     none = (steady == NO_ANSWER) | (in_keras == NO_ANSWER)
     return int(alike.sum()), int(((steady == in_keras) | none).sum())
 

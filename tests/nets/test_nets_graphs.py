@@ -63,17 +63,17 @@ def test_arithmetic_outside_of_layers():
 
 def test_too_many_layers_and_calls(monkeypatch):
     document = json.loads(plain_net().to_json())
-    monkeypatch.setattr(parse, "MOST_LAYERS", 2)
+    monkeypatch.setattr(parse, "MAX_LAYERS", 2)
     with pytest.raises(UnsafeNetError, match="more than 2 layers"):
         parse.parse_model(document)
-    monkeypatch.setattr(parse, "MOST_LAYERS", 3)
+    monkeypatch.setattr(parse, "MAX_LAYERS", 3)
     a = keras.Input(SHAPE)
     same = layers.ReLU()
     graph_refused(layers.Flatten()(same(same(same(a)))), a, "called more than 3 times")
 
 
 def test_too_many_inputs_of_layers(monkeypatch):
-    monkeypatch.setattr(parse, "MOST_LAYERS", 4)
+    monkeypatch.setattr(parse, "MAX_LAYERS", 4)
     a = keras.Input(SHAPE)
     graph_refused(layers.Flatten()(layers.Add()([a] * 40)), a, "take more than 40 inputs")
 
@@ -109,9 +109,9 @@ def test_results_that_are_too_many_together(monkeypatch):
     for _ in range(4):
         x = layers.ReLU()(x)
     document = json.loads(keras.Model(a, layers.GlobalMaxPooling2D()(x)).to_json())
-    monkeypatch.setattr(shapes, "MOST_TOGETHER", 5 * 768 + 3)
+    monkeypatch.setattr(shapes, "MAX_TOTAL_VALUES", 5 * 768 + 3)
     parse.parse_model(document)
-    monkeypatch.setattr(shapes, "MOST_TOGETHER", 5 * 768 + 2)
+    monkeypatch.setattr(shapes, "MAX_TOTAL_VALUES", 5 * 768 + 2)
     with pytest.raises(TooLargeError, match="make 3,843 values of one image"):
         parse.parse_model(document)
 
@@ -129,7 +129,7 @@ def test_weights_beyond_the_cap(tmp_path, with_limits):
 
 def test_file_beyond_the_cap(h5, with_limits):
     with_limits(max_net_size=1000)
-    refused(h5, "expected at most 1,000", "--max-net-size", error=TooLargeError)
+    refused(h5, "expected at most 1,000", "raise the limit max_net_size", error=TooLargeError)
 
 
 def test_layer_names_cannot_hide_a_second_input():

@@ -276,7 +276,10 @@ def test_an_early_layer_is_told_with_late_ones_to_name(caplog):
     spec, pictures = case(residual_net)
     _, report = prune(spec, pictures)
     (told,) = report.remarks
-    assert "stem, is convolution 1 of 2" in told and "--layer (the last are stem, inner)" in told
+    assert (
+        "stem, is convolution 1 of 2" in told
+        and "choose a late layer (the last are stem, inner)" in told
+    )
     assert told in caplog.text
     assert prune(spec, pictures, layer="stem")[1].remarks == ()  # asked for by name
     spec, pictures = case(side_path_net)

@@ -2,23 +2,23 @@
 
 import numbers
 
-LARGEST = 2**16
+MAX_SIZE = 2**16
 """Cap on any size or count in a configuration: larger ones are attacks on memory."""
-LARGEST_NUMBER = 1e300
+MAX_NUMBER = 1e300
 """Of other numbers: Python's own may have any count of digits, which no float holds."""
 
 
 def integer(value):
-    """A whole number from 0 to `LARGEST`."""
+    """A whole number from 0 to `MAX_SIZE`."""
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):
         raise ValueError(f"{value!r} is not a whole number")
-    if not 0 <= value <= LARGEST:
-        raise ValueError(f"{value} lies outside 0..{LARGEST}")
+    if not 0 <= value <= MAX_SIZE:
+        raise ValueError(f"{value} lies outside 0..{MAX_SIZE}")
     return int(value)
 
 
 def positive(value):
-    """A whole number from 1 to `LARGEST`."""
+    """A whole number from 1 to `MAX_SIZE`."""
     if integer(value) < 1:
         raise ValueError(f"{value} is not positive")
     return int(value)
@@ -36,7 +36,7 @@ def pair(value):
 def number(value):
     """A finite number."""
     right = isinstance(value, numbers.Real) and not isinstance(value, bool)
-    if not right or not -LARGEST_NUMBER < value < LARGEST_NUMBER:
+    if not right or not -MAX_NUMBER < value < MAX_NUMBER:
         raise ValueError(f"{str(value)[:40]!r} is not a finite number")
     return float(value)
 

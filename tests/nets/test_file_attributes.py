@@ -10,7 +10,7 @@ from hostile_nets import refused
 
 from badnet_defense.errors import InputError
 from badnet_defense.nets import read_net
-from badnet_defense.nets.notes import check_recipe, checked_notes
+from badnet_defense.nets.file_attributes import check_recipe, checked_attributes
 from badnet_defense.repairs.recipes import RECIPES
 
 RECIPE = asdict(RECIPES["default"])
@@ -103,9 +103,9 @@ def test_a_damaged_note_is_one_sentence(name, value, expected, tmp_path):
 
 def test_notes_are_checked_again_behind_the_reader():
     with pytest.raises(InputError, match="'evil' is 'x'"):
-        checked_notes({"evil": "x"})
+        checked_attributes({"evil": "x"})
     with pytest.raises(InputError, match="make the repair again"):
-        checked_notes({"tuned_on_seed": 0.5})
+        checked_attributes({"tuned_on_seed": 0.5})
 
 
 def test_a_recipe_that_could_not_be_noted_is_refused_before_the_work():

@@ -12,15 +12,15 @@ from badnet_defense.errors import InputError, UnsafeNetError
 from badnet_defense.nets.input_range import InputRange
 from badnet_defense.sandbox.hdf5_rules import attribute
 
-MOST_EPOCHS = 2000
+MAX_EPOCHS = 2000
 """Of a recipe: a threshold may make its repair five times again, and honest ones take a dozen."""
-_LONGEST = 2**22
+_MAX_LENGTH = 2**22
 """Characters of a note: a pruning curve of a thousand channels takes thirty thousand."""
-_MOST_CHANNELS = 2**16
+_MAX_CHANNELS = 2**16
 _SHA256 = r"[0-9a-f]{64}"
-_WHOLE = {"epochs": MOST_EPOCHS, "least_steps": 100_000, "batch_size": 2**16}
-_MOST = {"learning_rate": 10, "clip": 1e6, "shift": 0.5, "sharpness": 1e3}
-_MOST |= dict.fromkeys(("erase", "pattern", "light"), 1)
+_MAX_INTEGERS = {"epochs": MAX_EPOCHS, "least_steps": 100_000, "batch_size": 2**16}
+_MAX_FLOATS = {"learning_rate": 10, "clip": 1e6, "shift": 0.5, "sharpness": 1e3}
+_MAX_FLOATS |= dict.fromkeys(("erase", "pattern", "light"), 1)
 """What a recipe's other numbers may be at most; none is below 0."""
 
 
@@ -62,7 +62,7 @@ def _object(check):
     """A check of a JSON text that holds an object; it stays the text."""
 
     def checked(value):
-        if not isinstance(value, str) or len(value) > _LONGEST:
+        if not isinstance(value, str) or len(value) > _MAX_LENGTH:
             raise ValueError("a JSON object")
         try:
             found = json.loads(value)
@@ -78,8 +78,8 @@ def _object(check):
 
 def _pruning(found):
     order, removed = found.get("order"), found.get("removed")
-    whole = isinstance(order, list) and len(order) <= _MOST_CHANNELS
-    whole = whole and all(type(one) is int and 0 <= one < _MOST_CHANNELS for one in order)
+    whole = isinstance(order, list) and len(order) <= _MAX_CHANNELS
+    whole = whole and all(type(one) is int and 0 <= one < _MAX_CHANNELS for one in order)
     if not whole or type(removed) is not int or not 0 <= removed <= len(order):
         raise ValueError("channels in order and how many of them were removed")
     _words(r"[\w.\-/: ]{1,200}", "a layer's name")(found.get("layer"))
@@ -88,9 +88,10 @@ def _pruning(found):
 
 def _recipe(found):
     bounds = {
-        name: (_number(int(name == "batch_size"), most, int), None) for name, most in _WHOLE.items()
+        name: (_number(int(name == "batch_size"), most, int), None)
+        for name, most in _MAX_INTEGERS.items()
     }
-    bounds |= {name: (_number(0, most, float), 0) for name, most in _MOST.items()}
+    bounds |= {name: (_number(0, most, float), 0) for name, most in _MAX_FLOATS.items()}
     for name, (check, default) in {**bounds, "decays": (_flag, None)}.items():
         try:
             check(found.get(name, default))
@@ -124,7 +125,7 @@ def _finite(found):
             waiting += [*one, *one.values()] if isinstance(one, dict) else one
 
 
-NOTES = {
+ATTRIBUTES = {
     "source_sha256": _words(_SHA256, "a SHA-256 of 64 digits"),
     "synthetic": _flag,
     "made_by": _words(r"[\w .,:()\-]{1,100}", "a few words"),
@@ -142,24 +143,24 @@ NOTES = {
 """Name -> a function that gives the value, or raises a `ValueError` with what was expected."""
 
 
-def read_notes(file):
+def read_attributes(file):
     """{name: value} of the notes in an open HDF5 file.
 
     Raises:
         UnsafeNetError: one is not what this project writes.
     """
-    found = {name: attribute(file, name) for name in NOTES if name in file.attrs}
-    return checked_notes(
+    found = {name: attribute(file, name) for name in ATTRIBUTES if name in file.attrs}
+    return checked_attributes(
         {name: value.item() if hasattr(value, "item") else value for name, value in found.items()}
     )
 
 
-def checked_notes(notes):
-    """The notes as plain texts, numbers and truth values; raises as `read_notes`."""
+def checked_attributes(notes):
+    """The notes as plain texts, numbers and truth values; raises as `read_attributes`."""
     checked = {}
     for name, value in notes.items():
         try:
-            checked[name] = NOTES[name](value)
+            checked[name] = ATTRIBUTES[name](value)
         except (ValueError, TypeError, KeyError) as error:
             expected = str(error) if isinstance(error, ValueError) else "a note of this project"
             raise UnsafeNetError(
