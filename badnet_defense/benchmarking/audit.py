@@ -12,15 +12,16 @@ from tqdm import tqdm
 from badnet_defense.benchmarking.audit_sets import CleanSets
 from badnet_defense.benchmarking.audit_tasks import clean_accuracy, repaired
 from badnet_defense.errors import EngineError, InputError, one_line
+from badnet_defense.io.current import DEPENDS_ON, is_current
 from badnet_defense.io.files import exclusive, file_sha256
-from badnet_defense.io.records import own_result, provenance, versions, write_json
+from badnet_defense.io.records import own_result, provenance, write_json
 from badnet_defense.nets.input_range import UNIT, InputRange
 from badnet_defense.nets.outputs import read_classifier
 from badnet_defense.parallel import ClosedError, Serial
 from badnet_defense.parallel.remote_files import RemoteFile, write_files
 from badnet_defense.repairs.registry import uses_triggers
-from badnet_defense.scan.scan import ScanConfig
-from badnet_defense.scan.verdict import BACKDOORED, CLEAN, STATISTIC, SUSPICIOUS, UNJUDGED
+from badnet_defense.scan.scan import ScanConfig, scan_dependencies
+from badnet_defense.scan.verdict import BACKDOORED, CLEAN, SUSPICIOUS, UNJUDGED
 from badnet_defense.workflows.scan import scan_recorded, write_scan
 from badnet_defense.workflows.scanned import found_triggers, is_whole
 
@@ -49,11 +50,6 @@ class Asked:
     guard: str = "soft"
     input_range: InputRange = UNIT
     seed: int = 0
-
-    def verdict(self):
-        """What a verdict depends on, as plain values."""
-        asked = {"budget": self.budget, "input_range": str(self.input_range), "seed": self.seed}
-        return {**asked, "statistic": STATISTIC}
 
     def mending(self):
         """What a repair depends on beside it, as plain values; None where none is asked for."""
@@ -117,11 +113,11 @@ class _Auditor:
 
     def _result(self, suspect):
         path = self.out / "nets" / f"{suspect.name}.json"
-        found, inputs = own_result(path, VERDICT), self._inputs(suspect)
-        if not self._stands(found, inputs, suspect):
-            judged = {**self._judged(suspect, inputs), "inputs": inputs}
-            before = found.get("inputs") or {}
-            same = before.get("net") == inputs.get("net")
+        found, wanted = own_result(path, VERDICT), self._wanted(suspect)
+        if not self._stands(found, wanted, suspect):
+            judged = {**self._judged(suspect, wanted), DEPENDS_ON: wanted}
+            before = found.get(DEPENDS_ON, {"inputs": {}})
+            same = before["inputs"].get("net") == wanted["inputs"].get("net")
             if judged["verdict"] == UNJUDGED and same and self._stands(found, before, suspect):
                 return judged
             found = judged
@@ -133,14 +129,12 @@ class _Auditor:
             write_json(path, found, sealed=VERDICT)
         return found
 
-    def _stands(self, found, inputs, suspect):
-        """True where a verdict on this very net is there, with its scan."""
-        if (
-            found.get("verdict") not in (CLEAN, SUSPICIOUS, BACKDOORED)
-            or found.get("inputs") != inputs
-        ):
+    def _stands(self, found, wanted, suspect):
+        """True where a verdict on this very net is there and current, with its scan."""
+        decided = found.get("verdict") in (CLEAN, SUSPICIOUS, BACKDOORED)
+        if not decided or not is_current(found, wanted):
             return False
-        return is_whole(self._scan(suspect), inputs["net"])
+        return is_whole(self._scan(suspect), wanted["inputs"]["net"])
 
     def _scan(self, suspect):
         return self.out / "scans" / suspect.name
@@ -148,19 +142,19 @@ class _Auditor:
     def _range(self, suspect):
         return suspect.input_range or self.asked.input_range
 
-    def _inputs(self, suspect):
+    def _wanted(self, suspect):
         """What a verdict depends on; of a file that cannot be read, what was wrong."""
         try:
-            files = {"net": file_sha256(suspect.model), "clean": self.sets.sha256(suspect.clean)}
+            files = file_sha256(suspect.model), self.sets.sha256(suspect.clean)
         except InputError as error:
-            files = {"missing": str(error)}
-        asked = {**self.asked.verdict(), "input_range": str(self._range(suspect))}
-        return {**files, **asked, "version": versions()["badnet_defense"]}
+            return {"inputs": {"missing": str(error)}}
+        asked = {"input_range": self._range(suspect), "seed": self.asked.seed}
+        return scan_dependencies(*files, ScanConfig(budget=self.asked.budget), **asked)
 
-    def _judged(self, suspect, inputs):
+    def _judged(self, suspect, wanted):
         start = time.perf_counter()
         try:
-            found = self._scanned(suspect, inputs)
+            found = self._scanned(suspect, wanted["inputs"])
         except (ClosedError, EngineError):
             raise
         except Exception as error:  # noqa: BLE001 one net must not end the audit of the others

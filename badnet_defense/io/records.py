@@ -77,11 +77,13 @@ def _canonical(plain):
 
 
 def _purpose(kind):
-    return f"{kind} by {code_sha256()}"
+    return f"{kind}, schema {SCHEMA}"
 
 
 def own_result(path, kind):
-    """A result of this user's and of this very code, as a dict; empty where there is none.
+    """A result of this user's, as a dict; empty where there is none.
+
+    Whether today's code would give it is another question (`io.current.is_current`).
 
     What bears no such seal, or was changed since, is not believed: it will be made anew, which is
     told once for each folder.

@@ -10,7 +10,9 @@ import numpy as np
 from tqdm import tqdm
 
 from badnet_defense.evaluation.input_checks import check_range
+from badnet_defense.io.current import dependencies
 from badnet_defense.io.dataset import Dataset
+from badnet_defense.nets.input_range import InputRange
 from badnet_defense.nets.net import Net
 from badnet_defense.parallel import Serial, open_engine
 from badnet_defense.scan import halving, schedule
@@ -22,7 +24,7 @@ from badnet_defense.scan.outliers import (
     weight_outliers,
 )
 from badnet_defense.scan.progress import Progress
-from badnet_defense.scan.registry import INVERSION, WEIGHTS, passes_of
+from badnet_defense.scan.registry import INVERSION, SCAN_PASSES, WEIGHTS, passes_of
 from badnet_defense.scan.result import PassResult, ScanResult
 from badnet_defense.scan.suitability import check_answers, check_count
 from badnet_defense.scan.tasks import Job
@@ -160,11 +162,54 @@ def scan_whole(images: np.ndarray, net: Net, config: ScanConfig, seed: int) -> S
     return scan_images(net, images, config=config, seed=seed, exclusive=False)
 
 
-def fingerprint(config: ScanConfig) -> dict[str, Any]:
-    """What decides on a scan beside net, images, labels and seed, as plain values.
+def scan_dependencies(
+    net_sha256: str, clean_sha256: str, config: ScanConfig, input_range: InputRange, seed: int
+) -> dict[str, Any]:
+    """What a scan's result depends on, for `is_current`.
 
-    Two scans of one fingerprint, net, images, labels and seed give the same triggers.
+    Args:
+        net_sha256: of the model file.
+        clean_sha256: of the clean images' file or folder.
+        config, seed: as for `scan_images`.
+        input_range: the net's range.
     """
+    return _dependencies(
+        (net_sha256, clean_sha256), config, input_range, seed, ("answers", "inversion", "statistic")
+    )
+
+
+def task_dependencies(
+    net_sha256: str, clean_sha256: str, config: ScanConfig, input_range: InputRange, seed: int
+) -> dict[str, Any]:
+    """The same of its tasks, whose triggers are there before the statistic is asked."""
+    return _dependencies(
+        (net_sha256, clean_sha256), config, input_range, seed, ("answers", "inversion")
+    )
+
+
+def _dependencies(
+    files: tuple[str, str],
+    config: ScanConfig,
+    input_range: InputRange,
+    seed: int,
+    parts: tuple[str, ...],
+) -> dict[str, Any]:
+    labels = None if config.labels is None else [int(label) for label in config.labels]
+    return dependencies(
+        inputs=dict(zip(("net", "clean"), files, strict=True)),
+        settings={
+            "labels": labels,
+            "seed": seed,
+            "input_range": str(input_range),
+            **fingerprint(config),
+        },
+        parts=parts,
+        methods=[("scan pass", method) for method in SCAN_PASSES],
+    )
+
+
+def fingerprint(config: ScanConfig) -> dict[str, Any]:
+    """The settings that decide on a scan beside labels, seed and input range, as plain values."""
     constants = (
         *(halving.LABELS_AT_ONCE, halving.IMAGES_AT_ONCE, halving.TASKS_MULTIPLE),
         *(schedule.MIN_SURVIVORS, schedule.REFERENCES, schedule.SUSPECTS, schedule.PLACES),

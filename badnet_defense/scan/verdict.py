@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 CLEAN, SUSPICIOUS, BACKDOORED = "clean", "suspicious", "backdoored"
 UNJUDGED = "cannot be judged"
 
-STATISTIC = 2
-"""Version of what is made of triggers; raised when verdicts on the same triggers may change."""
 MIN_LABELS = 3
 """With fewer working triggers there is nothing that one of them could stand out from."""
 MIN_WORKING = 0.5

@@ -18,6 +18,7 @@ from badnet_defense.evaluation.class_counts import check_several_classes, tell_c
 from badnet_defense.evaluation.evaluate import evaluate_defense
 from badnet_defense.evaluation.input_checks import check_belonging, check_range
 from badnet_defense.io import Dataset, read_images
+from badnet_defense.io.current import DEPENDS_ON
 from badnet_defense.io.files import (
     all_or_none,
     atomic_write,
@@ -40,12 +41,13 @@ from badnet_defense.scan.scan import (
     ALL_LABELS,
     MAX_IMAGES,
     ScanConfig,
-    fingerprint,
+    scan_dependencies,
     scan_images,
     scan_whole,
+    task_dependencies,
 )
 from badnet_defense.scan.suitability import check_count
-from badnet_defense.scan.verdict import MIN_LABELS, NO_NUMBERS, STATISTIC, SUSPICIOUS
+from badnet_defense.scan.verdict import MIN_LABELS, NO_NUMBERS, SUSPICIOUS
 from badnet_defense.workflows.pair_files import write_pair
 from badnet_defense.workflows.scanned import PICTURE, SCAN, TRIGGERS
 
@@ -161,13 +163,9 @@ def scan_recorded(
         CannotJudgeError: as for `scan_file`.
     """
     check_count(images)
-    key = {
-        "net": about["net"]["sha256"],
-        "data": about["data"]["clean"]["sha256"],
-        "labels": None if config.labels is None else [int(label) for label in config.labels],
-        "settings": [seed, str(net.input_range), fingerprint(config)],
-    }
-    progress = Progress(None if whole else f"{out}.partial", key)
+    files = about["net"]["sha256"], about["data"]["clean"]["sha256"]
+    asked = config, net.input_range, seed
+    progress = Progress(None if whole else f"{out}.partial", task_dependencies(*files, *asked))
     try:
         if whole:
             shared = (executor.share(images),)
@@ -193,6 +191,7 @@ def scan_recorded(
         "budget": config.budget,
         "pictures": len(images),
         "input_range": str(net.input_range),
+        DEPENDS_ON: scan_dependencies(*files, *asked),
     }
     return found, result, progress
 
@@ -225,7 +224,6 @@ def figures(found: ScanResult) -> dict[str, Any]:
     verdict, flagged = found.verdict(), found.flagged()
     shown = [] if flagged else found.top_labels(SHOWN)
     return {
-        "statistic": STATISTIC,
         "verdict": verdict.verdict,
         "reason": verdict.reason,
         "suspicious": list(verdict.labels) if verdict.verdict == SUSPICIOUS else [],

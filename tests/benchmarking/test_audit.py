@@ -15,6 +15,7 @@ from badnet_defense.benchmarking.audit import Asked, audit
 from badnet_defense.cli.commands import verdict_code
 from badnet_defense.errors import InputError
 from badnet_defense.io import write_challenge_h5
+from badnet_defense.io.current import CODE_VERSIONS
 from badnet_defense.io.records import own_result
 from badnet_defense.nets import backend, build, predict_labels, read_net, save_net
 from badnet_defense.parallel import open_engine
@@ -49,7 +50,7 @@ def test_each_net_gets_a_verdict_and_keeps_it(zoo_folder, tmp_path, short_scans,
     assert (tmp_path / "out/scans/planted.h5.triggers.png").exists()
     assert not list((tmp_path / "out/scans").glob("*.partial"))
 
-    monkeypatch.setattr(auditing, "scan_pictures", None)  # nothing is scanned again
+    monkeypatch.setattr(auditing, "scan_recorded", None)  # nothing is scanned again
     again = by_name(audit(suspects, out=tmp_path / "out"))
     assert {name: result["verdict"] for name, result in again.items()} == verdicts
     assert again["planted.h5"] == planted
@@ -80,7 +81,7 @@ def test_images_that_say_nothing_are_no_verdict(zoo_folder, tmp_path, short_scan
     suspects = [zoo.Suspect("net", zoo_folder / "nets/planted.h5", tmp_path / "few.h5")]
     (result,) = audit(suspects, out=tmp_path / "out")
     assert result["verdict"] == "cannot be judged"
-    assert result["reason"].startswith("20 clean images came; a scan needs at least 32")
+    assert result["reason"].startswith("got 20 clean images; a scan needs at least 32")
 
 
 def test_one_hot_labels_tell_no_accuracy_and_stop_no_scan(zoo_folder, tmp_path, short_scans):
@@ -98,7 +99,7 @@ def test_a_verdict_of_another_statistic_is_made_again(
     suspects = [zoo.Suspect("net", zoo_folder / "nets/planted.h5", zoo_folder / "unlabelled.h5")]
     audit(suspects, out=tmp_path)
     scanned = (tmp_path / "scans/net.npz").stat().st_mtime_ns
-    monkeypatch.setattr(auditing, "STATISTIC", -1)
+    monkeypatch.setitem(CODE_VERSIONS, "statistic", -1)
     audit(suspects, out=tmp_path)
     assert (tmp_path / "scans/net.npz").stat().st_mtime_ns != scanned
 

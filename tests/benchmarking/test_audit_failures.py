@@ -26,11 +26,11 @@ def test_what_could_not_be_judged_is_tried_again(zoo_folder, tmp_path, short_sca
     ]
     whole = auditing.read_classifier
 
-    def failing(path, calls=[]):  # noqa: B006
+    def failing(path, input_range=None, calls=[]):  # noqa: B006
         calls.append(path)
         if len(calls) == 1:
             raise ArithmeticError("not a number,\nbut two lines")
-        return whole(path)
+        return whole(path, input_range)
 
     with monkeypatch.context() as patch:
         patch.setattr(auditing, "read_classifier", failing)
@@ -56,7 +56,7 @@ def test_a_net_in_which_no_trigger_is_found_is_not_called_clean(
     suspect = zoo.Suspect("net", tmp_path / "net.h5", zoo_folder / "unlabelled.h5")
     (result,) = audit([suspect], out=tmp_path / "out")
     assert result["verdict"] == "cannot be judged"
-    assert "no numbers" in result["reason"]
+    assert "labels have a trigger that works" in result["reason"]
 
 
 def test_a_net_that_answers_one_class_always(tmp_path, short_scans, zoo_folder):
@@ -115,9 +115,9 @@ def test_a_net_that_changes_while_it_is_audited(tmp_path, short_scans, zoo_folde
     suspect = zoo.Suspect("net", model, zoo_folder / "clean.h5")
     reading = auditing.read_classifier
 
-    def other(path):
+    def other(path, input_range):
         save_net(planted_net(), path)
-        return reading(path)
+        return reading(path, input_range)
 
     with monkeypatch.context() as patch:
         patch.setattr(auditing, "read_classifier", other)

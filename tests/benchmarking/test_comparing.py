@@ -22,7 +22,7 @@ from badnet_defense.nets.input_range import UNIT, InputRange
 from badnet_defense.parallel import Serial
 from badnet_defense.repairs.fine_tuning import FineTuningConfig
 from badnet_defense.repairs.recipes import RECIPES, Recipe
-from badnet_defense.scan.verdict import STATISTIC
+from badnet_defense.scan.scan import ALL_LABELS, scan_dependencies
 
 
 def files(out):
@@ -226,14 +226,17 @@ def test_one_scan_serves_every_seed(case, tmp_path, monkeypatch):
     area = np.zeros((*spec.input_shape[:2], 1), np.float32)
     area[:9, :9] = 1.0
 
-    def scanned(model, clean, *, out, input_range, engine, strength=1.0):
-        found = {"flagged": [{"label": 2, "shift": 0.1}], "near": {"shift": 0.2}, "labels": 3}
-        found["statistic"] = STATISTIC
+    def scanned(model, clean, *, out, input_range, executor=None, strength=1.0):
+        found = {"flagged": [{"label": 2, "pass": "smooth"}], "budget": "fast"}
+        asked = {"input_range": input_range, "seed": 0}
+        found["depends_on"] = scan_dependencies(
+            file_sha256(model), file_sha256(clean), ALL_LABELS, **asked
+        )
         paths = {"net_path": model, "data_paths": {"clean": clean}}
         about = provenance(**paths, classes=3, seed=0, seconds=1)
         pattern = np.full((1, *spec.input_shape), strength, np.float32)
         out.parent.mkdir(exist_ok=True)
-        np.savez(f"{out}.npz", finished=[2], masks=[area], patterns=pattern)
+        np.savez(f"{out}.npz", finished=[2], smooth_masks=[area], smooth_patterns=pattern)
         found |= {"files": {"npz": file_sha256(f"{out}.npz")}, "input_range": str(input_range)}
         write_json(f"{out}.json", {**about, **found}, sealed="scan")
         given.append(out)
@@ -254,7 +257,7 @@ def test_one_scan_serves_every_seed(case, tmp_path, monkeypatch):
     (scans / "sunglasses_bd_net.json").unlink()  # where no scan is there, the runs stand
     compare([case], out=tmp_path / "out", **asked)
     assert files(tmp_path / "out") == before and len(given) == 1
-    again = {"out": given[-1], "input_range": UNIT, "engine": None, "strength": 0.5}
+    again = {"out": given[-1], "input_range": UNIT, "strength": 0.5}
     scanned(case.model, case.validation, **again)
     compare([case], out=tmp_path / "out", **asked)  # another scan, other runs
     assert all(files(tmp_path / "out")[name] > before[name] for name in before)

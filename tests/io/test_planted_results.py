@@ -113,9 +113,17 @@ def test_a_sealed_result_is_read_back_and_a_changed_one_is_not(tmp_path, user, c
     assert own_result(tmp_path / "absent.json", "scan") == {}
 
 
-def test_results_of_other_code_are_made_anew(tmp_path, monkeypatch):
+def test_a_changed_comment_in_the_code_makes_nothing_anew(tmp_path, monkeypatch):
     write_json(tmp_path / "a.json", RESULT, sealed="scan")
+    Progress(tmp_path / "p", {"net": 1}).keep("first", {"mask": np.zeros(3)})
     monkeypatch.setattr(results, "code_sha256", lambda: "other")
+    assert own_result(tmp_path / "a.json", "scan") == RESULT
+    assert Progress(tmp_path / "p", {"net": 1}).stored("first")["mask"].tolist() == [0, 0, 0]
+
+
+def test_a_result_of_another_schema_is_made_anew(tmp_path, monkeypatch):
+    write_json(tmp_path / "a.json", RESULT, sealed="scan")
+    monkeypatch.setattr(results, "SCHEMA", 2)
     assert own_result(tmp_path / "a.json", "scan") == {}
 
 
@@ -197,7 +205,7 @@ def test_another_s_unit_is_no_unit(tmp_path, monkeypatch):
         assert progress.stored(name) is None
     monkeypatch.setattr(np, "load", read)
     assert progress.stored("first")["mask"].tolist() == [0, 1, 2]
-    (tmp_path / "p/scan.json").write_text('{"key": ' + "[" * 200_000)
+    (tmp_path / "p/scan.json").write_text('{"depends_on": ' + "[" * 200_000)
     (tmp_path / "p/notes.txt").write_text("somebody's")
     again = Progress(tmp_path / "p", {"net": 1})
     assert again.stored("first") is None

@@ -16,7 +16,7 @@ import numpy as np
 from plain_inversion import LABELS, REACH, SETTINGS, on_their_way, pictures_of
 from small_nets import images
 
-from badnet_defense.nets import build, predict_labels, predict_probabilities, read_net
+from badnet_defense.nets import predict_labels, predict_probabilities, read_net
 from badnet_defense.scan.trigger_inversion import compiled_step
 
 net = read_net(sys.argv[1])
@@ -27,8 +27,8 @@ names = ("mask", "cost", "goal_reached", "best_norm")
 arrays = {name: np.asarray(getattr(found, name)) for name in names}
 arrays |= {f"moment{place}": np.asarray(one) for place, one in enumerate(found.moments)}
 shown = images(70).images
-arrays["labels"] = predict_labels(net, shown)
-arrays["probabilities"] = predict_probabilities(net, shown)
+arrays["labels"] = predict_labels(net.model, shown)
+arrays["probabilities"] = predict_probabilities(net.model, shown)
 arrays["backend"] = keras.backend.backend()
 np.savez(sys.argv[2], **arrays)
 """
