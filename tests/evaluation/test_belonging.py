@@ -265,43 +265,42 @@ def test_a_folder_of_one_class_says_that_its_number_is_taken_by_value(net, told)
 
 
 @pytest.fixture
-def two_readings(monkeypatch):
+def two_readings():
     """A function that makes images, and a net that knows some of them in each of two ranges.
 
     In [0, 1] the net answers the first `own` of `count` images correctly. In [0, 255] it does not
     know the last `lost` of those, but the next `gained`. In any other reading it has no answer.
     """
 
-    def make(count, own, gained, lost=0, *, classes=CLASSES):
+    def make(count, own, gained, lost=0):
         right = {UNIT: np.arange(count) < own}
         right[BYTES] = (np.arange(count) < own - lost) | (
             (np.arange(count) >= own) & (np.arange(count) < own + gained)
         )
         asked = []
 
-        def predict_labels(_, pictures, *, input_range):
+        def answers(pictures, input_range):
             kinds, high, low = pictures[:, 0, 0].astype(int).T
             places = 256 * high + low
             asked.append(len(pictures))
-            if input_range not in right or (kinds != places % classes).any():  # as BGR
+            if input_range not in right or (kinds != places % CLASSES).any():  # as BGR
                 return np.full(len(pictures), -1)
-            return np.where(right[input_range][places], kinds, (kinds + 1) % classes)
+            return np.where(right[input_range][places], kinds, (kinds + 1) % CLASSES)
 
-        monkeypatch.setattr(belonging, "predict_labels", predict_labels)
         pictures = np.zeros((count, 1, 1, 3), np.uint8)
         places = np.arange(count)
-        pictures[:, 0, 0] = np.stack([places % classes, places // 256, places % 256], axis=1)
-        return Dataset(pictures, places % classes, "shown"), asked
+        pictures[:, 0, 0] = np.stack([places % CLASSES, places // 256, places % 256], axis=1)
+        return Answering(answers), Dataset(pictures, places % CLASSES, "shown"), asked
 
     return make
 
 
-def range_refused(images):
+def range_refused(net, images):
     """Whether the range [0, 1] is refused for the other one, and not for another reason."""
     try:
-        belonging.check_belonging("the net", images, classes=CLASSES)
+        belonging.check_belonging(net, images)
     except InputError as error:
-        return "give --input-range 0,255" in str(error)
+        return "give 0,255 as the input range" in str(error)
     return False
 
 
@@ -322,8 +321,8 @@ def range_refused(images):
     ],
 )
 def test_another_range_must_be_clearly_better(two_readings, own, gained, lost, refused):
-    images, _ = two_readings(1000, own, gained, lost)
-    assert range_refused(images) == refused
+    net, images, _ = two_readings(1000, own, gained, lost)
+    assert range_refused(net, images) == refused
 
 
 @pytest.mark.parametrize(
@@ -332,13 +331,13 @@ def test_another_range_must_be_clearly_better(two_readings, own, gained, lost, r
 )
 def test_a_few_images_more_may_be_chance(two_readings, gained, lost, refused):
     """By the sign test at one in a hundred: 11/1024, 12/2048, 1/128 and 1/64."""
-    images, _ = two_readings(100, 60, gained, lost)
-    assert range_refused(images) == refused
+    net, images, _ = two_readings(100, 60, gained, lost)
+    assert range_refused(net, images) == refused
 
 
 def test_at_most_a_thousand_images_are_asked_about(two_readings):
-    images, asked = two_readings(1500, 1500, 0)
-    belonging.check_belonging("the net", images, classes=CLASSES)
+    net, images, asked = two_readings(1500, 1500, 0)
+    belonging.check_belonging(net, images)
     assert set(asked) == {1000}
 
 
@@ -351,13 +350,11 @@ def test_at_most_a_thousand_images_are_asked_about(two_readings):
         (101, 0, "value"),
     ],
 )
-def test_a_poisoned_set_is_numbered_by_value_where_that_is_clearly_better(
-    monkeypatch, by_value, as_text, order
-):
+def test_a_poisoned_set_is_numbered_by_value_where_that_is_clearly_better(by_value, as_text, order):
     """The clean sets are numbered as text, in which folder 4 is class 6."""
     answers = np.full(200, 11)
     answers[:by_value], answers[by_value : by_value + as_text] = 4, 6
-    monkeypatch.setattr(belonging, "predict_labels", lambda *_, **__: answers)
+    net = Answering(lambda *_: answers)
     images = shown(lambda _: 4, count=200, folders=tuple(sorted(map(str, range(12)))))
-    found = belonging._attacked("the net", images, CLASSES, UNIT, "text")
+    found = belonging._attacked(net, images, "text")
     assert found.label_order == order and set(found.labels) == {6 if order == "text" else 4}
