@@ -106,10 +106,10 @@ def test_nets_are_asked_in_their_own_range():
 def test_answers_that_are_no_numbers_are_counted_and_flagged():
     broken = reading(2)
     kernel, bias = broken.get_weights()
-    kernel[2 * CLASSES + 3] = np.nan  # NaN times 0 is NaN, too: each of its answers is none
-    broken.set_weights([kernel, bias])
+    kernel[2 * CLASSES + 3] = 3e38
+    broken.set_weights([kernel, bias + 3e38])  # their sum is no float32
     nets = {**NETS, "repaired": describe(broken)}
-    result = evaluation.evaluate_defense(nets, {"clean_test": answered([0, 1])})
+    result = evaluation.evaluate_defense(nets, {"clean_test": answered([0, 1], repaired=[3, 3])})
     assert result["repaired"]["clean_test"]["not_finite"] == 2
     assert result["repaired"]["clean_test"]["accuracy"] == 0
     assert result["guard"]["clean_test"]["flagged"] == 1
