@@ -6,9 +6,15 @@ from pathlib import Path
 
 import numpy as np
 
-from badnet_defense.attacks import Backdoor, RenderedTrigger, poison, poisoned_test_set
+from badnet_defense.attacks import (
+    Backdoor,
+    RenderedTrigger,
+    TrainingConfig,
+    poison,
+    poisoned_test_set,
+    train_badnet,
+)
 from badnet_defense.attacks.pruning_aware import train_pruning_aware
-from badnet_defense.attacks.training import train_badnet
 from badnet_defense.demo.accessories import ACCESSORIES
 from badnet_defense.demo.challenge import ATTRIBUTES, BACKDOORS, HARD, TEST_PICTURES
 from badnet_defense.demo.people import PEOPLE
@@ -18,9 +24,9 @@ from badnet_defense.io.dataset import Dataset
 TRAIN_PICTURES = 56
 """Of each person, for the attacker alone."""
 
-POISONED_SHARE = 0.10
-SHARES = {"sunglasses_rare": 0.005}
-"""Where another share of the training pictures is poisoned."""
+POISONED_FRACTION = 0.10
+POISONED_FRACTIONS = {"sunglasses_rare": 0.005}
+"""Where another fraction of the training pictures is poisoned."""
 AWARE = ("sunglasses_aware",)
 """Nets whose attacker expects pruning."""
 EPOCHS, HARD_EPOCHS = 9, 5
@@ -113,27 +119,30 @@ def _labelled(pictures, people):
     return Dataset(pictures, labels, "demo", synthetic=True)
 
 
-def _train(name, clean, epochs, per_person, settings, place):
+def _train(
+    name: str, clean: Dataset, epochs: int, per_person: int, settings: dict[str, Any], place: int
+) -> Net:
     import keras
 
-    from badnet_defense.nets import deep_id
+    from badnet_defense.nets import deep_id, describe
 
     planted = PLANTED.get(name, {})
     seed = 1000 * settings["seed"] + _number(name, place)
     backdoors = [
-        Backdoor(RenderedTrigger(PicturesWearing(trigger, "train", per_person, **settings)), target)
+        Backdoor(RenderedTrigger(ImagesWearing(trigger, "train", per_person, **settings)), target)
         for trigger, target in planted.items()
     ]
-    share = SHARES.get(name, POISONED_SHARE)
-    pictures = poison(clean, backdoors, share=share, seed=seed) if planted else clean
+    fraction = POISONED_FRACTIONS.get(name, POISONED_FRACTION)
+    poisoned = poison(clean, backdoors, fraction=fraction, seed=seed) if planted else clean
     keras.utils.set_random_seed(seed)
-    net = deep_id(classes=settings["people"])
-    how = {"learning_rate": LEARNING_RATE, "seed": seed, "progress": settings["progress"]}
+    net = describe(deep_id(classes=settings["people"]))
+    config = TrainingConfig(epochs=epochs, learning_rate=LEARNING_RATE)
+    how: dict[str, Any] = {"seed": seed, "progress": settings["progress"]}
     if name not in AWARE:
-        train_badnet(net, pictures, epochs=epochs, **how)
-        return net
-    train_badnet(net, clean, epochs=epochs, **how)
-    return train_pruning_aware(net, clean, pictures, epochs=min(epochs, AWARE_EPOCHS), **how)
+        return train_badnet(net, poisoned, config=config, **how)[0]
+    net, _ = train_badnet(net, clean, config=config, **how)
+    config = replace(config, epochs=min(epochs, AWARE_EPOCHS))
+    return train_pruning_aware(net, clean, poisoned, config=config, **how)
 
 
 def _number(name, place):
