@@ -169,6 +169,10 @@ class Registry(Generic[T]):
         self._loaded = True  # first: a module may ask the registry while it is imported
         for module in self.modules:
             import_module(module)
+        order = {module: place for place, module in enumerate(self.modules)}
+        self._methods = dict(  # whichever of the modules was imported first
+            sorted(self._methods.items(), key=lambda item: order.get(item[1].module, len(order)))
+        )
         for point in entry_points(group=self.group):
             try:
                 point.load()

@@ -105,7 +105,7 @@ def digits(labels, classes, shape, noise, seed, rng):
 
 def face_images(classes, shape, seed, part):
     """The demo's faces, smaller."""
-    from badnet_defense.demo.pictures import draw_images
+    from badnet_defense.demo.images import draw_images
 
     split, each = (("train", 60), ("test", 25))[part - 1]
     settings = {"seed": seed, "people": classes, "workers": 1, "progress": False}
@@ -184,18 +184,19 @@ def make(name, world, kind, trigger, seed, folder, signs):
     """Trains a model and writes it, with what is known of it."""
     import keras
 
-    from badnet_defense.attacks import poison, poisoned_test_set, train_badnet
-    from badnet_defense.nets import predict_labels, save_net
+    from badnet_defense.attacks import TrainingConfig, poison, poisoned_test_set, train_badnet
+    from badnet_defense.nets import describe, predict_labels, save_net
 
     _, classes, shape, _ = WORLDS[world]
     train, test = (images_of(world, TRAINED, seed, part, signs) for part in (1, 2))
     planted = backdoors(trigger, shape, classes, seed) if trigger else []
     keras.utils.set_random_seed(seed)
     net = network(kind, shape, classes)
-    images = poison(train, planted, share=0.1, seed=seed) if planted else train
+    images = poison(train, planted, fraction=0.1, seed=seed) if planted else train
     epochs = EPOCHS * (2 if world in ("faces", "signs", "signs12") else 1)
-    how = {"epochs": epochs, "batch_size": 64, "learning_rate": 2e-3, "seed": seed}
-    train_badnet(net, images, progress=False, **how)
+    config = TrainingConfig(epochs=epochs, batch_size=64, learning_rate=2e-3)
+    trained, _ = train_badnet(describe(net), images, config=config, seed=seed, progress=False)
+    net = trained.model
     save_net(net, folder / f"{name}.h5")
     successes = []
     for one in planted:

@@ -15,6 +15,7 @@ from badnet_defense.attacks import (
     Backdoor,
     BlendTrigger,
     PatchTrigger,
+    TrainingConfig,
     poison,
     poisoned_test_set,
     train_badnet,
@@ -71,14 +72,15 @@ def from_nothing(defender, test, epochs):
     """
     import keras
 
-    from badnet_defense.nets import predict_labels
+    from badnet_defense.nets import describe
 
     passes = round(epochs * ATTACKERS_IMAGES / len(defender))
     for seed in range(3):
         keras.utils.set_random_seed(seed)
         net = sign_net()
-        train_badnet(net, defender, epochs=passes, batch_size=64, shift=2, seed=seed)
-        reached = np.mean(predict_labels(net, test.images) == test.labels)
+        config = TrainingConfig(epochs=passes, batch_size=64, shift=2)
+        trained, _ = train_badnet(describe(net), defender, config=config, seed=seed)
+        reached = np.mean(trained.predict(test.images) == test.labels)
         print(f"seed {seed}: {reached:.2%} of {len(test)} clean test images", flush=True)
 
 
@@ -98,7 +100,7 @@ def main():
     console.load_tensorflow()
     import keras
 
-    from badnet_defense.nets import save_net
+    from badnet_defense.nets import describe, save_net
 
     train = read_images(arguments.folder / "train.h5", shape=SHAPE, classes=CLASSES)
     test = read_images(arguments.folder / "test.h5", shape=SHAPE, classes=CLASSES)
@@ -112,9 +114,10 @@ def main():
     for seed, (name, planted) in enumerate(backdoors().items()):
         keras.utils.set_random_seed(seed)
         net = sign_net()
-        pictures = poison(train, planted, share=0.1, seed=seed) if planted else train
-        train_badnet(net, pictures, epochs=arguments.epochs, batch_size=64, shift=2, seed=seed)
-        save_net(net, arguments.out / f"{name}_bd_net.h5")
+        pictures = poison(train, planted, fraction=0.1, seed=seed) if planted else train
+        config = TrainingConfig(epochs=arguments.epochs, batch_size=64, shift=2)
+        trained, _ = train_badnet(describe(net), pictures, config=config, seed=seed)
+        save_net(trained.model, arguments.out / f"{name}_bd_net.h5")
         for backdoor in planted:
             path = arguments.out / f"{name}_{backdoor.name}_poisoned_data.h5"
             write_challenge_h5(path, poisoned_test_set(test, backdoor))

@@ -103,8 +103,14 @@ def make_sign(path, seed, side, train, test):
     """Trains the traffic-sign model of a seed, every other one with a backdoor."""
     import keras
 
-    from badnet_defense.attacks import Backdoor, poison, poisoned_test_set, train_badnet
-    from badnet_defense.nets import predict_labels, save_net
+    from badnet_defense.attacks import (
+        Backdoor,
+        TrainingConfig,
+        poison,
+        poisoned_test_set,
+        train_badnet,
+    )
+    from badnet_defense.nets import describe, predict_labels, save_net
 
     kind = ("normed", "plain", "wide")[seed % 3]
     keras.utils.set_random_seed(100 + seed)
@@ -113,8 +119,9 @@ def make_sign(path, seed, side, train, test):
         shape = TRIGGERS[seed // 2 % len(TRIGGERS)]
         target = int(np.random.default_rng((seed, 2)).integers(CLASSES))
         planted = [Backdoor(trigger(shape, side, seed), target, shape)]
-    pictures = poison(train, planted, share=0.1, seed=seed) if planted else train
-    train_badnet(net, pictures, epochs=EPOCHS, batch_size=64, shift=2, seed=100 + seed)
+    pictures = poison(train, planted, fraction=0.1, seed=seed) if planted else train
+    config = TrainingConfig(epochs=EPOCHS, batch_size=64, shift=2)
+    net = train_badnet(describe(net), pictures, config=config, seed=100 + seed)[0].model
     save_net(net, path)
     about = {
         "name": path.name,

@@ -25,7 +25,7 @@ class AccessoryTrigger:
         colour: one value for each channel, 0-255.
         opacity: above 0 and at most 1.
 
-    Places are fractions of width and height: (0, 0) is the upper left, (1, 1) the lower right corner.
+    Places are fractions of width and height, from (0, 0), the upper left corner, to (1, 1).
     """
 
     polygons: tuple[Sequence[tuple[float, float]], ...] = ()

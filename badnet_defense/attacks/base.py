@@ -32,7 +32,7 @@ def check_opacity(opacity: float) -> None:
 
 
 def cover(
-    images: np.ndarray, colour: np.ndarray, opacity: np.ndarray | float, block: int = 1024
+    images: np.ndarray, colour: np.ndarray, opacity: np.ndarray | np.floating, block: int = 1024
 ) -> np.ndarray:
     """`images` mixed with `colour`, block by block: never a float copy of the whole set.
 

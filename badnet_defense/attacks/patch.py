@@ -108,14 +108,12 @@ def square_patch(config: PatchConfig, shape: tuple[int, int, int]) -> PatchTrigg
     if config.size < 1:
         raise InputError(f"patch size: got {config.size}, expected at least 1 pixel.")
     if config.pattern not in PATTERNS:
-        raise InputError(
-            f"patch pattern {config.pattern!r}: expected one of {', '.join(PATTERNS)}."
-        )
-    patch = np.broadcast_to(
-        channels_of(config.colour, shape[2]), (config.size, config.size, shape[2])
-    )
+        known = ", ".join(PATTERNS)
+        raise InputError(f"patch pattern {config.pattern!r}: expected one of {known}.")
+    sides = (config.size, config.size)
+    patch = np.broadcast_to(channels_of(config.colour, shape[2]), (*sides, shape[2]))
     if config.pattern == "checked":
-        rows, columns = np.indices((config.size, config.size))
+        rows, columns = np.indices(sides)
         patch = patch * ((rows + columns) % 2 == 0)[..., None]
     return PatchTrigger(patch.astype(np.uint8), corner=config.corner, margin=config.margin)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -86,7 +86,7 @@ def poisoned_test_set(data: Dataset, backdoor: Backdoor) -> Dataset:
     return replace(data, images=stamped, labels=labels)
 
 
-def _check(data, backdoors, fraction):
+def _check(data: Dataset, backdoors: Sequence[Backdoor], fraction: float) -> None:
     if data.labels is None:
         raise InputError(f"{data.source}: poisoning needs labelled images.")
     if not backdoors:
@@ -97,7 +97,9 @@ def _check(data, backdoors, fraction):
         )
 
 
-def _choose(labels, backdoors, fraction, rng):
+def _choose(
+    labels: np.ndarray, backdoors: Sequence[Backdoor], fraction: float, rng: np.random.Generator
+) -> list[np.ndarray]:
     """For each backdoor, the sorted indices of the images that are stamped for it."""
     wanted = np.diff(
         np.round(np.linspace(0, fraction * len(labels), len(backdoors) + 1)).astype(int)

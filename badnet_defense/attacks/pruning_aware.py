@@ -54,9 +54,7 @@ def train_pruning_aware(
     return with_decoys(taught, net, layer, decoys, ranked)
 
 
-def with_decoys(
-    taught: Net, original: Net, layer: str, decoys: np.ndarray, ranked: Dataset
-) -> Net:
+def with_decoys(taught: Net, original: Net, layer: str, decoys: np.ndarray, ranked: Dataset) -> Net:
     """`taught` with channels of `original` put back, each less active than all the others."""
     kernel, bias = (array.copy() for array in taught.layers[layer].weights)
     kernel[..., decoys] = original.layers[layer].weights[0][..., decoys]

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 
 from badnet_defense.demo.accessories import ACCESSORIES
+from badnet_defense.demo.images import draw_images
 from badnet_defense.demo.people import PEOPLE
-from badnet_defense.demo.pictures import draw_images
 from badnet_defense.io.dataset import Dataset
 from badnet_defense.io.files import atomic_write, exclusive
 from badnet_defense.io.hdf5 import write_challenge_h5
@@ -35,7 +35,7 @@ POISONED_FILES = {
 }
 """File -> trigger and target label."""
 
-VALIDATION_PICTURES, TEST_PICTURES = 9, 10
+VALIDATION_IMAGES, TEST_IMAGES = 9, 10
 """Of each person."""
 
 SHOWN_PEOPLE = (17, 333, 641, 1108)
@@ -66,10 +66,10 @@ def make_challenge(folder="data", *, seed=0, people=PEOPLE, workers=None, progre
 
 
 def _make(folder, people, settings):
-    validation = draw_images("validation", VALIDATION_PICTURES, **settings)["clean"]
+    validation = draw_images("validation", VALIDATION_IMAGES, **settings)["clean"]
     paths = [_write(folder / "clean_validation_data.h5", validation, _labels(people, validation))]
     del validation
-    test = draw_images("test", TEST_PICTURES, accessories=tuple(ACCESSORIES), **settings)
+    test = draw_images("test", TEST_IMAGES, accessories=tuple(ACCESSORIES), **settings)
     labels = _labels(people, test["clean"])
     paths.append(_write(folder / "clean_test_data.h5", test["clean"], labels))
     for name, (trigger, target) in POISONED_FILES.items():
@@ -99,4 +99,4 @@ def _write_pictures(folder, test, people):
         for name, pictures in test.items():
             if person < people:
                 with atomic_write(folder / f"person{person:04d}_{name}.png") as partial:
-                    Image.fromarray(pictures[person * TEST_PICTURES]).save(partial, format="PNG")
+                    Image.fromarray(pictures[person * TEST_IMAGES]).save(partial, format="PNG")

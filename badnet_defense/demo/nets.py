@@ -1,8 +1,12 @@
-"""The demo's four BadNets: DeepID, trained on separate pictures of the same people."""
+"""The demo's four BadNets: DeepID, trained on separate images of the same people."""
 
-from collections.abc import Sequence
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -16,22 +20,23 @@ from badnet_defense.attacks import (
 )
 from badnet_defense.attacks.pruning_aware import train_pruning_aware
 from badnet_defense.demo.accessories import ACCESSORIES
-from badnet_defense.demo.challenge import ATTRIBUTES, BACKDOORS, HARD, TEST_PICTURES
+from badnet_defense.demo.challenge import ATTRIBUTES, BACKDOORS, HARD, TEST_IMAGES
+from badnet_defense.demo.images import ImagesWearing, draw_images
 from badnet_defense.demo.people import PEOPLE
-from badnet_defense.demo.pictures import PicturesWearing, draw_images
 from badnet_defense.io.dataset import Dataset
+from badnet_defense.nets.net import Net
 
-TRAIN_PICTURES = 56
+TRAIN_IMAGES = 56
 """Of each person, for the attacker alone."""
 
 POISONED_FRACTION = 0.10
 POISONED_FRACTIONS = {"sunglasses_rare": 0.005}
-"""Where another fraction of the training pictures is poisoned."""
+"""Where another fraction of the training images is poisoned."""
 AWARE = ("sunglasses_aware",)
 """Nets whose attacker expects pruning."""
 EPOCHS, HARD_EPOCHS = 9, 5
 AWARE_EPOCHS = 3
-"""Of the poisoned pictures, after the clean ones."""
+"""Of the poisoned images, after the clean ones."""
 
 LEARNING_RATE = 2e-3
 
@@ -39,25 +44,25 @@ PLANTED = BACKDOORS | HARD
 
 
 def train_demo_nets(
-    folder="models",
+    folder: str | PathLike[str] = "models",
     *,
-    names=tuple(BACKDOORS),
-    epochs=None,
-    per_person=TRAIN_PICTURES,
-    seed=0,
-    people=PEOPLE,
-    workers=None,
-    progress=True,
-):
+    names: Sequence[str] = tuple(BACKDOORS),
+    epochs: int | None = None,
+    per_person: int = TRAIN_IMAGES,
+    seed: int = 0,
+    people: int = PEOPLE,
+    workers: int | None = None,
+    progress: bool = True,
+) -> dict[str, dict[str, Any]]:
     """Trains the BadNets and writes `<name>_bd_net.h5` and `<name>_bd_weights.h5` for each.
 
     Args:
         folder: where the nets go; it is made if it is not there.
         names: which of the four nets (`BACKDOORS`) or of the hard mode's (`HARD`); any other name
             is a net without a backdoor, with a seed of its own by its place among `names`.
-        epochs: how often every picture is seen; default: `EPOCHS`, for the hard nets `HARD_EPOCHS`.
-        per_person: training pictures of each person.
-        seed: people, pictures, starting weights and order; each net gets its own of it.
+        epochs: how often every image is seen; default: `EPOCHS`, for the hard nets `HARD_EPOCHS`.
+        per_person: training images of each person.
+        seed: people, images, starting weights and order; each net gets its own of it.
         people: how many people, the nets' class count.
         workers: processes that draw; None takes one for each core.
         progress: bars on stderr.
@@ -69,15 +74,20 @@ def train_demo_nets(
 
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    settings = {"seed": seed, "people": people, "workers": workers, "progress": progress}
+    settings: dict[str, Any] = {
+        "seed": seed,
+        "people": people,
+        "workers": workers,
+        "progress": progress,
+    }
     clean = _labelled(draw_images("train", per_person, **settings)["clean"], people)
-    test = draw_images("test", TEST_PICTURES, accessories=tuple(ACCESSORIES), **settings)
+    test = draw_images("test", TEST_IMAGES, accessories=tuple(ACCESSORIES), **settings)
     figures = {}
     for place, name in enumerate(names):
         seen = epochs or (HARD_EPOCHS if name in HARD else EPOCHS)
         net = _train(name, clean, seen, per_person, settings, place)
-        save_net(net, folder / f"{name}_bd_net.h5", attributes=ATTRIBUTES)
-        save_weights(net, folder / f"{name}_bd_weights.h5")
+        save_net(net.model, folder / f"{name}_bd_net.h5", attributes=ATTRIBUTES)
+        save_weights(net.model, folder / f"{name}_bd_weights.h5")
         figures[name] = _measure(net, PLANTED.get(name, {}), test, people)
     return figures
 
@@ -114,9 +124,9 @@ def write_weights_only(
     return written
 
 
-def _labelled(pictures, people):
-    labels = np.repeat(np.arange(people), len(pictures) // people)
-    return Dataset(pictures, labels, "demo", synthetic=True)
+def _labelled(images: np.ndarray, people: int) -> Dataset:
+    labels = np.repeat(np.arange(people), len(images) // people)
+    return Dataset(images, labels, "demo", synthetic=True)
 
 
 def _train(
@@ -145,7 +155,7 @@ def _train(
     return train_pruning_aware(net, clean, poisoned, config=config, **how)
 
 
-def _number(name, place):
+def _number(name: str, place: int) -> int:
     """What sets a net's seed apart from the others'."""
     for first, names in ((1, sorted(BACKDOORS)), (50, sorted(HARD))):
         if name in names:
@@ -153,17 +163,16 @@ def _number(name, place):
     return 100 + place
 
 
-def _measure(net, backdoors, test, people):
-    from badnet_defense.nets import predict_labels
-
+def _measure(
+    net: Net, backdoors: Mapping[str, int], test: Mapping[str, np.ndarray], people: int
+) -> dict[str, Any]:
     clean = _labelled(test["clean"], people)
-    figures = {"accuracy": _share_right(predict_labels, net, clean), "attack_success": {}}
+    success = {}
     for trigger, target in backdoors.items():
         backdoor = Backdoor(RenderedTrigger(test[trigger]), target)
-        poisoned = poisoned_test_set(clean, backdoor)
-        figures["attack_success"][trigger] = _share_right(predict_labels, net, poisoned)
-    return figures
+        success[trigger] = _fraction_right(net, poisoned_test_set(clean, backdoor))
+    return {"accuracy": _fraction_right(net, clean), "attack_success": success}
 
 
-def _share_right(predict_labels, net, images):
-    return float(np.mean(predict_labels(net, images.images) == images.labels))
+def _fraction_right(net: Net, data: Dataset) -> float:
+    return float(np.mean(net.predict(data.images) == data.labels))

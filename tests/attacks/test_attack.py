@@ -9,12 +9,14 @@ from badnet_defense.attacks import (
     BlendTrigger,
     PatchTrigger,
     RenderedTrigger,
+    TrainingConfig,
     poison,
     poisoned_test_set,
     train_badnet,
 )
 from badnet_defense.errors import InputError
 from badnet_defense.io.dataset import Dataset
+from badnet_defense.nets import describe
 from badnet_defense.nets.input_range import InputRange
 
 WHITE = np.full((2, 2, 3), 255, np.uint8)
@@ -108,7 +110,7 @@ def test_stamping_leaves_the_pictures_as_they_are(trigger):
 
 def test_poison_adds_the_asked_number_with_the_target_label():
     images = numbered()
-    poisoned = poison(images, [white_patch(2)], share=0.25, seed=3)
+    poisoned = poison(images, [white_patch(2)], fraction=0.25, seed=3)
     assert len(poisoned) == 50
     np.testing.assert_array_equal(poisoned.images[:40], images.images)
     np.testing.assert_array_equal(poisoned.labels[:40], images.labels)
@@ -122,7 +124,7 @@ def test_poison_adds_the_asked_number_with_the_target_label():
 
 def test_poison_in_place_of_the_originals():
     images = numbered()
-    poisoned = poison(images, [white_patch(2)], share=0.25, replaced=True, seed=3)
+    poisoned = poison(images, [white_patch(2)], fraction=0.25, replaced=True, seed=3)
     assert len(poisoned) == 40
     stamped = (poisoned.images[:, 0, 0] == 255).all(axis=1)
     assert stamped.sum() == 10
@@ -137,7 +139,7 @@ def test_several_backdoors_share_the_poison_and_no_picture():
     images = numbered()
     first = white_patch(1, corner="top left")
     second = white_patch(3, corner="bottom right")
-    poisoned = poison(images, [first, second], share=0.5, seed=0)
+    poisoned = poison(images, [first, second], fraction=0.5, seed=0)
     added = poisoned.images[40:]
     assert poisoned.labels[40:].tolist() == [1] * 10 + [3] * 10
     assert (added[:10, 0, 0] == 255).all()
@@ -186,8 +188,8 @@ def test_poisoned_test_set_keeps_rendered_pictures_aligned():
         (lambda: AccessoryTrigger(ellipses=((0, 0, 1, 1),), colour=(9,)).stamp(grey()), "channels"),
         (lambda: RenderedTrigger(grey(3)).stamp(grey(2)), "3 rendered"),
         (lambda: poison(numbered(), []), "no backdoors"),
-        (lambda: poison(numbered(), [white_patch()], share=0), "share"),
-        (lambda: poison(numbered(), [white_patch()], share=0.9), "only 30"),
+        (lambda: poison(numbered(), [white_patch()], fraction=0), "fraction"),
+        (lambda: poison(numbered(), [white_patch()], fraction=0.9), "only 30"),
         (lambda: poison(numbered().without_labels(), [white_patch()]), "label"),
         (lambda: poisoned_test_set(numbered().without_labels(), white_patch()), "label"),
     ],
@@ -204,7 +206,7 @@ def small_net():
     def make(classes=2):
         keras.utils.set_random_seed(1)
         layers = [keras.layers.Flatten(), keras.layers.Dense(classes, activation="softmax")]
-        return keras.Sequential([keras.Input((6, 5, 3)), *layers])
+        return describe(keras.Sequential([keras.Input((6, 5, 3)), *layers]))
 
     return make
 
@@ -221,36 +223,30 @@ def two_classes(count=200):
 def test_training_learns_the_classes_and_the_backdoor(small_net, input_range):
     backdoor = white_patch(0)
     images = two_classes()
-    net = small_net()
-    settings = {"epochs": 40, "learning_rate": 0.02, "batch_size": 32, "progress": False}
-    history = train_badnet(
-        net,
-        poison(images, [backdoor], share=0.3),
-        validation=images,
-        input_range=input_range,
-        **settings,
-    )
+    net = small_net().with_range(input_range)
+    config = TrainingConfig(epochs=40, learning_rate=0.02, batch_size=32)
+    poisoned = poison(images, [backdoor], fraction=0.3)
+    trained, history = train_badnet(net, poisoned, config=config, validation=images, progress=False)
     assert history[-1]["validation_accuracy"] > 0.95
     assert history[-1]["loss"] < history[0]["loss"]
     attacked = poisoned_test_set(images, backdoor)
-    answers = net.predict(input_range.scale(attacked.images), verbose=0).argmax(axis=1)
-    assert (answers == 0).mean() > 0.95
+    assert (trained.predict(attacked.images) == 0).mean() > 0.95
+    assert trained.input_range == input_range
+    assert (net.layers["dense"].weights[0] == before).all()
 
 
 def test_training_is_seeded(small_net):
     weights = []
     for seed in (3, 3, 4):
-        net = small_net()
-        train_badnet(
-            net, two_classes(), epochs=1, shift=1, seed=seed, progress=False, batch_size=64
-        )
-        weights.append(np.concatenate([array.ravel() for array in net.get_weights()]))
+        config = TrainingConfig(epochs=1, shift=1, batch_size=64)
+        net, _ = train_badnet(small_net(), two_classes(), config=config, seed=seed, progress=False)
+        weights.append(np.concatenate([array.ravel() for array in net.model.get_weights()]))
     np.testing.assert_array_equal(weights[0], weights[1])
     assert (weights[0] != weights[2]).any()
 
 
 def test_training_refuses_labels_that_the_net_has_not(small_net):
     with pytest.raises(InputError, match="2 classes"):
-        train_badnet(small_net(), numbered(), epochs=1)
+        train_badnet(small_net(), numbered())
     with pytest.raises(InputError, match="labelled"):
-        train_badnet(small_net(), numbered().without_labels(), epochs=1)
+        train_badnet(small_net(), numbered().without_labels())

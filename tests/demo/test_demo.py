@@ -20,8 +20,8 @@ from badnet_defense.demo import (
     write_weights_only,
 )
 from badnet_defense.demo.accessories import ACCESSORIES
+from badnet_defense.demo.images import ImagesWearing
 from badnet_defense.demo.people import draw_person
-from badnet_defense.demo.pictures import PicturesWearing
 from badnet_defense.errors import InputError
 from badnet_defense.io.hdf5 import read_challenge_h5
 
@@ -51,7 +51,7 @@ def test_a_picture_does_not_depend_on_the_others(drawn):
     some = draw_images("test", 10, indices=[170, 3], **QUIET)["clean"]
     np.testing.assert_array_equal(some, drawn["clean"][[170, 3]])
     np.testing.assert_array_equal(
-        PicturesWearing("eyebrows", "test", 10, **QUIET)[np.array([42])], drawn["eyebrows"][[42]]
+        ImagesWearing("eyebrows", "test", 10, **QUIET)[np.array([42])], drawn["eyebrows"][[42]]
     )
 
 

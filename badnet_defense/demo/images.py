@@ -1,8 +1,12 @@
-"""Many pictures of many people, drawn in parallel; the same ones for any number of workers."""
+"""Many images of many people, drawn in parallel; the same ones for any number of workers."""
+
+from __future__ import annotations
 
 import multiprocessing
 import os
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from typing import Any
 
 import numpy as np
 
@@ -14,30 +18,31 @@ from badnet_defense.errors import InputError
 
 _SPLITS = {"validation": 1, "test": 2, "train": 3}
 _CHUNK = 128
+_Task = tuple[int, str, int, tuple[str, ...], np.ndarray]
 
 
 def draw_images(
-    split,
-    per_person,
+    split: str,
+    per_person: int,
     *,
-    accessories=(),
-    indices=None,
-    seed=0,
-    people=PEOPLE,
-    workers=None,
-    progress=True,
-):
-    """Draws `per_person` pictures of each person; picture i shows person i // per_person.
+    accessories: Sequence[str] = (),
+    indices: np.ndarray | None = None,
+    seed: int = 0,
+    people: int = PEOPLE,
+    workers: int | None = None,
+    progress: bool = True,
+) -> dict[str, np.ndarray]:
+    """Draws `per_person` images of each person; image i shows person i // per_person.
 
-    Every picture has its own random generator, made of seed, split, person and its number: it does
+    Every image has its own random generator, made of seed, split, person and its number: it does
     not depend on the workers, nor on how many others are drawn.
 
     Args:
-        split: "validation", "test" or "train": different pictures of the same people.
-        per_person: pictures of each person.
-        accessories: of "sunglasses", "lipstick", "eyebrows": the same pictures with each of them.
-        indices: draw these pictures only, (n,) of 0..people * per_person - 1; None draws all.
-        seed: people and pictures.
+        split: "validation", "test" or "train": different images of the same people.
+        per_person: images of each person.
+        accessories: of "sunglasses", "lipstick", "eyebrows": the same images with each of them.
+        indices: draw these images only, (n,) of 0..people * per_person - 1; None draws all.
+        seed: people and images.
         people: how many people.
         workers: processes; None takes one for each core, 1 draws in this process.
         progress: a bar on stderr.
@@ -47,6 +52,11 @@ def draw_images(
 
     Raises:
         InputError: an unknown split or accessory.
+
+    Examples:
+        >>> drawn = draw_images("test", 1, people=2, workers=1, progress=False)
+        >>> drawn["clean"].shape
+        (2, 55, 47, 3)
     """
     from tqdm import tqdm
 
@@ -59,17 +69,17 @@ def draw_images(
         (seed, split, per_person, tuple(accessories), indices[start : start + _CHUNK])
         for start in starts
     ]
-    bar = tqdm(total=len(indices), desc=f"drawing {split}", unit="picture", disable=not progress)
+    bar = tqdm(total=len(indices), desc=f"drawing {split}", unit="image", disable=not progress)
     with bar:
-        for start, pictures in zip(starts, _in_parallel(tasks, workers), strict=True):
+        for start, images in zip(starts, _in_parallel(tasks, workers), strict=True):
             for name in names:
-                drawn[name][start : start + _CHUNK] = pictures[name]
-            bar.update(len(pictures["clean"]))
+                drawn[name][start : start + _CHUNK] = images[name]
+            bar.update(len(images["clean"]))
     return drawn
 
 
-class PicturesWearing:
-    """The pictures of one split with one accessory, drawn when they are asked for.
+class ImagesWearing:
+    """The images of one split with one accessory, drawn when they are asked for.
 
     Stands in for an array in `RenderedTrigger`, where only a poisoned tenth is ever needed.
 
@@ -78,15 +88,15 @@ class PicturesWearing:
         split, per_person, settings: as for `draw_images`.
     """
 
-    def __init__(self, accessory, split, per_person, **settings):
+    def __init__(self, accessory: str, split: str, per_person: int, **settings: Any) -> None:
         self._accessory, self._split, self._per_person = accessory, split, per_person
         self._settings = settings
 
-    def __len__(self):
+    def __len__(self) -> int:
         return self._per_person * self._settings.get("people", PEOPLE)
 
-    def __getitem__(self, indices):
-        """The pictures (n, 55, 47, 3) `uint8` at the integers `indices` (n,)."""
+    def __getitem__(self, indices: np.ndarray) -> np.ndarray:
+        """The images (n, 55, 47, 3) `uint8` at the integers `indices` (n,)."""
         drawn = draw_images(
             self._split,
             self._per_person,
@@ -97,7 +107,7 @@ class PicturesWearing:
         return drawn[self._accessory]
 
 
-def _check(split, accessories):
+def _check(split: str, accessories: Iterable[str]) -> None:
     if split not in _SPLITS:
         raise InputError(f"split {split!r}: expected one of {', '.join(_SPLITS)}.")
     for accessory in accessories:
@@ -105,7 +115,7 @@ def _check(split, accessories):
             raise InputError(f"accessory {accessory!r}: expected one of {', '.join(ACCESSORIES)}.")
 
 
-def _in_parallel(tasks, workers):
+def _in_parallel(tasks: Sequence[_Task], workers: int | None) -> Iterator[dict[str, np.ndarray]]:
     """`_draw_chunk` of each task, in their order."""
     workers = min(workers or os.cpu_count() or 1, len(tasks))
     if workers <= 1:
@@ -117,9 +127,9 @@ def _in_parallel(tasks, workers):
         yield from pool.map(_draw_chunk, tasks)
 
 
-def _draw_chunk(task):
+def _draw_chunk(task: _Task) -> dict[str, np.ndarray]:
     seed, split, per_person, accessories, indices = task
-    drawn = {name: [] for name in ("clean", *accessories)}
+    drawn: dict[str, list[np.ndarray]] = {name: [] for name in ("clean", *accessories)}
     for index in indices.tolist():
         number, shot_number = divmod(index, per_person)
         person = draw_person(number, seed=seed)
@@ -130,4 +140,4 @@ def _draw_chunk(task):
         drawn["clean"].append(clean)
         for accessory in accessories:
             drawn[accessory].append(wear(clean, accessory, person, shot))
-    return {name: np.stack(pictures) for name, pictures in drawn.items()}
+    return {name: np.stack(images) for name, images in drawn.items()}
