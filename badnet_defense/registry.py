@@ -26,6 +26,7 @@ class Method(Generic[T]):
         version: raised whenever the figures that it computes move; results of another version
             are not current.
         facts: what else its registry needs to know of it.
+        module: full name of the module that registered it.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Method(Generic[T]):
     paper: str = ""
     version: int = 1
     facts: dict[str, Any]
+    module: str = ""
 
     def defaults(self) -> dict[str, Any]:
         """{setting: default}, as plain values; a setting without a default is left out.
@@ -129,6 +131,7 @@ class Registry(Generic[T]):
                 paper=paper,
                 version=version,
                 facts=facts,
+                module=getattr(run, "__module__", ""),
             )
             return run
 

@@ -46,7 +46,7 @@ def train_pruning_aware(
         config, seed, progress: as for `train_badnet`.
     """
     ranked = clean.subset(np.arange(0, len(clean), max(1, len(clean) // MAX_RANKED)))
-    order = np.argsort(FrontHalf(net, layer, ranked).mean_activation)
+    order = np.argsort(FrontHalf(net, layer, ranked.images).mean_activation)
     decoys = np.sort(order[: round(pruned * len(order))])
     # With ReLU a channel of zeros gets no gradient: it stays out of the training.
     student = zero_channels(net, layer, decoys)
@@ -65,7 +65,7 @@ def with_decoys(taught: Net, original: Net, layer: str, decoys: np.ndarray, rank
         arrays = {name: list(one.weights) for name, one in taught.layers.items()}
         arrays[layer] = [kernel, bias.copy()]
         lowered = with_weights(taught, arrays)
-        active = FrontHalf(lowered, layer, ranked).mean_activation
+        active = FrontHalf(lowered, layer, ranked.images).mean_activation
         awake = decoys[active[decoys] >= 0.5 * active[busy].min()]
         if not len(awake):
             break

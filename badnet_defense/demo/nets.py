@@ -119,7 +119,7 @@ def write_weights_only(
         if net.exists() and not weights.exists():
             from badnet_defense.nets import load_net, save_weights
 
-            save_weights(load_net(net), weights)
+            save_weights(load_net(net).model, weights)
             written.append(weights)
     return written
 

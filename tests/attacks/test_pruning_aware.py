@@ -33,7 +33,7 @@ def test_decoys_are_dormant_and_the_backdoor_lives_in_the_others():
         np.testing.assert_array_equal(one, old)
 
     def dormant(net):
-        active = FrontHalf(net, "conv_3", pictures).mean_activation
+        active = FrontHalf(net, "conv_3", pictures.images).mean_activation
         return active, np.argsort(active)[:4]
 
     _, decoys = dormant(net)
