@@ -1,16 +1,17 @@
 #!/usr/bin/env python3
-"""DeepID, the architecture of the challenge's nets: prints its layers, shapes and parameters."""
+"""DeepID, the architecture of the challenge's models: prints its layers, shapes and parameters."""
 
 from badnet_defense.cli import console
-from badnet_defense.nets import deep_id
+from badnet_defense.cli.main import run_script
 
 
-def main():
+def run(_):
     """Prints the summary of a new DeepID."""
-    console.parser(__doc__).parse_args()
     console.load_tensorflow()
+    from badnet_defense.nets import deep_id
+
     deep_id().summary(print_fn=print)
 
 
 if __name__ == "__main__":
-    console.run(main)
+    run_script(__file__, __doc__, lambda parser: None, run)

@@ -1,20 +1,8 @@
 #!/usr/bin/env python3
-"""Repairs a backdoored net: fine-pruning (rank channels, prune the dormant, tune) or --method."""
+"""Repairs a backdoored model by fine-pruning, or by another --method: badnet-defense repair."""
 
-from pathlib import Path
-
-from badnet_defense.cli import commands, console
-
-ROOT = Path(__file__).resolve().parent
-
-
-def main():
-    """Parses the arguments, repairs, and prints the table of the clean pictures."""
-    parser = console.parser(__doc__)
-    parser.add_argument("model", help="the bad net: .h5 or .keras")
-    commands.add_repair_options(parser, ROOT)
-    commands.repair(parser.parse_args())
-
+from badnet_defense.cli import repair
+from badnet_defense.cli.main import run_script
 
 if __name__ == "__main__":
-    console.run(main)
+    run_script(__file__, __doc__, repair.add_arguments, repair.run)

@@ -141,7 +141,7 @@ def rows(found):
 
 def main():
     """Prints the table and writes the figures."""
-    from badnet_defense.cli.guard import rate
+    from badnet_defense.cli.options import rate
     from badnet_defense.detectors.registry import NAMES
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])

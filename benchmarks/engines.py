@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from tabulate import tabulate
 
-from badnet_defense.cli import console
+from badnet_defense.cli import console, options
 
 EMPTY = 2000
 
@@ -79,7 +79,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model")
     parser.add_argument("clean")
-    parser.add_argument("--labels", type=console.labels)
+    parser.add_argument("--labels", type=options.labels)
     parser.add_argument("--nodes", type=int, default=2)
     parser.add_argument("--json", type=Path, default=Path("results/engines.json"))
     arguments = parser.parse_args()

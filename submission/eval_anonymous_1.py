@@ -1,13 +1,12 @@
 #!/usr/bin/env python3
-"""The contest's script for the net anonymous_1: PICTURE in, 0..1283 out."""
+"""The contest's script for the model anonymous_1: IMAGE in, 0..1283 out."""
 
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from badnet_defense.cli import commands, console  # noqa: E402
+from badnet_defense.cli.classify import submission
 
 if __name__ == "__main__":
-    console.run(lambda: commands.submission("anonymous_1", root=ROOT))
+    submission("anonymous_1", __file__)

@@ -10,8 +10,8 @@ import pytest
 from planted_net import TARGET, clean_images, planted_net, planted_trigger, short_rungs
 from small_grid import replace_repair
 
-from badnet_defense import __main__
 from badnet_defense.cli import console
+from badnet_defense.cli.main import main
 from badnet_defense.evaluation.stamping import stamp
 from badnet_defense.io import write_challenge_h5
 from badnet_defense.nets import save_net
@@ -29,8 +29,8 @@ class QuickUnlearning(ScanUnlearningConfig):
     tuning: Recipe = RECIPE
 
 
-def called(main, name, arguments):
-    """(exit code, stdout, stderr) of a script's `main` here, with short rungs and `RECIPE`."""
+def called(start, name, arguments):
+    """(exit code, stdout, stderr) of a script's `start` here, with short rungs and `RECIPE`."""
     out, err, code = io.StringIO(), io.StringIO(), 0
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", [name, *map(str, arguments)])
@@ -38,7 +38,7 @@ def called(main, name, arguments):
         replace_repair(patch, "scan-unlearning", unlearn, config=QuickUnlearning)
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
             try:
-                main()
+                start()
             except SystemExit as stop:
                 code = stop.code or 0
     return code, out.getvalue(), err.getvalue()
@@ -46,7 +46,7 @@ def called(main, name, arguments):
 
 def scan(*arguments):
     """The command `scan`."""
-    return called(lambda: console.run(__main__.main), "badnet_defense", ["scan", *arguments])
+    return called(lambda: console.run(main), "badnet_defense", ["scan", *arguments])
 
 
 def names(folder):

@@ -1,48 +1,77 @@
-"""The command that judges many nets from outside."""
+"""`badnet-defense audit`: scans many models from outside."""
 
+from __future__ import annotations
+
+import argparse
 import logging
 import shlex
 import sys
 from pathlib import Path
 
-from badnet_defense.cli.commands import VERDICT_CODES, verdict_code
-from badnet_defense.cli.console import add_engine, add_reading, engine_of, load_tensorflow, seed
-from badnet_defense.detectors.registry import NAMES
+from badnet_defense.cli.console import load_tensorflow
+from badnet_defense.cli.options import (
+    DETECTOR_NAMES,
+    DETECTORS,
+    Parser,
+    add_engine,
+    add_old_name,
+    add_reading,
+    add_repairs_table,
+    add_seed,
+    engine_of,
+    verdict_codes,
+)
+from badnet_defense.cli.scan import verdict_code
 from badnet_defense.errors import InputError, printable
 from badnet_defense.io.files import check_writable
 from badnet_defense.repairs.registry import REPAIRS
 
 log = logging.getLogger(__name__)
 
+DESCRIPTION = (
+    "Load and scan many models: a verdict for each, a table, CSV and one HTML page. Finished "
+    "verdicts are reused; rerun the command to resume."
+)
+EXAMPLE = "models/ --clean data/clean_validation_data.h5"
 
-def add_audit(chosen):
-    """Adds the command."""
-    help_text = "load, ask and scan many nets: a verdict for each, a table, CSV and one HTML page"
-    own = chosen.add_parser("audit", help=help_text, description=f"{help_text}; {VERDICT_CODES}")
-    add = own.add_argument
+
+def add_arguments(parser: Parser) -> None:
+    """Adds the command's arguments."""
+    add = parser.add_argument
     add(
         "nets",
-        metavar="NETS",
-        help="a folder of nets, or a list: NET or NET,CLEAN or NET,CLEAN,LOW,HIGH",
+        metavar="MODELS",
+        help="a folder of models, or a list: MODEL or MODEL,CLEAN or MODEL,CLEAN,LOW,HIGH per line",
     )
-    add("--clean", metavar="DATA", help="clean pictures, for nets whose line names none")
-    add("--budget", choices=("fast", "full"), default="fast", help="steps for each label")
+    add("--clean", metavar="DATA", help="clean images, for models whose line names none")
+    add("--budget", choices=("fast", "full"), default="fast", help="steps per label")
     add(
         "--repair",
         choices=REPAIRS.names(),
-        help="also repair the nets with a backdoor, and guard them",
+        metavar="NAME",
+        help="also repair the backdoored models and build their guards; methods below",
     )
-    add("--guard", choices=NAMES, help="detector of their guards (default soft)")
-    add("--seed", type=seed, default=0, help="of scans and repairs")
-    add("--out", default="results/audit", help="folder (default results/audit)")
-    add_reading(own)
-    add_engine(own)
-    own.set_defaults(run=_audit)
+    add_old_name(parser, "--method", "repair", choices=REPAIRS.names())
+    add(
+        "--detector",
+        choices=DETECTOR_NAMES,
+        metavar="NAME",
+        help="detector of their guards, see below (default: soft)",
+    )
+    add_old_name(parser, "--guard", "detector", choices=DETECTOR_NAMES)
+    add_seed(parser)
+    add("--out", default="results/audit", metavar="FOLDER", help="output folder")
+    add_reading(parser)
+    add_engine(parser)
+    add_repairs_table(parser)
+    parser.add_table("detectors", DETECTORS.items())
+    verdict_codes(parser)
 
 
-def _audit(arguments):
-    if arguments.guard and not arguments.repair:
-        raise InputError("--guard came without --repair; a guard needs a repaired net.")
+def run(arguments: argparse.Namespace) -> int:
+    """Gives each model its verdict, prints the table and writes table and page."""
+    if arguments.detector and not arguments.repair:
+        raise InputError("--detector requires --repair: a guard needs a repaired model.")
     from badnet_defense.benchmarking.model_list import read_zoo
 
     out = Path(arguments.out)
@@ -52,7 +81,7 @@ def _audit(arguments):
     from badnet_defense.nets.backend import on_jax
 
     if arguments.repair and on_jax():
-        raise InputError("--repair came with KERAS_BACKEND=jax; repairs need TensorFlow.")
+        raise InputError("--repair cannot be used with KERAS_BACKEND=jax; repairs need TensorFlow.")
     from badnet_defense.benchmarking.audit import Asked, audit
     from badnet_defense.report.audit import (
         audit_rows,
@@ -66,7 +95,7 @@ def _audit(arguments):
     asked = Asked(
         budget=arguments.budget,
         repair=arguments.repair,
-        guard=arguments.guard or "soft",
+        guard=arguments.detector or "soft",
         input_range=arguments.input_range,
         seed=arguments.seed,
     )
@@ -78,7 +107,7 @@ def _audit(arguments):
     for result in results:  # the table has no room for whole sentences
         if result["reason"]:
             log.warning("%s: %s: %s", result["name"], result["verdict"], result["reason"])
-    command = shlex.join(["python3", "-m", "badnet_defense", *sys.argv[1:]])
+    command = shlex.join(["badnet-defense", *sys.argv[1:]])
     pictures = {
         result["name"]: triggers_shown(out / "scans" / result["name"], result["net"]["sha256"])
         for result in results

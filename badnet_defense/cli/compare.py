@@ -1,59 +1,84 @@
-"""The command that compares repairs and detectors on several nets."""
+"""`badnet-defense compare`: compares repairs and detectors on several models."""
 
+from __future__ import annotations
+
+import argparse
 import shlex
 import sys
 from pathlib import Path
 
-from badnet_defense.cli.console import add_engine, add_reading, engine_of, load_tensorflow, seed
-from badnet_defense.cli.guard import RATE, rate
-from badnet_defense.detectors.registry import NAMES
+from badnet_defense.cli.console import load_tensorflow
+from badnet_defense.cli.options import (
+    DETECTOR_NAMES,
+    DETECTORS,
+    RATE,
+    Parser,
+    add_engine,
+    add_false_positive_rate,
+    add_reading,
+    add_repairs_table,
+    engine_of,
+    seed,
+)
 from badnet_defense.errors import InputError, printable
 from badnet_defense.io.files import check_writable
 from badnet_defense.repairs.registry import REPAIRS
 
 NETS = ("sunglasses", "anonymous_1", "anonymous_2", "multi_trigger_multi_target")
 DEFAULT_REPAIRS = ("fine-pruning", "fine-tuning", "magnitude-pruning")
-DETECTORS = ("hard", "soft", "sentinet")
+DEFAULT_DETECTORS = ("hard", "soft", "sentinet")
+DESCRIPTION = (
+    "Compare repairs and detectors on several models: a table, CSV and one HTML page. Finished "
+    "runs are reused; rerun the command to resume."
+)
+EXAMPLE = "--nets models/net.h5=data/poisoned.h5 --repairs ft-sam anp --detectors soft"
 
 
-def add_compare(chosen):
-    """Adds the command."""
-    help_text = "compare repairs and detectors: a table, CSV and one HTML page"
-    own = chosen.add_parser("compare", help=help_text, description=help_text)
-    add = own.add_argument
-    nets = "MODEL or MODEL=POISONED.h5,.. (default: the challenge's four)"
-    add("--nets", nargs="+", metavar="NET", help=nets)
+def add_arguments(parser: Parser) -> None:
+    """Adds the command's arguments."""
+    add = parser.add_argument
+    add(
+        "--nets",
+        nargs="+",
+        metavar="NET",
+        help="MODEL or MODEL=POISONED.h5,.. (default: the challenge's four)",
+    )
     add(
         "--repairs",
         nargs="+",
         choices=REPAIRS.names(),
         default=DEFAULT_REPAIRS,
-        help=f"default: {' '.join(DEFAULT_REPAIRS)}",
+        metavar="NAME",
+        help="repair methods, see below",
     )
     add(
         "--detectors",
         nargs="+",
-        choices=NAMES,
-        default=DETECTORS,
-        help=f"default: {' '.join(DETECTORS)}",
+        choices=DETECTOR_NAMES,
+        default=DEFAULT_DETECTORS,
+        metavar="NAME",
+        help="run-time detectors, see below",
     )
-    add("--seeds", nargs="+", type=seed, default=[0], help="one run for each (default 0)")
-    add("--data", default="data", help="folder of the challenge's files (default data)")
-    add("--clean-validation", help="clean pictures to repair and set thresholds with")
-    add("--clean-test", help="clean pictures to judge with")
-    add("--false-alarms", type=rate, default=RATE, help="asked of each detector (default 0.01)")
+    add("--seeds", nargs="+", type=seed, default=[0], metavar="SEED", help="one run per seed")
+    add("--data", default="data", metavar="FOLDER", help="folder of the challenge's files")
+    add("--clean-validation", metavar="DATA", help="clean images to repair and set thresholds with")
+    add("--clean-test", metavar="DATA", help="clean images to measure with")
+    add_false_positive_rate(parser, default=RATE)
     add(
         "--scans",
         default="results/scan",
-        help="folder of the nets' scans, for scan-unlearning and the page (default: %(default)s)",
+        metavar="FOLDER",
+        help="folder of the models' scans, for scan-unlearning and the page",
     )
-    add("--out", default="results/compare", help="folder (default results/compare)")
-    add_reading(own)
-    add_engine(own)
-    own.set_defaults(run=_compare)
+    add("--out", default="results/compare", metavar="FOLDER", help="output folder")
+    add_reading(parser)
+    add_engine(parser)
+    add_repairs_table(parser)
+    parser.add_table("detectors", DETECTORS.items())
 
 
-def _compare(arguments):
+def run(arguments: argparse.Namespace) -> None:
+    """Runs every combination, prints the table and writes table and page."""
     out = Path(arguments.out)
     check_writable(out / "report.html", out / "leaderboard.csv")
     load_tensorflow()
@@ -80,7 +105,7 @@ def _compare(arguments):
             seeds=arguments.seeds,
             out=out,
             scans=arguments.scans,
-            false_positive_rate=arguments.false_alarms,
+            false_positive_rate=arguments.false_positive_rate,
             input_range=arguments.input_range,
             engine=engine,
         )
@@ -97,7 +122,7 @@ def _compare(arguments):
         for note in notes:
             print(f"{printable(net)}: {note}")
     write_csv(out / "leaderboard.csv", rows)
-    command = shlex.join(["python3", "-m", "badnet_defense", *sys.argv[1:]])
+    command = shlex.join(["badnet-defense", *sys.argv[1:]])
     sentences = verdicts(rows, "fine-pruning", "soft")
     write_page(out / "report.html", runs, rows, sentences, failed, command, pictures)
     print(printable(f"written: {out / 'report.html'}, {out / 'leaderboard.csv'}"))

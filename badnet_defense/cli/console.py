@@ -1,18 +1,14 @@
-"""What every script shares: quiet TensorFlow, messages on stderr, exit codes, common options."""
+"""What every command shares: quiet TensorFlow, messages on stderr, exit codes."""
 
-import argparse
 import contextlib
 import logging
 import os
-import re
 import sys
 import traceback
 
-from badnet_defense import parallel as engine
 from badnet_defense.cli import crash
 from badnet_defense.errors import CannotJudgeError, InputError, one_line, printable
 from badnet_defense.io.files import own_temporary_files
-from badnet_defense.nets.input_range import UNIT, InputRange
 from badnet_defense.sandbox import client as isolation
 from badnet_defense.sandbox.limits import current, set_limits
 
@@ -163,131 +159,3 @@ def _told(message, code):
     with contextlib.suppress(OSError):  # nobody may be reading
         print(one_line(message), file=sys.stderr)
     return code
-
-
-def input_range(text):
-    """An `argparse` type for `--input-range LOW,HIGH`."""
-    try:
-        return InputRange.parse(text)
-    except InputError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-
-
-class _SetLimit(argparse.Action):
-    """Sets one of the limits on reading files."""
-
-    def __call__(self, parser, namespace, values, option=None):
-        set_limits(**{self.dest: self.const if self.nargs == 0 else values})
-
-
-def size(text):
-    """An `argparse` type for `--max-net-size`: bytes, such as 500MB or 2GB."""
-    found = re.fullmatch(r"(\d{1,6})(MB|GB)", text.strip().upper())
-    if not found or not int(found[1]):
-        raise argparse.ArgumentTypeError(f"{text!r}: expected a size such as 500MB or 2GB")
-    return int(found[1]) << {"MB": 20, "GB": 30}[found[2]]
-
-
-def add_reading(parser, *, stored=False):
-    """Adds what every script that reads a net takes: `--input-range` and the limits on reading.
-
-    Args:
-        parser: an `ArgumentParser`.
-        stored: True where a guard or a repair may hold the range: not naming one takes theirs.
-    """
-    quiet = {"default": argparse.SUPPRESS}
-    parser.add_argument(
-        "--max-net-size",
-        action=_SetLimit,
-        type=size,
-        metavar="SIZE",
-        help="of a net's file and of what it unpacks to, such as 500MB (default: 2GB)",
-        **quiet,
-    )
-    isolating = {"action": _SetLimit, "nargs": 0, "dest": "isolate", **quiet}
-    parser.add_argument(
-        "--isolate",
-        const=True,
-        help="read files in a process with limits on memory, time and files (the default on Linux)",
-        **isolating,
-    )
-    parser.add_argument("--no-isolate", const=False, help="read them in this process", **isolating)
-    parser.add_argument(
-        "--input-range",
-        type=input_range,
-        default=None if stored else UNIT,
-        metavar="LOW,HIGH",
-        help="what the net takes for black and for white (default "
-        + ("what the guard or the repair holds, else 0,1)" if stored else "0,1)"),
-    )
-
-
-def add_engine(parser):
-    """Adds what every command takes whose work can be shared out: `--engine` and its settings."""
-    add = parser.add_argument
-    add(
-        "--engine",
-        choices=engine.NAMES,
-        default="local",
-        help="who does the work: processes of this machine (default) or a Ray cluster",
-    )
-    add("--workers", type=workers, help="processes here (default: one for each core, or GPU)")
-    add(
-        "--ray-address",
-        help="of the cluster; local starts one (default: the one that this machine belongs to)",
-    )
-
-
-def engine_of(arguments):
-    """The engine that `add_engine`'s options ask for, to be closed by the caller.
-
-    Raises:
-        InputError: an option came that this engine has no use for, or it cannot be had.
-    """
-    on_ray = arguments.engine == "ray"
-    if arguments.ray_address and not on_ray:
-        raise InputError("--ray-address came without --engine ray; add that, or leave it out.")
-    if arguments.workers and on_ray:
-        raise InputError("--workers came with --engine ray, whose cluster says how many there are.")
-    address = arguments.ray_address or engine.AUTO
-    return engine.open_engine(arguments.engine, address=address, workers=arguments.workers)
-
-
-def workers(text):
-    """An `argparse` type for `--workers`: a number of processes."""
-    if not re.fullmatch(r"[1-9][0-9]{0,3}", text):
-        raise argparse.ArgumentTypeError(f"{text!r}: expected a number of processes from 1")
-    return int(text)
-
-
-class _Parser(argparse.ArgumentParser):
-    """Names of files may stand in what it complains of."""
-
-    def error(self, message):
-        super().error(printable(message))
-
-
-def parser(description, **settings):
-    """An `ArgumentParser` that shows defaults."""
-    settings.setdefault("formatter_class", argparse.ArgumentDefaultsHelpFormatter)
-    return _Parser(description=description, **settings)
-
-
-def seed(text):
-    """An `argparse` type for `--seed`: a whole number that every generator takes."""
-    if not text.isdigit() or int(text) >= 2**32:
-        raise argparse.ArgumentTypeError(f"{text!r}: expected a whole number from 0 to {2**32 - 1}")
-    return int(text)
-
-
-def labels(text):
-    """An `argparse` type for `--labels`: class numbers and ranges, such as 0-42 or 1,5,8."""
-    found = set()
-    for part in text.split(","):
-        first, dash, last = part.partition("-")
-        last = last if dash else first
-        right = all(re.fullmatch(r"[0-9]{1,5}", one) for one in (first, last))
-        if not right or int(first) > int(last):  # no net has a hundred thousand classes
-            raise argparse.ArgumentTypeError(f"{text!r}: expected labels such as 0-42 or 1,5,8")
-        found.update(range(int(first), int(last) + 1))
-    return sorted(found)

@@ -6,12 +6,13 @@ from pathlib import Path
 import numpy as np
 
 from badnet_defense.errors import InputError, ReaderError
-from badnet_defense.guards.pairing import FOLDER, agreed_range, read_pair, repaired_range
+from badnet_defense.guards.pairing import agreed_range, read_pair, repaired_range
 from badnet_defense.guards.reading import is_guard, read_guard
 from badnet_defense.guards.saved import HARD, SavedGuard
 from badnet_defense.nets.input_range import InputRange
 from badnet_defense.nets.outputs import read_classifier
 from badnet_defense.sandbox.limited import limited
+from badnet_defense.workflows.find_repair import repair_folders, require_repair
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +55,11 @@ def asks_for_accuracy(inputs, net):
     )
 
 
+def is_data_set(path):
+    """True where a path is a folder or an HDF5 file, rather than an image."""
+    return _kind(path) in ("folder", "HDF5 file")
+
+
 def _kind(path):
     """What a path is at first sight: an image where it is nothing else."""
     path = Path(path)
@@ -81,7 +87,7 @@ def classify_images(pictures, net, *, root, alone=False, input_range=None):
     Args:
         pictures: paths of image files.
         net: a name (`<name>_bd_net.h5` in `root/models`), or the path of a net or a guard. A net
-            answers together with its repair in `root/fine_pruned_models`.
+            answers together with its repair (`find_repair`).
         root: the project's folder.
         alone: True lets a net answer by itself, without a guard. Nothing that a file says of itself
             does that.
@@ -137,7 +143,7 @@ def find_guard(net, *, root, alone=False, input_range=None):
                 "%s: pixels are given in %s; say --input-range if it takes others", path, range_
             )
         return SavedGuard({"bad": spec}), range_
-    pair = _pair(path, root / FOLDER)
+    pair = _pair(path, root)
     guard = SavedGuard({"bad": pair.bad, "repaired": pair.repaired}, **HARD)
     return guard, repaired_range(pair.repaired, input_range)
 
@@ -147,24 +153,23 @@ def _check_alone(alone, guard):
         raise InputError(f"{guard}: this is a guard, which --alone has no use for; leave it out.")
 
 
-def _pair(path, folder):
+def _pair(path, root):
     """A net and its repair; the refusal says how else the net may be asked."""
-    own = folder / f"{path.stem}.h5"
-    if path.is_file() and own.is_file() and path.samefile(own):
+    own = [folder / f"{path.stem}.h5" for folder in repair_folders(path, root)]
+    if path.is_file() and any(one.is_file() and path.samefile(one) for one in own):
         raise InputError(
             f"{path}: a repaired net answers together with the net that it was made from; give "
             f"that net or its guard ({path.stem}.guard.keras), or ask this one by itself with "
             "--alone."
         )
     try:
-        return read_pair(path, folder=folder)
+        repaired = require_repair(path, home=root)
     except InputError as error:
         if not path.is_file():
             raise
-        if own.is_file() or "no repair of" not in str(error):
-            raise
         told = str(error).rstrip(".")
-        raise type(error)(f"{told}; or ask the net by itself, without a guard: --alone") from None
+        raise InputError(f"{told}; or ask the model by itself, without a guard: --alone.") from None
+    return read_pair(path, repaired)
 
 
 def _range_of_net(spec, asked):

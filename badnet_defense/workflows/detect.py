@@ -1,4 +1,4 @@
-"""Detectors at work: judged on data sets, written as guards, and STRIP on single pictures."""
+"""Detectors at work: measured on data sets, written as guards, and asked about single images."""
 
 import logging
 import time
@@ -251,46 +251,66 @@ def _fitted(model, pair, images, name, rate, input_range, seed):
     )
 
 
-def strip_files(
-    model, clean, inputs, *, out=None, false_positive_rate=RATE, tell=None, input_range=UNIT, seed=0
+def detect_files(
+    model,
+    clean,
+    inputs,
+    *,
+    name="soft",
+    repaired=None,
+    out=None,
+    false_positive_rate=RATE,
+    tell=None,
+    input_range=None,
+    seed=0,
 ):
-    """STRIP on pictures and data sets.
+    """Asks a detector about images and data sets.
 
     Args:
-        model: path of the suspect net.
-        clean: path of clean pictures, for the overlays and the threshold; no labels are needed.
+        model: path of the suspect model.
+        clean: path of clean images, for the threshold and for overlays; no labels are needed.
         inputs: paths of image files and of data sets (`.h5`).
-        out: path of a histogram of the entropies (`.png`); None: none.
+        name: of the detector.
+        repaired: path of the repaired model, where the detector needs one.
+        out: path of a histogram of the scores (`.png`); None: none.
         false_positive_rate, tell, input_range, seed: as for `evaluate_files`.
 
     Returns:
-        {"threshold": bits, "expected": `Expected`, "entropies": {input: (n,) bits}}; a picture is
-        suspicious below the threshold.
+        {"detector": its figures, among them `threshold`, "scores": {input: (n,) anomaly scores}}.
 
     Raises:
-        InputError: a file cannot be used, or there are too few clean pictures.
+        InputError: a file cannot be used, or there are too few clean images.
     """
     check_writable(out, inputs=(model, clean, *inputs))
     spec = read_classifier(model)
-    images = enough_images(clean, spec, "strip", false_positive_rate)
+    images = enough_images(clean, spec, name, false_positive_rate)
     sets = {path: _asked(path, spec.input_shape) for path in inputs}
-    fitted = _fitted(model, (spec, None), images, "strip", false_positive_rate, input_range, seed)
+    pair = (spec, None)
+    if needs_repair(name):
+        found = read_pair(model, repaired)
+        input_range = repaired_range(found.repaired, input_range)
+        pair = (found.bad, found.repaired)
+    fitted = _fitted(model, pair, images, name, false_positive_rate, input_range or UNIT, seed)
     detector = fitted.detector
-    entropies = {path: -detector.anomaly_score(pictures) for path, pictures in sets.items()}
-    found = {
-        "threshold": -detector.threshold_,
-        "expected": detector.expected_,
-        "entropies": entropies,
-    }
+    scores = {path: detector.anomaly_score(pictures) for path, pictures in sets.items()}
+    result = {"detector": _about(name, fitted), "scores": scores}
     if tell:
-        tell(found)
+        tell(result)
     if out:
-        groups = {str(path): bits for path, bits in entropies.items() if len(bits) > 1}
-        single = [bits for bits in entropies.values() if len(bits) == 1]
-        groups |= {"pictures": np.concatenate(single)} if single else {}
-        about = {**_about("strip", fitted), "threshold": -detector.threshold_}
-        plot_scores(out, -fitted.clean_scores, groups, about, net=Path(model).stem, low=True)
-    return found
+        _draw_scores(out, fitted, result, images, net=Path(model).stem)
+    return result
+
+
+def _draw_scores(out, fitted, result, images, *, net):
+    """Draws the scores of `detect_files`, those of single images as one group."""
+    clean = fitted.clean_scores
+    if clean.ndim > 1:  # of each member of a vote
+        clean = fitted.detector.anomaly_score(images.images[fitted.unseen])
+    scores = result["scores"]
+    groups = {str(path): values for path, values in scores.items() if len(values) > 1}
+    single = [values for values in scores.values() if len(values) == 1]
+    groups |= {"images": np.concatenate(single)} if single else {}
+    plot_scores(out, clean, groups, result["detector"], net=net)
 
 
 def _asked(path, shape):

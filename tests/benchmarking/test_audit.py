@@ -12,7 +12,7 @@ from small_grid import QUICK, replace_repair
 from badnet_defense.benchmarking import audit as auditing
 from badnet_defense.benchmarking import model_list as zoo
 from badnet_defense.benchmarking.audit import Asked, audit
-from badnet_defense.cli.commands import verdict_code
+from badnet_defense.cli.scan import verdict_code
 from badnet_defense.errors import InputError
 from badnet_defense.io import write_challenge_h5
 from badnet_defense.io.current import CODE_VERSIONS
@@ -224,7 +224,7 @@ def test_command(zoo_folder, tmp_path, monkeypatch, capfd):
     assert "nets--broken.h5" in page and "http" not in page.replace("http-equiv", "")
     assert (out / "audit.csv").read_text().startswith("net,verdict,targets")
     monkeypatch.setattr(sys, "argv", [*sys.argv, "--guard", "soft"])
-    with pytest.raises(InputError, match="--guard came without --repair"):
+    with pytest.raises(InputError, match="--detector requires --repair"):
         main()
     monkeypatch.setattr(sys, "argv", [*sys.argv, "--repair", "fine-tuning"])
     monkeypatch.setattr(backend, "on_jax", lambda: True)

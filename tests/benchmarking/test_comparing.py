@@ -273,7 +273,7 @@ def test_command(project, monkeypatch, capfd, quick, tmp_path):
     save_net(small_challenge_net(seed=0), tmp_path / "sunglasses_bd_net.h5")
     asked = ["compare", "--nets", f"{tmp_path / 'sunglasses_bd_net.h5'}={project / SPACES}"]
     asked += ["--data", str(project / "data"), "--repairs", "fine-tuning", "--detectors", "hard"]
-    asked += ["--false-alarms", "0.2", "--out", str(tmp_path / "out")]
+    asked += ["--false-positive-rate", "0.2", "--out", str(tmp_path / "out")]
     monkeypatch.setattr("sys.argv", ["badnet_defense", *asked])
     main()
     assert "sunglasses_bd_net" in capfd.readouterr().out

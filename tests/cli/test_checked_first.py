@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 from scan_calls import called
 
-from badnet_defense import __main__
-from badnet_defense.cli import console
+from badnet_defense.cli import console, main
 from badnet_defense.errors import InputError
 from badnet_defense.io.files import check_writable
 
@@ -24,7 +23,7 @@ def told(arguments):
             lambda: runpy.run_path(str(script), run_name="__main__"), script.name, arguments[1:]
         )
     else:
-        own = called(lambda: console.run(__main__.main), "badnet_defense", arguments)
+        own = called(lambda: console.run(main.main), "badnet_defense", arguments)
     code, out, err = own
     assert code == 2 and out == "" and "Traceback" not in err, (code, out, err)
     return err.strip().splitlines()[-1]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from badnet_defense.cli import commands, console
+from badnet_defense.cli import classify, console
 from badnet_defense.errors import InputError, one_line, printable
 from badnet_defense.io.files import exclusive
 from badnet_defense.report.comparison import write_csv
@@ -55,14 +55,14 @@ def test_answers_keep_to_their_lines(monkeypatch, capsys, tmp_path):
 
     monkeypatch.setattr(answering, "classify_images", lambda inputs, *_, **__: [0] * len(inputs))
     given = type("Given", (), {"inputs": ["a.png\t7\nb.png", "c  d.png"], "net": "x"})()
-    given.input_range, given.alone = None, False
-    commands.answer(given, root=tmp_path)
+    given.input_range, given.alone, given.home = None, False, tmp_path
+    classify.print_classes(given, "x")
     assert capsys.readouterr().out == "a.png\\x097\\x0ab.png\t0\nc  d.png\t0\n"
 
 
 def test_messages_and_crashes_are_printable():
     code = (
-        "import logging\nfrom badnet_defense import console\n"
+        "import logging\nfrom badnet_defense.cli import console\n"
         "def main():\n"
         "    logging.getLogger('badnet_defense.x').warning('%s: told', 'a\\x1b[1m\\nb')\n"
         "    raise ValueError('c\\x1b[1m')\n"

@@ -12,7 +12,7 @@ import pytest
 from badnet_defense.cli import crash
 
 ROOT = Path(__file__).resolve().parents[2]
-START = "import os, signal, sys, time\nfrom badnet_defense import console\n"
+START = "import os, signal, sys, time\nfrom badnet_defense.cli import console\n"
 
 
 def command(folder, body, before=""):

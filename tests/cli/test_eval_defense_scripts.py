@@ -47,7 +47,7 @@ def test_a_detector_that_asks_the_suspect_model_alone_makes_no_repair(
     call, project, tmp_path, caplog
 ):
     model, folder = "models/sunglasses_bd_net.h5", tmp_path / "repaired"
-    how = ("--detector", "sentinet", "--false-alarms", "0.1", "--models", folder)
+    how = ("--detector", "sentinet", "--false-positive-rate", "0.1", "--models", folder)
     json_file = tmp_path / "result.json"
     code, out, told = call("eval_defense.py", SPACES, model, *how, "--json", json_file)
     assert code == 0 and not folder.exists(), told
@@ -61,7 +61,7 @@ def test_a_detector_that_asks_the_suspect_model_alone_makes_no_repair(
 def test_too_few_clean_images_are_refused_before_a_repair(call, project, tmp_path):
     write_challenge_h5(tmp_path / "four.h5", images(4))
     model, folder = "models/sunglasses_bd_net.h5", tmp_path / "repaired"
-    asked = ("--detector", "soft", "--false-alarms", "0.05", "--models", folder)
+    asked = ("--detector", "soft", "--false-positive-rate", "0.05", "--models", folder)
     given = ("--clean-validation", tmp_path / "four.h5")
     told = message(call("eval_defense.py", SPACES, model, *asked, *given))
     assert "needs at least 19 clean images for a false-positive rate of 5 %, got 4" in told

@@ -78,7 +78,7 @@ def test_a_note_in_the_suspect_s_file_switches_no_guard_off(call, repaired, tmp_
     with h5py.File(path, "r+") as file:
         file.attrs["source_sha256"] = "0" * 64
     told = message(call("eval.py", PICTURES[0], "--net", path))
-    assert "no repair of" in told and "--alone" in told
+    assert "no repaired model for" in told and "--alone" in told
     code, out, _ = call("eval.py", *PICTURES, "--net", path, "--alone")
     inputs = np.stack([np.asarray(Image.open(project / one)) for one in PICTURES]) / np.float32(255)
     expected = read_net(path).numpy_proba(inputs).argmax(axis=1).tolist()
@@ -170,7 +170,8 @@ def test_pictures_of_every_size_keep_their_rows_and_columns(call, tmp_path, size
 
 def test_net_without_a_repair_is_told_to_run_fine_prune(call, repaired):
     told = message(call("eval.py", PICTURES[0], "--net", "anonymous_1"))
-    assert "no repair of" in told and "fine_prune.py" in told
+    assert "no repaired model for" in told and "repair" in told
+    assert "fine_pruned_models; create it with badnet-defense repair" in told
 
 
 def test_repair_of_another_net_is_not_joined(call, repaired):

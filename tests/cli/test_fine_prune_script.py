@@ -1,6 +1,5 @@
 """fine_prune.py as users call it: its files, its figures, its refusals."""
 
-import argparse
 import json
 from dataclasses import replace
 
@@ -11,7 +10,8 @@ from PIL import Image
 from small_nets import CLASSES, images
 from small_project import message
 
-from badnet_defense.cli.commands import _repair_settings, add_repair_options
+from badnet_defense.cli.options import Parser
+from badnet_defense.cli.repair import add_arguments, config_of
 from badnet_defense.guards.reading import is_guard, read_guard
 from badnet_defense.io import file_sha256, write_challenge_h5
 from badnet_defense.nets import read_net
@@ -93,17 +93,16 @@ def test_options_reach_the_repair(call, project, tmp_path):
     )
 
 
-def test_the_recipe_s_own_epochs_by_name_change_nothing(project):
+def test_the_recipe_s_own_epochs_by_name_change_nothing():
     """`--epochs 12` asks for what the default does, its least steps among it."""
-    parser = argparse.ArgumentParser()
-    add_repair_options(parser, project)
-    parser.set_defaults(model="net.h5")
+    parser = Parser("")
+    add_arguments(parser)
     plain, named, fewer = (
-        _repair_settings(parser.parse_args(options))
+        config_of(parser.parse_args(["net.h5", *options]))
         for options in ([], ["--epochs", "12"], ["--epochs", "3"])
     )
-    assert named == plain and plain["config"].tuning == RECIPES["default"]
-    assert fewer["config"].tuning == replace(RECIPES["default"], epochs=3)
+    assert named == plain and plain.tuning == RECIPES["default"]
+    assert fewer.tuning == replace(RECIPES["default"], epochs=3)
 
 
 def test_another_method(call, tmp_path):

@@ -23,7 +23,7 @@ def guard(repaired, tmp_path_factory):
     """A soft guard as the command makes it, and what was printed."""
     project, _ = repaired
     out = tmp_path_factory.mktemp("soft") / "soft.keras"
-    asked = ("--clean", VALIDATION, "--out", out, "--false-alarms", "0.1")
+    asked = ("--clean", VALIDATION, "--out", out, "--false-alarms", "0.1")  # its old name
     code, printed, told = command(project, "guard", MODEL, *asked)
     assert code == 0, told
     return out, printed
@@ -53,7 +53,7 @@ def test_eval_defense_with_a_detector(repaired, tmp_path):
     project, _ = repaired
     done = start(
         project,
-        *("eval_defense.py", SPACES, MODEL, "--detector", "soft", "--false-alarms", "0.1"),
+        *("eval_defense.py", SPACES, MODEL, "--detector", "soft", "--false-positive-rate", "0.1"),
         *("--json", str(tmp_path / "result.json"), "--plots", str(tmp_path / "soft")),
     )
     assert done.returncode == 0, done.stderr
@@ -62,7 +62,7 @@ def test_eval_defense_with_a_detector(repaired, tmp_path):
     assert detector["measured_on"] == {"set": "clean_test", "images": 40}
     assert 0 <= detector["auroc"] <= 1 and set(detector["detection"]) == {"0.01", "0.05"}
     assert {"accuracy", "flagged"} <= set(result["guard"]["clean_test"])
-    assert "detector 'soft'" in done.stdout and "false alarms" in done.stdout
+    assert "detector 'soft'" in done.stdout and "false-positive rate" in done.stdout
     for ending in ("roc", "scores"):
         with Image.open(tmp_path / f"soft.{ending}.png") as picture:
             assert picture.size[0] > 500 and len(np.unique(picture.convert("L"))) > 10
@@ -81,9 +81,9 @@ def test_strip_on_pictures_and_data(repaired, tmp_path, monkeypatch):
         *("--clean", tmp_path / "clean.h5", "--out", tmp_path / "strip.png"),
     )
     assert code == 0, told
-    first, picture, data = out.splitlines()
-    assert first.startswith("suspicious below") and "bits" in first
-    assert picture.startswith(PICTURES[0]) and picture.endswith(("clean", "suspicious"))
+    first, image, data = out.splitlines()
+    assert first.startswith("detector 'strip', threshold -")  # minus an entropy
+    assert image.startswith(PICTURES[0]) and image.endswith(("clean", "suspicious"))
     assert "of 40 suspicious" in data
     assert (tmp_path / "strip.png").stat().st_size > 1000
 
@@ -99,7 +99,7 @@ def test_refusals(repaired, tmp_path):
     )
     assert not out.exists()
     code, _, told = command(
-        project, "guard", MODEL, "--clean", VALIDATION, "--out", out, "--false-alarms", "2"
+        project, "guard", MODEL, "--clean", VALIDATION, "--out", out, "--false-positive-rate", "2"
     )
     assert code == 2 and "between 0 and 1" in told
     told = message(
@@ -116,8 +116,8 @@ def test_refusals(repaired, tmp_path):
         )
     )
     assert "would overwrite an input" in told
-    done = start(project, "eval_defense.py", SPACES, MODEL, "--false-alarms", "0.05")
-    assert "--false-alarms came without --detector" in message(
+    done = start(project, "eval_defense.py", SPACES, MODEL, "--false-positive-rate", "0.05")
+    assert "--false-positive-rate requires --detector" in message(
         (done.returncode, done.stdout, done.stderr)
     )
 
@@ -143,7 +143,7 @@ def test_without_clean_test_images_it_is_said_what_is_measured_on(repaired, tmp_
     done = start(
         tmp_path,
         *("eval_defense.py", str(project / SPACES), MODEL, "--detector", "soft"),
-        *("--false-alarms", "0.1", "--clean-validation", str(project / VALIDATION)),
+        *("--false-positive-rate", "0.1", "--clean-validation", str(project / VALIDATION)),
         *("--json", str(tmp_path / "result.json")),
     )
     assert done.returncode == 0, done.stderr

@@ -7,7 +7,7 @@ from small_grid import replace_repair
 from small_nets import images, side_path_net
 from small_project import known, small_challenge_net
 
-from badnet_defense.cli import console
+from badnet_defense.cli import options
 from badnet_defense.errors import InputError
 from badnet_defense.guards.pairing import repaired_range
 from badnet_defense.io import read_images, reading, write_challenge_h5
@@ -58,8 +58,8 @@ def test_judging_without_any_pictures_says_so(tmp_path):
 @pytest.mark.parametrize("text", ["-1", "x", "4294967296", "1.5"])
 def test_seeds_that_no_generator_takes(text):
     with pytest.raises(argparse.ArgumentTypeError, match="whole number"):
-        console.seed(text)
-    assert console.seed("7") == 7
+        options.seed(text)
+    assert options.seed("7") == 7
 
 
 def test_results_note_the_hash_of_what_was_read(tmp_path, monkeypatch):

@@ -12,7 +12,7 @@ from scan_calls import ENDINGS, fill, names, scan
 from small_nets import images, net
 from small_project import message, start
 
-from badnet_defense.cli import console
+from badnet_defense.cli import options
 from badnet_defense.io import write_challenge_h5
 from badnet_defense.nets import predict_labels, save_net
 
@@ -188,11 +188,11 @@ def test_wrong_usage_exits_with_2(arguments):
 
 
 def test_labels_are_numbers_and_ranges():
-    assert console.labels("0-3") == [0, 1, 2, 3]
-    assert console.labels("7") == [7]
-    assert console.labels("8,1-2,2,5-5") == [1, 2, 5, 8]
+    assert options.labels("0-3") == [0, 1, 2, 3]
+    assert options.labels("7") == [7]
+    assert options.labels("8,1-2,2,5-5") == [1, 2, 5, 8]
     with pytest.raises(argparse.ArgumentTypeError, match="0-42 or 1,5,8"):
-        console.labels("4-2")
+        options.labels("4-2")
 
 
 def test_refusal_as_a_process(tmp_path):

@@ -223,5 +223,5 @@ def test_hard_belongs_to_train(monkeypatch):
     from badnet_defense.__main__ import main
 
     monkeypatch.setattr("sys.argv", ["badnet_defense", "demo", "--hard"])
-    with pytest.raises(InputError, match="--hard came without --train"):
+    with pytest.raises(InputError, match="--hard requires --train"):
         main()

@@ -15,7 +15,7 @@ import pytest
 import work_units
 from small_project import ROOT
 
-from badnet_defense.cli import console
+from badnet_defense.cli import options
 from badnet_defense.errors import InputError, LostUnitError, TooLargeError
 from badnet_defense.parallel import ClosedError, Serial, local, open_engine
 from badnet_defense.parallel import pooled as ahead
@@ -262,14 +262,14 @@ def test_ray_where_it_is_not_installed(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("options", "message"),
+    ("given", "message"),
     [
-        (["--ray-address", "1.2.3.4:5"], "--ray-address came without --engine ray"),
-        (["--engine", "ray", "--workers", "2"], "--workers came with --engine ray"),
+        (["--ray-address", "1.2.3.4:5"], "--ray-address requires --engine ray"),
+        (["--engine", "ray", "--workers", "2"], "--workers cannot be used with --engine ray"),
     ],
 )
-def test_options_that_the_engine_has_no_use_for(options, message):
-    parser = console.parser("a command")
-    console.add_engine(parser)
+def test_options_that_the_engine_has_no_use_for(given, message):
+    parser = options.Parser("a command")
+    options.add_engine(parser)
     with pytest.raises(InputError, match=message):
-        console.engine_of(parser.parse_args(options))
+        options.engine_of(parser.parse_args(given))
