@@ -39,7 +39,6 @@ def test_a_model_elsewhere_is_repaired_into_the_working_folder(places):
     assert output_folder(model).as_posix() == "fine_pruned_models"
     made = repair(output_folder(model) / "net.h5", model)
     assert find_repair(model) == made
-    assert find_repair("net.h5", home=places) is None
 
 
 def test_of_two_the_model_s_own_is_taken(places):
