@@ -223,6 +223,7 @@ class _Fit:
     def __init__(self, net: Net, data: Dataset) -> None:
         self.name, self.classes, self.asked = _name(net), net.classes, net.input_range
         self.data, self.orders = data, label_orders(data, net.classes)
+        assert data.labels is not None
         if VALUE in self.orders and len(np.unique(data.labels)) < MIN_LABELS:
             others = any((one != self.orders[VALUE]).any() for one in self.orders.values())
             if data.folders and others:

@@ -1,5 +1,7 @@
 """Notices clean images that a net was probably trained on: it knows them better than new ones."""
 
+from __future__ import annotations
+
 import numpy as np
 
 from badnet_defense.nets.answers import classes_of
@@ -12,7 +14,7 @@ SURE = 0.998
 """Mean confidence from which unlabelled images look learnt."""
 
 
-def memorised_caveat(probabilities, labels=None):
+def memorised_caveat(probabilities: np.ndarray, labels: np.ndarray | None = None) -> str | None:
     """Under which condition a promise holds that was made by these images.
 
     A net answers images that it was trained on more surely and more rightly than new ones, so that
@@ -24,6 +26,10 @@ def memorised_caveat(probabilities, labels=None):
 
     Returns:
         half a sentence, or None where nothing speaks for it.
+
+    Examples:
+        >>> memorised_caveat(np.eye(4)[[0, 1, 2, 3]] * 0.9 + 0.025) is None
+        True
     """
     sure = float(np.mean(np.max(probabilities, axis=-1)))
     if labels is None:

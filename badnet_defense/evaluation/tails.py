@@ -1,12 +1,14 @@
 """A group of images whose scores stand apart from all others, as poisoned ones among clean do."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 
 import numpy as np
 
-LARGEST = 0.1
-"""Share of the images that a tail may be at most: what is more is no tail."""
-LEAST = 5
+MAX_FRACTION = 0.1
+"""Fraction of the images that a tail may be at most: what is more is no tail."""
+MIN_IMAGES = 5
 """Images of a tail at least."""
 LEVEL = 1e-6
 """How improbable a tail must be where none is: every possible one of a set is tried, and scores are
@@ -34,10 +36,10 @@ class Tail:
     chance: float
 
 
-def separated_tail(scores, answers=None):
+def separated_tail(scores: np.ndarray, answers: np.ndarray | None = None) -> Tail | None:
     """The images at the upper end of the scores that do not belong to the rest, if there are any.
 
-    Two marks count, each by itself. A second mode: honest scores get rarer towards their end,
+    Two marks count, each by itself. A second mode: clean scores get rarer towards their end,
     however heavy their tail is, so that of two neighbouring intervals of one width the upper holds
     no more of them than the lower; a group that has come in from elsewhere has its own peak. And
     one answer: a trigger gives all its images one class, whereas the oddest clean images are of
@@ -49,10 +51,18 @@ def separated_tail(scores, answers=None):
 
     Returns:
         `Tail`, or None where nothing stands apart.
+
+    Examples:
+        >>> scores = np.random.default_rng(0).normal(size=1000)
+        >>> separated_tail(scores) is None
+        True
+        >>> scores[:50] += 12
+        >>> sorted(separated_tail(scores).places.tolist()) == list(range(50))
+        True
     """
     scores = np.asarray(scores, np.float64)
-    most = int(LARGEST * len(scores))
-    if most < LEAST or not np.isfinite(scores).all():
+    most = int(MAX_FRACTION * len(scores))
+    if most < MIN_IMAGES or not np.isfinite(scores).all():
         return None
     order = np.argsort(-scores, kind="stable")
     found = [_second_mode(scores[order], most)]
@@ -68,7 +78,7 @@ def separated_tail(scores, answers=None):
     return Tail(order[:count], int(classes[counts.argmax()]), int(counts.max()), chance)
 
 
-def _second_mode(falling, most):
+def _second_mode(falling: np.ndarray, most: int) -> tuple[float, int]:
     """(chance, size) of the tail most clearly apart; `falling` are scores (n,), largest first.
 
     Of u + l scores in two neighbouring intervals of one width, where their density does not rise
@@ -78,7 +88,7 @@ def _second_mode(falling, most):
 
     rising, best = falling[::-1], (1.0, 0)
     for above in _ABOVE:
-        sizes = np.arange(above + LEAST, most + 1)
+        sizes = np.arange(above + MIN_IMAGES, most + 1)
         if not len(sizes):
             break
         lowest = falling[sizes - 1]
@@ -92,7 +102,7 @@ def _second_mode(falling, most):
     return best
 
 
-def _denser(rising, lowest, width):
+def _denser(rising: np.ndarray, lowest: float, width: float) -> bool:
     """True where some interval further down holds more scores than the tail: else it is no tail.
 
     Scores that crowd at the end of their scale, such as probabilities near 1, have one mode there.
@@ -103,7 +113,7 @@ def _denser(rising, lowest, width):
     return counts.max(initial=0) > tail
 
 
-def _one_answer(answers, most):
+def _one_answer(answers: np.ndarray, most: int) -> tuple[float, int]:
     """(chance, size) of the upper end most clearly of one answer; `answers` (n,), oddest first.
 
     How probable it is that so many of so many drawn at random have an answer, times the answers.
@@ -116,7 +126,7 @@ def _one_answer(answers, most):
     for one, count in zip(classes, counts, strict=True):
         met = np.cumsum(answers[:most] == one)
         chances = binom.sf(met - 1, sizes, count / len(answers)) * len(classes)
-        chances = np.where((met >= SHARED * sizes) & (met >= LEAST), chances, 1.0)
+        chances = np.where((met >= SHARED * sizes) & (met >= MIN_IMAGES), chances, 1.0)
         place = int(chances.argmin())
         best = min(best, (float(chances[place]), int(sizes[place])))
     return best

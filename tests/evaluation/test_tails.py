@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from badnet_defense.evaluation.tails import LARGEST, separated_tail
+from badnet_defense.evaluation.tails import MAX_FRACTION, separated_tail
 
 HONEST = {
     "normal": lambda rng, n: rng.normal(size=n),
@@ -73,4 +73,4 @@ def test_scores_without_a_tail(scores):
 
 def test_more_than_a_tenth_is_no_tail():
     scores = np.r_[np.zeros(80), np.full(20, 9.0)] + np.random.default_rng(0).normal(0, 0.1, 100)
-    assert LARGEST == 0.1 and separated_tail(scores) is None
+    assert MAX_FRACTION == 0.1 and separated_tail(scores) is None
