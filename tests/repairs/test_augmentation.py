@@ -50,6 +50,17 @@ def test_shift_by_hand():
     assert up_left[3].tolist() == [16, 17, 18, 19, 19]
 
 
+def test_the_largest_shifts_by_hand():
+    """Three rows of 12 and one column of 4; none of 3 rows and one of 20 columns."""
+    rows = np.arange(12, dtype=np.uint8).repeat(4).reshape(1, 12, 4, 1)
+    up, down = (random_shift(rows, 0.25, Draws([draw], [0]))[0, :, 0, 0] for draw in (0.999, 0))
+    assert up.tolist() == [*range(3, 12), 11, 11, 11]
+    assert down.tolist() == [0, 0, 0, *range(9)]
+    columns = np.tile(np.arange(20, dtype=np.uint8), 3).reshape(1, 3, 20, 1)
+    left = random_shift(columns, 0.05, Draws([0.999], [0.999]))[0, 0, :, 0]
+    assert left.tolist() == [*range(1, 20), 19]
+
+
 def test_each_picture_is_shifted_for_itself_and_as_a_whole():
     pictures = images(30).images
     moved = random_shift(pictures, 0.2, np.random.default_rng(0))  # 2 of 12 rows, 2 of 10 columns
@@ -131,7 +142,7 @@ def test_patterns_by_hand():
     grey = np.full((2, 4, 3, 1), 90, np.uint8)
     colours = np.arange(24).reshape(2, 4, 3, 1) * 10 / 256
     # 5/6 of 0.3 is 0.25; half way from 1 to 4 pixels is 2 on a logarithmic scale.
-    draws = Draws([5 / 6, 5 / 6], [0.1, 0.9], [0.499, 0.499], colours)
+    draws = Draws([5 / 6, 5 / 6], [0.1, 0.5], [0.499, 0.499], colours)
     first, second = random_mosaic(grey, 0.5, draws)[..., 0].tolist()
     # The mosaic's upper left squares have the colours 0 and 10, the next ones 30 and 40.
     upper, lower = [68, 68, 70], [75, 75, 78]  # 90 + (colour - 90) / 4
@@ -149,7 +160,7 @@ def test_erased_by_hand():
     """Half way from 0.02 to 0.25 is 0.135 of the picture's 16 pixels: 2 by 1 of them."""
     pictures = np.full((2, 4, 4, 1), 50, np.uint8)
     draws = Draws(
-        *([0.5, 0.5], [0.1, 0.9], [0.8, 0.8]),  # area; which pictures; rows to columns
+        *([0.5, 0.5], [0.1, 0.5], [0.8, 0.8]),  # area; which pictures; rows to columns
         *([0.5, 0.0], [0.99, 0.0]),  # the first row and column
         np.array([200, 7]).reshape(2, 1, 1, 1) / 256,
     )
@@ -168,10 +179,10 @@ def test_erased_by_hand():
     ],
 )
 def test_the_smallest_and_the_largest_rectangles(area, aspect, rows, columns):
-    draws = Draws([area], [0], [aspect], [0], [0], np.full((1, 1, 1, 1), 0.5))
+    draws = Draws([area], [0], [aspect], [0], [0], np.full((1, 1, 1, 1), 0.999))
     (found,) = random_erasing(np.zeros((1, 100, 100, 1), np.uint8), 0.5, draws)[..., 0]
     expected = np.zeros((100, 100))
-    expected[:rows, :columns] = 128
+    expected[:rows, :columns] = 255
     np.testing.assert_array_equal(found, expected)
 
 
