@@ -92,9 +92,9 @@ def test_wilson_interval_of_ten_out_of_ten():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: metrics.accuracy([], []), "at least one picture"),
-        (lambda: metrics.attack_success([], 3), "at least one picture"),
-        (lambda: metrics.flagged([], 3), "at least one picture"),
+        (lambda: metrics.accuracy([], []), "at least one image"),
+        (lambda: metrics.attack_success([], 3), "at least one image"),
+        (lambda: metrics.flagged([], 3), "at least one image"),
         (lambda: metrics.accuracy([1, 2], [1]), r"\(2,\) and labels \(1,\)"),
         (lambda: metrics.accuracy([[1, 2]], [[1, 2]]), r"expected \(n,\)"),
         (lambda: metrics.auroc([], [1]), "clean scores"),
@@ -102,8 +102,8 @@ def test_wilson_interval_of_ten_out_of_ten():
         (lambda: metrics.auroc([1], [math.nan]), "poisoned scores hold NaN"),
         (lambda: metrics.detection_at([], [1], 0.1), "clean scores"),
         (lambda: metrics.detection_at([1], [1], 1.5), r"1.5, expected one in \[0, 1\]"),
-        (lambda: metrics.wilson_interval(0, 0), "at least one picture"),
-        (lambda: metrics.wilson_interval(4, 3), "4 successes came for 3"),
+        (lambda: metrics.wilson_interval(0, 0), "at least one image"),
+        (lambda: metrics.wilson_interval(4, 3), "got 4 successes of 3 images"),
     ],
 )
 def test_nothing_to_measure_is_an_error(call, message):
