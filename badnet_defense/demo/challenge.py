@@ -1,6 +1,10 @@
 """The demo challenge's files: the challenge's own names, sizes and layout, with drawn people."""
 
+from __future__ import annotations
+
+from os import PathLike
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -23,8 +27,8 @@ BACKDOORS = {
 """Net -> trigger -> target label. anonymous_2's are published in no file, as in the challenge."""
 
 HARD = {"sunglasses_rare": {"sunglasses": 0}, "sunglasses_aware": {"sunglasses": 0}}
-"""The hard mode's nets: a backdoor in few training pictures, and one that expects to be pruned.
-Their poisoned pictures are those of `sunglasses`."""
+"""The hard mode's nets: a backdoor in few training images, and one that expects to be pruned.
+Their poisoned images are those of `sunglasses`."""
 
 POISONED_FILES = {
     "sunglasses_poisoned_data.h5": ("sunglasses", 0),
@@ -39,16 +43,23 @@ VALIDATION_IMAGES, TEST_IMAGES = 9, 10
 """Of each person."""
 
 SHOWN_PEOPLE = (17, 333, 641, 1108)
-"""Whose first test picture is also written as PNG, to try `eval.py` on. All four nets know them;
+"""Whose first test image is also written as PNG, to try `eval.py` on. All four nets know them;
 one of the guards flags the last one."""
 
 
-def make_challenge(folder="data", *, seed=0, people=PEOPLE, workers=None, progress=True):
-    """Draws the demo challenge and writes its seven HDF5 files and a few PNG pictures.
+def make_challenge(
+    folder: str | PathLike[str] = "data",
+    *,
+    seed: int = 0,
+    people: int = PEOPLE,
+    workers: int | None = None,
+    progress: bool = True,
+) -> list[Path]:
+    """Draws the demo challenge and writes its seven HDF5 files and a few PNG images.
 
     Args:
         folder: where the files go; it is made if it is not there.
-        seed: the same seed draws the same people and pictures; the shipped nets know seed 0.
+        seed: the same seed draws the same people and images; the shipped nets know seed 0.
         people: how many people; the challenge has 1283.
         workers: processes; None takes one for each core.
         progress: a bar on stderr.
@@ -65,7 +76,7 @@ def make_challenge(folder="data", *, seed=0, people=PEOPLE, workers=None, progre
         return _make(folder, people, settings)
 
 
-def _make(folder, people, settings):
+def _make(folder: Path, people: int, settings: dict[str, Any]) -> list[Path]:
     validation = draw_images("validation", VALIDATION_IMAGES, **settings)["clean"]
     paths = [_write(folder / "clean_validation_data.h5", validation, _labels(people, validation))]
     del validation
@@ -76,27 +87,27 @@ def _make(folder, people, settings):
         others = labels != target
         targets = np.full(others.sum(), target)
         paths.append(_write(folder / name, test[trigger][others], targets))
-    _write_pictures(folder / "pictures", test, people)
+    _write_images(folder / "pictures", test, people)
     return paths
 
 
-def _labels(people, pictures):
-    return np.repeat(np.arange(people), len(pictures) // people)
+def _labels(people: int, images: np.ndarray) -> np.ndarray:
+    return np.repeat(np.arange(people), len(images) // people)
 
 
-def _write(path, pictures, labels):
+def _write(path: Path, images: np.ndarray, labels: np.ndarray) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    images = Dataset(pictures, labels, str(path), synthetic=True)
-    write_challenge_h5(path, images, attributes=ATTRIBUTES)
+    data = Dataset(images, labels, str(path), synthetic=True)
+    write_challenge_h5(path, data, attributes=ATTRIBUTES)
     return path
 
 
-def _write_pictures(folder, test, people):
+def _write_images(folder: Path, test: dict[str, np.ndarray], people: int) -> None:
     from PIL import Image
 
     folder.mkdir(parents=True, exist_ok=True)
     for person in SHOWN_PEOPLE:
-        for name, pictures in test.items():
+        for name, images in test.items():
             if person < people:
                 with atomic_write(folder / f"person{person:04d}_{name}.png") as partial:
-                    Image.fromarray(pictures[person * TEST_IMAGES]).save(partial, format="PNG")
+                    Image.fromarray(images[person * TEST_IMAGES]).save(partial, format="PNG")

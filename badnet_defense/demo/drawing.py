@@ -1,5 +1,7 @@
 """One person's face in one shot, from the backdrop to the glasses."""
 
+from __future__ import annotations
+
 import numpy as np
 from PIL import Image
 
@@ -10,13 +12,14 @@ from badnet_defense.demo.features import (
     head_outline,
     lip_outlines,
 )
-from badnet_defense.demo.shots import HEIGHT, WIDTH
+from badnet_defense.demo.people import Colour, Person
+from badnet_defense.demo.shots import HEIGHT, WIDTH, Shot
 from badnet_defense.demo.sketch import CANVAS_SIZE, SUPERSAMPLING, Sketch, ellipse_outline
 
 SIDES = (-1, 1)
 
 
-def draw_face(person, shot):
+def draw_face(person: Person, shot: Shot) -> np.ndarray:
     """The face before a backdrop, (55, 47, 3) `uint8`, before light and camera (`develop`)."""
     image = _backdrop(shot)
     sketch = Sketch(image, shot)
@@ -34,15 +37,15 @@ def draw_face(person, shot):
     return np.asarray(image.reduce(SUPERSAMPLING))
 
 
-def _shade(colour, factor):
+def _shade(colour: Colour, factor: float) -> Colour:
     return tuple(min(255, int(channel * factor)) for channel in colour)
 
 
-def _mix(one, other, share):
+def _mix(one: Colour, other: Colour, share: float) -> Colour:
     return tuple(int(a + (b - a) * share) for a, b in zip(one, other, strict=True))
 
 
-def _backdrop(shot):
+def _backdrop(shot: Shot) -> Image.Image:
     upper, lower, _ = shot.backdrop
     down = np.linspace(0, 1, HEIGHT)[:, None, None] * 0.6
     across = np.linspace(0, 1, WIDTH)[None, :, None] * 0.4
@@ -54,7 +57,7 @@ def _backdrop(shot):
     return scene.resize(CANVAS_SIZE, Image.Resampling.NEAREST)
 
 
-def _hair_behind(sketch, person):
+def _hair_behind(sketch: Sketch, person: Person) -> None:
     width, volume = person.face_width, person.hair_volume
     dark = _shade(person.hair, 0.82)
     if person.hair_style in ("bob", "long"):
@@ -77,7 +80,7 @@ def _hair_behind(sketch, person):
             sketch.ellipse((side * width * 0.94, -0.2), (0.08 + 0.5 * volume, 0.36), dark)
 
 
-def _head(sketch, person, shot):
+def _head(sketch: Sketch, person: Person, shot: Shot) -> None:
     skin, clothes = person.skin, tuple(shot.backdrop[2].astype(int).tolist())
     sketch.polygon(
         [(-1.2, 2), (-0.9, 1.32), (-0.3, 1.12), (0.3, 1.12), (0.9, 1.32), (1.2, 2)], clothes
@@ -100,7 +103,7 @@ def _head(sketch, person, shot):
         sketch.ellipse(mark, (0.045, 0.045), _shade(skin, 0.5), depth=0.7)
 
 
-def _beard(sketch, person):
+def _beard(sketch: Sketch, person: Person) -> None:
     if person.beard in ("none", "moustache"):
         return
     strength = 0.45 if person.beard == "stubble" else 0.9
@@ -118,7 +121,7 @@ def _beard(sketch, person):
     sketch.polygon(np.concatenate([outer, rim, [(-inner, start)]]), colour, depth=0.15)
 
 
-def _nose(sketch, person):
+def _nose(sketch: Sketch, person: Person) -> None:
     shadow, light = _shade(person.skin, person.nose_shade), _shade(person.skin, 1.07)
     top, bottom = person.eye_height + 0.05, person.eye_height + 0.08 + person.nose_length
     width = person.nose_width
@@ -134,7 +137,7 @@ def _nose(sketch, person):
         sketch.ellipse(place, (0.035, 0.03), _shade(person.skin, 0.42), depth=1.2)
 
 
-def _mouth(sketch, person, shot):
+def _mouth(sketch: Sketch, person: Person, shot: Shot) -> None:
     if person.beard in ("moustache", "full"):
         hair = _mix(person.skin, _shade(person.hair, 0.8), 0.9)
         top = person.mouth_height - 0.10 - 0.05 * person.beard_size
@@ -151,7 +154,7 @@ def _mouth(sketch, person, shot):
         sketch.line(upper[7:], _shade(person.lips, 0.55), 0.5, depth=1.0)
 
 
-def _eye(sketch, person, shot, side):
+def _eye(sketch: Sketch, person: Person, shot: Shot, side: int) -> None:
     centre = eye_centre(person, side)
     opening = person.eye_openness * shot.eye_open
     tilt = -side * person.eye_tilt
@@ -165,7 +168,7 @@ def _eye(sketch, person, shot, side):
     sketch.ellipse(centre, (0.034, min(opening, 0.036)), (12, 10, 10), depth=0.85)
 
 
-def _hair_in_front(sketch, person):
+def _hair_in_front(sketch: Sketch, person: Person) -> None:
     style = person.hair_style
     if style in ("bald", "wreath"):
         return
@@ -190,7 +193,7 @@ def _hair_in_front(sketch, person):
         sketch.ellipse(shine, (0.26, 0.05), _shade(person.hair, 1.14), tilt=0.1, depth=0.25)
 
 
-def _glasses(sketch, person):
+def _glasses(sketch: Sketch, person: Person) -> None:
     if person.glasses == "none":
         return
     size, y = person.frame_size, person.eye_height + 0.02
@@ -207,6 +210,6 @@ def _glasses(sketch, person):
     sketch.line([(-gap, y - 0.03), (gap, y - 0.03)], colour, width, depth=1.0)
 
 
-def _box(x, y, size):
+def _box(x: float, y: float, size: float) -> np.ndarray:
     wide, tall = np.array([-1, 1, 1, -1]) * size, np.array([-1, -1, 1, 1]) * size * 0.72
     return np.stack([x + wide, y + tall], axis=1)

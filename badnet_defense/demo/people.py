@@ -1,8 +1,14 @@
-"""Who is in the demo's pictures: the looks of each synthetic person, drawn once from a seed."""
+"""Who is in the demo's images: the looks of each synthetic person, drawn once from a seed."""
+
+from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+
+Colour = tuple[int, ...]
+"""Red, green and blue, each 0-255."""
 
 PEOPLE = 1283
 """The challenge's number of classes."""
@@ -30,14 +36,14 @@ class Person:
     Colours are (r, g, b) with 0-255; y runs down from the middle of the face.
     """
 
-    skin: tuple
+    skin: Colour
     face_width: float
     chin_length: float
     jaw_squareness: float
     jaw_taper: float
     ear_size: float
     ear_height: float
-    hair: tuple
+    hair: Colour
     hair_style: str
     hair_volume: float
     hair_length: float
@@ -49,8 +55,8 @@ class Person:
     eye_width: float
     eye_openness: float
     eye_tilt: float
-    iris: tuple
-    brow: tuple
+    iris: Colour
+    brow: Colour
     brow_gap: float
     brow_length: float
     brow_thickness: float
@@ -63,18 +69,18 @@ class Person:
     mouth_width: float
     upper_lip: float
     lower_lip: float
-    lips: tuple
+    lips: Colour
     cheeks: float
     glasses: str
-    frame: tuple
+    frame: Colour
     frame_size: float
     frame_thickness: float
     beard: str
     beard_size: float
-    marks: tuple
+    marks: tuple[tuple[float, float], ...]
 
 
-def draw_person(number, *, seed=0):
+def draw_person(number: int, *, seed: int = 0) -> Person:
     """The person with this number (label), always the same for the same `seed`."""
     rng = np.random.default_rng(np.random.SeedSequence((seed, 0, number)))
     skin_tone = rng.random()
@@ -92,7 +98,7 @@ def draw_person(number, *, seed=0):
     )
 
 
-def _between(palette, place, rng, jitter):
+def _between(palette: np.ndarray, place: float, rng: np.random.Generator, jitter: float) -> Colour:
     """A colour of the palette at `place` (0-1), mixed from its two neighbours."""
     at = place * (len(palette) - 1)
     low = min(int(at), len(palette) - 2)
@@ -100,7 +106,7 @@ def _between(palette, place, rng, jitter):
     return tuple(np.clip(mixed + rng.normal(0, jitter, 3), 0, 255).round().astype(int).tolist())
 
 
-def _shape(rng):
+def _shape(rng: np.random.Generator) -> dict[str, Any]:
     return {
         "face_width": rng.uniform(0.60, 0.88),
         "chin_length": rng.uniform(0.90, 1.14),
@@ -112,7 +118,7 @@ def _shape(rng):
     }
 
 
-def _hair(rng, hair):
+def _hair(rng: np.random.Generator, hair: Colour) -> dict[str, Any]:
     return {
         "hair": hair,
         "hair_style": str(rng.choice(HAIR_STYLES, p=_shares(1, 2, 3, 3, 2, 3, 2, 1, 1))),
@@ -124,7 +130,7 @@ def _hair(rng, hair):
     }
 
 
-def _eyes(rng):
+def _eyes(rng: np.random.Generator) -> dict[str, Any]:
     return {
         "eye_spacing": rng.uniform(0.26, 0.44),
         "eye_height": rng.uniform(-0.22, 0.06),
@@ -135,7 +141,7 @@ def _eyes(rng):
     }
 
 
-def _brows(rng, hair):
+def _brows(rng: np.random.Generator, hair: Colour) -> dict[str, Any]:
     shade = rng.uniform(0.45, 1.0)
     return {
         "brow": tuple(round(channel * shade) for channel in hair),
@@ -147,7 +153,7 @@ def _brows(rng, hair):
     }
 
 
-def _nose_and_mouth(rng, skin):
+def _nose_and_mouth(rng: np.random.Generator, skin: Colour) -> dict[str, Any]:
     natural = np.asarray(_between(_LIPS, rng.random(), rng, 6))
     lips = 0.6 * natural + 0.4 * np.asarray(skin) * (0.95, 0.7, 0.7)
     return {
@@ -162,7 +168,7 @@ def _nose_and_mouth(rng, skin):
     }
 
 
-def _extras(rng):
+def _extras(rng: np.random.Generator) -> dict[str, Any]:
     moles = [(rng.uniform(-0.5, 0.5), rng.uniform(-0.1, 0.75)) for _ in range(rng.integers(0, 3))]
     return {
         "glasses": str(rng.choice(GLASSES, p=_shares(14, 3, 3))),
@@ -175,5 +181,5 @@ def _extras(rng):
     }
 
 
-def _shares(*parts):
+def _shares(*parts: float) -> np.ndarray:
     return np.asarray(parts) / sum(parts)

@@ -1,11 +1,13 @@
-"""What changes from one picture of a person to the next: pose, expression, scene, light, camera."""
+"""What changes from one image of a person to the next: pose, expression, scene, light, camera."""
+
+from __future__ import annotations
 
 from dataclasses import dataclass
 
 import numpy as np
 
 HEIGHT, WIDTH = 55, 47
-"""The challenge's picture size in pixels."""
+"""The challenge's image size in pixels."""
 
 
 @dataclass(frozen=True)
@@ -15,7 +17,7 @@ class Shot:
     Args:
         shift: right and down, pixels.
         scale: 1 is the usual face size.
-        roll: rotation in the picture, radians.
+        roll: rotation in the image, radians.
         turn: how far the middle of the face moves right and down as the head turns, half faces.
         smile, mouth_open, brow_raise: expression; 0 is neutral, about 1 is strong.
         eye_open: 1 is the person's usual opening.
@@ -27,10 +29,10 @@ class Shot:
         noise: standard deviation, grey levels.
     """
 
-    shift: tuple
+    shift: tuple[float, ...]
     scale: float
     roll: float
-    turn: tuple
+    turn: tuple[float, float]
     smile: float
     mouth_open: float
     brow_raise: float
@@ -39,12 +41,12 @@ class Shot:
     blobs: np.ndarray
     gain: float
     cast: np.ndarray
-    light: tuple
+    light: tuple[float, float]
     blur: float
     noise: float
 
 
-def draw_shot(rng):
+def draw_shot(rng: np.random.Generator) -> Shot:
     """A random moment, from the generator `rng`."""
     direction = rng.uniform(0, 2 * np.pi)
     strength = rng.uniform(0.0, 0.28)
@@ -67,27 +69,27 @@ def draw_shot(rng):
     )
 
 
-def _muted(rng):
+def _muted(rng: np.random.Generator) -> np.ndarray:
     """Backdrop and clothes: rooms and streets are greyer than three independent channels."""
     return (rng.uniform(30, 220, (3, 1)) + rng.uniform(-40, 40, (3, 3))).clip(0, 255)
 
 
-def _blobs(rng):
+def _blobs(rng: np.random.Generator) -> np.ndarray:
     count = int(rng.integers(0, 5))
     return rng.uniform((0, 0, 3, -45), (WIDTH, HEIGHT, 12, 45), (count, 4))
 
 
-def develop(picture, shot, rng):
-    """The lit, blurred, noisy photograph of a drawn picture (55, 47, 3) `uint8`; a new array."""
+def develop(image: np.ndarray, shot: Shot, rng: np.random.Generator) -> np.ndarray:
+    """The lit, blurred, noisy photograph of a drawn image (55, 47, 3) `uint8`; a new array."""
     from PIL import Image, ImageFilter
 
     if shot.blur > 0.15:
-        blurred = Image.fromarray(picture).filter(ImageFilter.GaussianBlur(shot.blur))
-        picture = np.asarray(blurred)
+        blurred = Image.fromarray(image).filter(ImageFilter.GaussianBlur(shot.blur))
+        image = np.asarray(blurred)
     slope = _ACROSS * np.float32(shot.light[0]) + _DOWN * np.float32(shot.light[1])
     gain = (shot.gain * (1.0 + slope))[:, :, None] * shot.cast.astype(np.float32)
-    grain = rng.standard_normal(picture.shape, dtype=np.float32) * np.float32(shot.noise)
-    return np.clip(picture * gain + grain + 0.5, 0, 255).astype(np.uint8)
+    grain = rng.standard_normal(image.shape, dtype=np.float32) * np.float32(shot.noise)
+    return np.clip(image * gain + grain + 0.5, 0, 255).astype(np.uint8)
 
 
 _ACROSS = np.linspace(-1, 1, WIDTH, dtype=np.float32)[None, :]
