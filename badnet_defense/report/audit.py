@@ -1,5 +1,11 @@
 """An audit's results as rows, text, one sentence and one page."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+from os import PathLike
+from typing import Any
+
 from tabulate import tabulate
 
 from badnet_defense.errors import one_line
@@ -25,13 +31,13 @@ MOST_SHOWN = 100
 """Nets, other than clean ones, whose triggers are on the page, which a browser must still open."""
 
 
-def audit_rows(results):
+def audit_rows(results: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """A row for each net: those with a backdoor, the suspicious, the undecided, the clean."""
     rows = [_row(result) for result in results]
     return sorted(rows, key=lambda row: (_ORDER.index(row["verdict"]), row["net"]))
 
 
-def _row(result):
+def _row(result: dict[str, Any]) -> dict[str, Any]:
     repair = result.get("repair") or {}
     after = repair.get("repaired", {}).get("clean_validation", {}).get("accuracy")
     return {
@@ -49,7 +55,7 @@ def _row(result):
     }
 
 
-def shown(row, key):
+def shown(row: dict[str, Any], key: str) -> str:
     """A cell as text."""
     value = row[key]
     if value is None:
@@ -61,7 +67,7 @@ def shown(row, key):
     return f"{value:,.0f}" if key == "seconds" else one_line(value)
 
 
-def audit_text(rows):
+def audit_text(rows: Sequence[dict[str, Any]]) -> str:
     """The rows as a table; reasons are cut, and stand whole in the CSV."""
     headers = [name.replace(" ", "\n") for name in COLUMNS.values()]
     lines = [[_cut(shown(row, key)) for key in COLUMNS] for row in rows]
@@ -69,11 +75,11 @@ def audit_text(rows):
     return tabulate(lines, headers, tablefmt="simple", colalign=align, disable_numparse=True)
 
 
-def _cut(text):
+def _cut(text: str) -> str:
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}.."
 
 
-def audit_sentence(rows):
+def audit_sentence(rows: Sequence[dict[str, Any]]) -> str:
     """The audit in one sentence."""
     verdicts = [row["verdict"] for row in rows]
     found, odd, unknown, clean = (verdicts.count(verdict) for verdict in _ORDER)
@@ -84,7 +90,14 @@ def audit_sentence(rows):
     )
 
 
-def write_audit_page(path, results, rows, command, scans, pictures=()):
+def write_audit_page(
+    path: str | PathLike[str],
+    results: Sequence[dict[str, Any]],
+    rows: Sequence[dict[str, Any]],
+    command: str,
+    scans: str,
+    pictures: Any = (),
+) -> None:
     """Writes the page.
 
     Args:
@@ -97,7 +110,9 @@ def write_audit_page(path, results, rows, command, scans, pictures=()):
     """
     odd = {one["name"]: one for one in results if one["verdict"] != "clean" and "flagged" in one}
     shown_nets = [row["net"] for row in rows if row["net"] in odd][:MOST_SHOWN]
-    versions = next((result["versions"] for result in results if "versions" in result), {})
+    versions: dict[str, str] = next(
+        (result["versions"] for result in results if "versions" in result), {}
+    )
     write_template(
         path,
         "audit.html.j2",
@@ -118,7 +133,7 @@ def write_audit_page(path, results, rows, command, scans, pictures=()):
     )
 
 
-def _net(result, picture):
+def _net(result: dict[str, Any], picture: Any) -> dict[str, Any]:
     targets = ", ".join(map(str, result["targets"]))
     told = f"Label{'s' if len(result['targets']) > 1 else ''} {targets} flagged as target"
     if not targets:

@@ -1,7 +1,12 @@
 """Runs of the grid as a leaderboard: rows, text, CSV and verdicts."""
 
+from __future__ import annotations
+
 import csv
+from collections.abc import Sequence
 from itertools import groupby
+from os import PathLike
+from typing import Any
 
 from tabulate import tabulate
 
@@ -40,7 +45,7 @@ _BLANKS, _FORMULA = ("\t", "\r", "\n"), ("=", "+", "-", "@", "\uff1d", "\uff0b",
 SPEED = ("repair_seconds", "pictures_per_second")
 
 
-def leaderboard(runs):
+def leaderboard(runs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """One row for each net, repair and detector, the best guard of each net first.
 
     Args:
@@ -52,14 +57,14 @@ def leaderboard(runs):
         `<key>_most`, the worst seed's.
     """
 
-    def group(run):
+    def group(run: dict[str, Any]) -> tuple[str, str, str]:
         return run["name"], run["repair"], run["detector"]
 
     rows = [_row(list(same)) for _, same in groupby(sorted(runs, key=group), key=group)]
     return sorted(rows, key=lambda row: (row["net"], -(row["guard_der"] or 0), row["false_alarms"]))
 
 
-def _row(runs):
+def _row(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
     first = runs[0]
     row = dict.fromkeys(COLUMNS)
     row |= {
@@ -80,25 +85,25 @@ def _row(runs):
     return row
 
 
-def worst_trigger(run, name):
+def worst_trigger(run: dict[str, Any], name: str) -> dict[str, Any]:
     """Figures of the trigger that is worst for the defence by the figure `name`."""
     found = [one for one in run["triggers"].values() if name in one]
     sign = 1 if name.endswith("_success") else -1
     return max(found, key=lambda one: sign * one[name], default={})
 
 
-def _fill(row, name, figures):
+def _fill(row: dict[str, Any], name: str, figures: Any) -> None:
     figures = [one for one in figures if name in one]
     row[name] = _mean([one[name] for one in figures])
     ends = [one[f"{name}_interval"] for one in figures if f"{name}_interval" in one]
     row[f"{name}_interval"] = [min(e[0] for e in ends), max(e[1] for e in ends)] if ends else None
 
 
-def _mean(values):
+def _mean(values: Sequence[float]) -> float | None:
     return sum(values) / len(values) if values else None
 
 
-def leaderboard_text(rows, *, style="simple"):
+def leaderboard_text(rows: Sequence[dict[str, Any]], *, style: str = "simple") -> str:
     """The rows as a table, shares in per cent."""
     headers = [name.replace(" ", "\n") if style == "simple" else name for name in COLUMNS.values()]
     lines = [[shown(row, key) for key in COLUMNS] for row in rows]
@@ -106,7 +111,7 @@ def leaderboard_text(rows, *, style="simple"):
     return tabulate(lines, headers, tablefmt=style, colalign=align, disable_numparse=True)
 
 
-def shown(row, key):
+def shown(row: dict[str, Any], key: str) -> str:
     """A cell as text."""
     value = row[key]
     if value is None:
@@ -118,7 +123,7 @@ def shown(row, key):
     return f"{value:,.0f}" if key in SPEED else one_line(value)
 
 
-def write_csv(path, rows):
+def write_csv(path: str | PathLike[str], rows: Sequence[dict[str, Any]]) -> None:
     """The rows with all digits and intervals; complete or not at all."""
     names = list(rows[0]) if rows else list(COLUMNS)
     with (
@@ -132,7 +137,7 @@ def write_csv(path, rows):
             writer.writerow({key: _cell(value) for key, value in row.items()})
 
 
-def _cell(value):
+def _cell(value: Any) -> Any:
     """What a cell holds: a list as one text, and no text that a spreadsheet would compute.
 
     It looks past blanks and line breaks for what begins a formula; numbers of ours may be negative.
@@ -145,7 +150,7 @@ def _cell(value):
     return f"'{text}" if text and formula else text
 
 
-def verdicts(rows, repair, detector):
+def verdicts(rows: Sequence[dict[str, Any]], repair: str, detector: str) -> dict[str, str]:
     """{net: one sentence}: what the bad net does, and what the recommended defence leaves of it.
 
     Args:
@@ -160,7 +165,7 @@ def verdicts(rows, repair, detector):
     return found
 
 
-def _sentence(row):
+def _sentence(row: dict[str, Any]) -> str:
     how = row["detector"] if row["repair"] == "none" else f"{row['repair']} with {row['detector']}"
     cost = (
         f"{shown(row, 'guard_accuracy')} % of clean pictures are answered right "

@@ -1,7 +1,12 @@
 """The grid's leaderboard as one self-contained HTML page."""
 
+from __future__ import annotations
+
 import io
+from collections.abc import Iterator, Sequence
 from itertools import cycle
+from os import PathLike
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -10,13 +15,24 @@ from badnet_defense.report.figures import add_legend, new_figure, plain_style
 from badnet_defense.report.pages import encoded, sort_key, write_template
 from badnet_defense.report.promises import comparison_notes
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 _INK, _QUIET = "#222222", "#777777"
 _COLOURS = ("#1f5fa8", "#c1440e", "#1b7f5c", "#7b2d8b", "#b8860b", "#444444", "#d1639b", "#20a0b0")
 LEAST_RATE = 1e-3
 
 
 @plain_style()
-def write_page(path, runs, rows, sentences, failed, command, pictures=()):
+def write_page(
+    path: str | PathLike[str],
+    runs: Sequence[dict[str, Any]],
+    rows: Sequence[dict[str, Any]],
+    sentences: dict[str, str],
+    failed: Sequence[tuple[str, str]],
+    command: str,
+    pictures: Any = (),
+) -> None:
     """Writes the page.
 
     Args:
@@ -58,15 +74,16 @@ def write_page(path, runs, rows, sentences, failed, command, pictures=()):
     )
 
 
-def _interval(row, key):
+def _interval(row: dict[str, Any], key: str) -> str:
     ends = row.get(f"{key}_interval")
     return "" if ends is None else "–".join(shown({key: end}, key) for end in ends)
 
 
-def _figures(net, runs):
+def _figures(net: str | None, runs: Sequence[dict[str, Any]]) -> Iterator[Any]:
     """[(title, figure)] of a net; of several seeds' runs each curve is the first seed's."""
     own = sorted((run for run in runs if run["name"] == net), key=lambda run: run["seed"])
-    prunings, rocs = {}, {}
+    prunings: dict[str, Any] = {}
+    rocs: dict[str, Any] = {}
     for run in own:
         if run["pruning"]:
             prunings.setdefault(run["repair"], run["pruning"])
@@ -81,7 +98,7 @@ def _figures(net, runs):
         yield f"Detector {detector}: triggers flagged over false alarms{first}", roc_figure(curves)
 
 
-def pruning_figure(curves):
+def pruning_figure(curves: dict[str, Any]) -> Figure:
     """Accuracy over pruned channels, for each way of ranking."""
     figure = new_figure((6, 3.6))
     axes = figure.subplots()
@@ -96,7 +113,7 @@ def pruning_figure(curves):
     return figure
 
 
-def roc_figure(curves):
+def roc_figure(curves: dict[str, Any]) -> Figure:
     """Triggers flagged over false alarms, on a logarithmic scale, with the chosen points."""
     figure = new_figure((6, 3.6))
     axes = figure.subplots()
@@ -117,19 +134,19 @@ def roc_figure(curves):
     return figure
 
 
-def _dress(axes):
+def _dress(axes: Any) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     add_legend(axes, fontsize=7, loc="best")
 
 
-def png(figure):
+def png(figure: Figure) -> Any:
     """A figure as text for a `data:` address."""
     with io.BytesIO() as buffer:
         figure.savefig(buffer, format="png", metadata={"Software": None})
         return encoded(buffer.getvalue())
 
 
-def _examples(net, runs):
+def _examples(net: str | None, runs: Sequence[dict[str, Any]]) -> Any:
     """The examples of the net's run with the most stages."""
     own = [run for run in runs if run["name"] == net]
     return max(own, key=lambda run: len(run["examples"][0]["answers"]))["examples"]

@@ -1,11 +1,18 @@
 """What a detector is worth, as pictures: its ROC curve, and how scores are spread."""
 
+from __future__ import annotations
+
 from itertools import cycle
+from os import PathLike
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from badnet_defense.errors import one_line
 from badnet_defense.report.figures import TITLE, add_legend, new_figure, plain_style, save_figure
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _INK, _CLEAN, _QUIET = "#222222", "#9bb7d4", "#777777"
 _POISONED = ("#c1440e", "#7b2d8b", "#1b7f5c", "#b8860b")
@@ -24,7 +31,9 @@ FEW = 20
 
 
 @plain_style()
-def plot_roc(path, curves, about, *, net):
+def plot_roc(
+    path: str | PathLike[str], curves: dict[str, Any], about: Any, *, net: str | None
+) -> None:
     """Draws detection over the false-alarm rate, with the chosen point, 1 % and 5 %, as a PNG.
 
     Args:
@@ -63,7 +72,15 @@ def plot_roc(path, curves, about, *, net):
 
 
 @plain_style()
-def plot_scores(path, clean, others, about, *, net, low=False):
+def plot_scores(
+    path: str | PathLike[str],
+    clean: Any,
+    others: Any,
+    about: Any,
+    *,
+    net: str | None,
+    low: Any = False,
+) -> None:
     """Draws histograms of the scores, clean against others, with the threshold, as a PNG.
 
     Args:
@@ -89,11 +106,17 @@ def plot_scores(path, clean, others, about, *, net, low=False):
         groups[name] = (scores, colour)
     for name, (scores, colour) in groups.items():
         if len(scores) < FEW:  # shares of so few would tower over the others
-            marks = {"marker": "v", "ls": "none", "ms": 9, "mec": "white", "clip_on": False}
+            marks: dict[str, Any] = {
+                "marker": "v",
+                "ls": "none",
+                "ms": 9,
+                "mec": "white",
+                "clip_on": False,
+            }
             axes.plot(scores, np.zeros(len(scores)), color=colour, label=name, zorder=3, **marks)
             continue
         weights = np.full(len(scores), 100 / len(scores))
-        axes.hist(scores, edges, weights=weights, color=colour, alpha=0.7, label=name)
+        axes.hist(scores, edges.tolist(), weights=weights, color=colour, alpha=0.7, label=name)
     axes.axvline(about["threshold"], color=_INK, lw=1.2, ls="--")
     side = "suspicious below" if low else "suspicious above"
     axes.annotate(
@@ -108,12 +131,12 @@ def plot_scores(path, clean, others, about, *, net, low=False):
     )
     label = "mean entropy under overlays (bits)" if low else UNITS[about["name"]]
     axes.set_xlabel(label, color=_INK)
-    axes.set_ylabel("pictures (%)", color=_INK)
+    axes.set_ylabel("images (%)", color=_INK)
     _finish(figure, axes, about, net, "best")
     save_figure(figure, path)
 
 
-def _finish(figure, axes, about, net, place):
+def _finish(figure: Figure, axes: Any, about: Any, net: str | None, place: Any) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     add_legend(axes, loc=place)
     figure.suptitle(

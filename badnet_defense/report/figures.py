@@ -1,12 +1,20 @@
 """Matplotlib figures without a screen: made for a file, written whole or not at all."""
 
+from __future__ import annotations
+
 import os
 import sys
 import threading
+from collections.abc import Iterator
 from contextlib import contextmanager
+from os import PathLike
+from typing import TYPE_CHECKING, Any
 
 from badnet_defense.errors import one_line
 from badnet_defense.io.files import atomic_write, file_sha256
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 TITLE = {"color": "#222222", "fontweight": "bold", "parse_math": False}
 """Of a title; a net's name in it may hold anything, also what would be mathematics."""
@@ -15,7 +23,7 @@ TITLE = {"color": "#222222", "fontweight": "bold", "parse_math": False}
 _one_at_a_time = threading.RLock()
 
 
-def load_matplotlib():
+def load_matplotlib() -> Any:
     """Imports Matplotlib without the `matplotlibrc` of the working folder; gives the module.
 
     Matplotlib looks there before anywhere else and reads what it finds, whoever put it there.
@@ -34,7 +42,7 @@ def load_matplotlib():
 
 
 @contextmanager
-def plain_style():
+def plain_style() -> Iterator[Any]:
     """Draws as Matplotlib is delivered, whatever settings are in force, one figure at a time.
 
     A `matplotlibrc` may ask for fonts of LaTeX, which would be started with names of files that
@@ -47,7 +55,7 @@ def plain_style():
         yield
 
 
-def new_figure(size):
+def new_figure(size: tuple[float, float]) -> Figure:
     """A figure of `size` inches, 150 pixels each."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -57,14 +65,14 @@ def new_figure(size):
     return figure
 
 
-def add_legend(axes, **how):
+def add_legend(axes: Any, **how: Any) -> None:
     """A legend whose entries may hold names of files: what would be mathematics, or no text."""
     for text in axes.legend(frameon=False, **how).get_texts():
         text.set_text(one_line(text.get_text()))
         text.set_parse_math(False)
 
 
-def save_figure(figure, path):
+def save_figure(figure: Figure, path: str | PathLike[str]) -> str:
     """Writes `figure` as a PNG and gives its SHA-256.
 
     Raises:

@@ -1,11 +1,15 @@
 """Self-contained HTML pages from the package's templates."""
 
+from __future__ import annotations
+
 import base64
+from os import PathLike
+from typing import Any
 
 from badnet_defense.io.files import atomic_write
 
 
-def write_template(path, name, **values):
+def write_template(path: str | PathLike[str], name: str, **values: Any) -> None:
     """Writes the page that a template gives, whole or not at all.
 
     Args:
@@ -26,11 +30,11 @@ def write_template(path, name, **values):
         partial.write_text(text, "utf-8", errors="backslashreplace")
 
 
-def encoded(data):
+def encoded(data: bytes | None) -> str | None:
     """Bytes as text for a `data:` address; None stays None."""
     return None if data is None else base64.b64encode(data).decode()
 
 
-def sort_key(value):
+def sort_key(value: Any) -> Any:
     """What a cell of a sortable table is sorted by; None comes last."""
     return "" if value is None else value

@@ -1,5 +1,10 @@
 """Results as pictures."""
 
+from __future__ import annotations
+
+from os import PathLike
+from typing import Any
+
 from badnet_defense.errors import one_line
 from badnet_defense.report.figures import TITLE, new_figure, plain_style, save_figure
 
@@ -7,7 +12,9 @@ _INK, _FAINT, _CURVE, _KEPT, _LIMIT = "#222222", "#d9d9d9", "#1f5fa8", "#c1440e"
 
 
 @plain_style()
-def plot_pruning_curve(path, pruning, *, net=None):
+def plot_pruning_curve(
+    path: str | PathLike[str], pruning: dict[str, Any], *, net: str | None = None
+) -> None:
     """Draws accuracy over the number of pruned channels as a PNG, 1200x750 pixels.
 
     Args:
@@ -31,7 +38,7 @@ def plot_pruning_curve(path, pruning, *, net=None):
     save_figure(figure, path)
 
 
-def _draw_limit(axes, start, drop):
+def _draw_limit(axes: Any, start: Any, drop: Any) -> None:
     """The dashed line below which accuracy may not fall."""
     if drop is None:
         return
@@ -48,7 +55,7 @@ def _draw_limit(axes, start, drop):
     )
 
 
-def _mark_kept(axes, percent, removed, channels):
+def _mark_kept(axes: Any, percent: Any, removed: Any, channels: Any) -> None:
     """The kept point, with its numbers in the corner that a falling curve leaves free."""
     accuracy = percent[removed]
     late = removed > 0.6 * channels
@@ -66,7 +73,7 @@ def _mark_kept(axes, percent, removed, channels):
     )
 
 
-def _dress(axes, pruning, net):
+def _dress(axes: Any, pruning: dict[str, Any], net: str | None) -> None:
     """Title, labels, limits and a quiet grid."""
     subject = f"{one_line(net)}: " if net else ""
     axes.set_title(

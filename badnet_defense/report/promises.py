@@ -1,10 +1,15 @@
 """What a promised false-positive rate rests on, as sentences."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
 MOST_NAMED = 10
 """Images of a tail that a sentence names."""
 
 
-def tail_text(tail):
+def tail_text(tail: dict[str, Any]) -> str:
     """One sentence on clean images whose scores stand apart, from a result's `tail`."""
     count = len(tail["images"])
     named = ", ".join(map(str, tail["images"][:MOST_NAMED]))
@@ -22,7 +27,7 @@ def tail_text(tail):
     )
 
 
-def detector_notes(figures):
+def detector_notes(figures: dict[str, Any]) -> list[str]:
     """[half a sentence] on what a detector's rate rests on, from its `expected` and its `tail`."""
     notes = []
     if caveat := (figures.get("expected") or {}).get("caveat"):
@@ -32,13 +37,13 @@ def detector_notes(figures):
     return notes
 
 
-def comparison_notes(runs):
+def comparison_notes(runs: Sequence[dict[str, Any]]) -> dict[str, list[str]]:
     """{net: [sentence]} beside a comparison's figures: targets, and what its rates rest on.
 
     Args:
         runs: results of the grid.
     """
-    notes = {}
+    notes: dict[str, list[str]] = {}
     for run in runs:
         own = notes.setdefault(run["name"], [])
         targets = [f"{name}: {target_text(one)}" for name, one in run["triggers"].items()]
@@ -50,7 +55,7 @@ def comparison_notes(runs):
     return notes
 
 
-def target_text(figures):
+def target_text(figures: dict[str, Any]) -> str:
     """A trigger's target class, or how many it has."""
     target = figures["target"]
     return f"all-to-all ({figures['targets']} targets)" if target is None else str(target)

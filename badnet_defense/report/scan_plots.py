@@ -1,5 +1,11 @@
 """A scan as pictures: the triggers that stand out most, and all labels' norms."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+from os import PathLike
+from typing import Any
+
 import numpy as np
 
 from badnet_defense.errors import one_line
@@ -11,15 +17,22 @@ MOST_SHOWN = 12
 
 
 @plain_style()
-def plot_triggers(path, triggers, picture, result, *, net=None):
-    """Draws mask, pattern, and both on a clean picture, a row for each label, as a PNG.
+def plot_triggers(
+    path: str | PathLike[str],
+    triggers: dict[int, Any],
+    image: np.ndarray,
+    result: dict[str, Any],
+    *,
+    net: str | None = None,
+) -> str:
+    """Draws mask, pattern, and both on a clean image, a row for each label, as a PNG.
 
     The labels are those that are flagged, or else those that stand out most.
 
     Args:
         path: the `.png` file to write.
         triggers: {label: (mask (h, w, 1), pattern (h, w, c), attack success)}, in [0, 1].
-        picture: (h, w, c) a clean picture, 0-255.
+        image: (h, w, c) a clean image, 0-255.
         result: the scan's result, for the numbers.
         net: the net's name for the title.
 
@@ -36,17 +49,19 @@ def plot_triggers(path, triggers, picture, result, *, net=None):
     grid = figure.subplots(len(shown), 4, squeeze=False)
     for axes, entry in zip(grid, shown, strict=True):
         mask, pattern, _ = triggers[entry["label"]]
-        _row(axes, entry, mask, pattern, picture)
-    names = ("mask", "pattern", "mask x pattern", "on a clean picture")
+        _row(axes, entry, mask, pattern, image)
+    names = ("mask", "pattern", "mask x pattern", "on a clean image")
     for axes, name in zip(grid[0], names, strict=True):
         axes.set_title(name, color=_INK, fontsize=10)
     return save_figure(figure, path)
 
 
-def _row(axes, entry, mask, pattern, picture):
-    stamped = np.clip(picture / 255 * (1 - mask) + mask * pattern, 0, 1)
-    pictures = (mask, pattern, mask * pattern, stamped)
-    for ax, shown in zip(axes, pictures, strict=True):
+def _row(
+    axes: Any, entry: dict[str, Any], mask: np.ndarray, pattern: np.ndarray, image: np.ndarray
+) -> None:
+    stamped = np.clip(image / 255 * (1 - mask) + mask * pattern, 0, 1)
+    images = (mask, pattern, mask * pattern, stamped)
+    for ax, shown in zip(axes, images, strict=True):
         grey = shown.shape[-1] == 1
         ax.imshow(
             shown[..., 0] if grey else shown,
@@ -68,7 +83,9 @@ def _row(axes, entry, mask, pattern, picture):
 
 
 @plain_style()
-def plot_norms(path, result, *, net=None):
+def plot_norms(
+    path: str | PathLike[str], result: dict[str, Any], *, net: str | None = None
+) -> None:
     """Draws the histogram of all labels' norms in each pass, as a PNG.
 
     The labels that are flagged, or else those that stand out most, are named.
@@ -102,11 +119,11 @@ def plot_norms(path, result, *, net=None):
     save_figure(figure, path)
 
 
-def _norms(one):
+def _norms(one: dict[str, Any]) -> np.ndarray:
     return np.maximum([entry["l1"] for entry in one["all"]], 0.1)
 
 
-def _histogram(axes, one, norms, edges):
+def _histogram(axes: Any, one: dict[str, Any], norms: np.ndarray, edges: np.ndarray) -> None:
     """How many labels have which norm in a pass."""
     stopped = np.array([entry["stopped_early"] for entry in one["all"]])
     axes.hist(
@@ -123,7 +140,7 @@ def _histogram(axes, one, norms, edges):
     axes.yaxis.get_major_locator().set_params(integer=True)
 
 
-def _name(axes, entries, colour):
+def _name(axes: Any, entries: Sequence[dict[str, Any]], colour: str) -> None:
     """Names the labels that stand out most in this pass."""
     top = axes.get_ylim()[1]
     for place, entry in enumerate(entries[:MOST_SHOWN]):
@@ -138,7 +155,7 @@ def _name(axes, entries, colour):
         )
 
 
-def _title(net, result):
+def _title(net: str | None, result: dict[str, Any]) -> str:
     labels = ", ".join(str(entry["label"]) for entry in result["flagged"][:MOST_SHOWN])
     subject = f"{one_line(net)}: " if net else ""
     told = result["verdict"]

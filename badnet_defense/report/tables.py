@@ -1,6 +1,10 @@
 """Result dicts as tables of text, in per cent."""
 
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
 from pathlib import PurePath
+from typing import Any
 
 from tabulate import tabulate
 
@@ -25,7 +29,7 @@ _MEASURES = {
 }
 
 
-def defense_table(result, *, style="simple"):
+def defense_table(result: dict[str, Any], *, style: str = "simple") -> str:
     """One net's result as a table: a line for each measure, a column for each stage.
 
     Args:
@@ -52,7 +56,7 @@ def defense_table(result, *, style="simple"):
     return "\n".join([table, *_class_lines(result, stages), *_not_finite(result, stages)])
 
 
-def _class_lines(result, stages):
+def _class_lines(result: dict[str, Any], stages: Sequence[str]) -> Iterator[str]:
     """Whom the accuracies leave out, and the classes that come off worst, a line for each set."""
     for pictures, name in _PICTURES.items():
         worst = [
@@ -67,16 +71,16 @@ def _class_lines(result, stages):
             yield f"left out of {name}: {left_out}"
 
 
-def _worst(by_class):
+def _worst(by_class: dict[str, Any] | None) -> str:
     """The classes of least accuracy below 1, such as "4: 0.0 % of 12, 7: 50.0 % of 4"."""
     if not by_class:
         return ""
     rows = zip(by_class["accuracy"], by_class["labels"], by_class["pictures"], strict=True)
-    rows = sorted(row for row in rows if row[0] < 1)[:_WORST]
-    return ", ".join(f"{label}: {100 * share:.1f} % of {count}" for share, label, count in rows)
+    worst = sorted(row for row in rows if row[0] < 1)[:_WORST]
+    return ", ".join(f"{label}: {100 * rate:.1f} % of {count}" for rate, label, count in worst)
 
 
-def _not_finite(result, stages):
+def _not_finite(result: dict[str, Any], stages: Sequence[str]) -> list[str]:
     """A line for each net and set of images with answers that were not finite."""
     found = [
         (result[stage].get(pictures, {}).get("not_finite"), stage, name)
@@ -90,7 +94,7 @@ def _not_finite(result, stages):
     ]
 
 
-def summary_table(results, *, style="simple"):
+def summary_table(results: Sequence[dict[str, Any]], *, style: str = "simple") -> str:
     """Many results as one table: a line for each net and poisoned file.
 
     Clean figures are those of the clean test pictures, or else of the clean validation pictures.
@@ -110,7 +114,7 @@ def summary_table(results, *, style="simple"):
     return _table([_summary_row(result) for result in results], broken, style)
 
 
-def _summary_row(result):
+def _summary_row(result: dict[str, Any]) -> list[str]:
     row = [_stem(result.get("net")), _stem(result.get("data", {}).get("poisoned"))]
     for stage in ("bad", "pruned", "repaired"):
         row += [_clean(result, stage, "accuracy"), _poisoned(result, stage, "attack_success")]
@@ -118,16 +122,16 @@ def _summary_row(result):
     return row + [_poisoned(result, "guard", name) for name in ("flagged", "attack_success", "der")]
 
 
-def _clean(result, stage, measure):
+def _clean(result: dict[str, Any], stage: str, measure: str) -> str:
     pictures = result.get(stage, {})
     return _percent((pictures.get("clean_test") or pictures.get("clean_validation", {})), measure)
 
 
-def _poisoned(result, stage, measure):
+def _poisoned(result: dict[str, Any], stage: str, measure: str) -> str:
     return _percent(result.get(stage, {}).get("poisoned") or {}, measure)
 
 
-def _cell(measures, measure):
+def _cell(measures: dict[str, Any] | None, measure: str) -> Any:
     """`97.9 [97.5, 98.2]`, without the brackets where there is no interval, or nothing."""
     text = _percent(measures or {}, measure)
     interval = (measures or {}).get(f"{measure}_interval")
@@ -137,21 +141,21 @@ def _cell(measures, measure):
     return text
 
 
-def _percent(measures, measure):
+def _percent(measures: dict[str, Any], measure: str) -> str:
     value = measures.get(measure)
     return "" if value is None else f"{100 * value:.1f}"
 
 
-def _stem(file):
+def _stem(file: dict[str, Any] | None) -> str:
     return one_line(PurePath(file["file"]).stem) if file else ""
 
 
-def _table(rows, headers, style):
+def _table(rows: Sequence[Sequence[Any]], headers: Sequence[str], style: str) -> str:
     align = ["left", "left"] + ["right"] * (len(headers) - 2)
     return tabulate(rows, headers, tablefmt=style, colalign=align, disable_numparse=True)
 
 
-def scan_text(result, *, style="simple"):
+def scan_text(result: dict[str, Any], *, style: str = "simple") -> str:
     """Neural Cleanse's own lines, a scan's triggers as a table, and its verdict as the last line.
 
     Args:
@@ -188,7 +192,7 @@ def scan_text(result, *, style="simple"):
     return "\n".join([*lines, scan_sentence(result)])
 
 
-def scan_sentence(result):
+def scan_sentence(result: dict[str, Any]) -> str:
     """What a scan says, in one line: its verdict, and how sure it is."""
     flagged, limit = len(result["flagged"]), result["limit"]
     if result["reason"]:
@@ -203,12 +207,12 @@ def scan_sentence(result):
     return f"{result['verdict']}: {told}"
 
 
-def pass_name(one):
+def pass_name(one: dict[str, Any]) -> str:
     """How an inversion pass of a scan's result stamped its triggers."""
     return f"{one['name']} triggers shifted by up to {100 * one['shift']:.1f} % of the image size"
 
 
-def _neural_cleanse(one):
+def _neural_cleanse(one: dict[str, Any]) -> list[str]:
     """The lines that Neural Cleanse prints, of a pass over all labels."""
     smallest = max((entry["mad_anomaly_index"] for entry in one["all"]), default=0.0)
     l1 = {entry["label"]: entry["l1"] for entry in one["all"]}
@@ -221,7 +225,7 @@ def _neural_cleanse(one):
     ]
 
 
-def repair_text(result):
+def repair_text(result: dict[str, Any]) -> str:
     """What a repair did, in half a sentence."""
     method, pruning = result["method"], result.get("pruning")
     if pruning is not None:
