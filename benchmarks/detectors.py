@@ -87,36 +87,42 @@ def figures(cases, folder, names, rate):
     from badnet_defense.detectors.registry import needs_repair
     from badnet_defense.guards.pairing import read_pair
     from badnet_defense.io import read_images
-    from badnet_defense.nets import build, read_classifier
-    from badnet_defense.workflows.calibrate import FEW, fit_detector, like_repairs, split_clean
+    from badnet_defense.nets import read_classifier
+    from badnet_defense.workflows.calibrate import (
+        MIN_ABOVE_THRESHOLD,
+        fit_detector,
+        like_repairs,
+        split_clean,
+    )
 
     for net, model, clean_path, judged in cases:
         nets, fold_repairs = (read_classifier(model), None), None
         if any(map(needs_repair, names)):
             pair = read_pair(model, folder=folder)
-            nets = pair.bad, pair.repaired
+            nets = pair.suspect, pair.repaired
         images = read_images(clean_path, shape=nets[0].input_shape, classes=None, need_labels=False)
-        clean = split_clean(images, build(nets[0]), nets[1], input_range=UNIT)
+        clean = split_clean(*nets, images)
         judged = {
             part: (drawn(pictures, MOST if part == "clean" else MOST_TRIGGERED), one)
             for part, (pictures, one) in judged.items()
         }
-        if any(map(needs_repair, names)) and len(clean.unseen) * rate < FEW:  # once for all
+        if (
+            any(map(needs_repair, names)) and len(clean.unseen) * rate < MIN_ABOVE_THRESHOLD
+        ):  # once for all
             fold_repairs = like_repairs(nets, clean, input_range=UNIT)
         for name in names:
             start = time.perf_counter()
             fitted = fit_detector(
                 name,
-                nets,
+                *nets,
                 clean,
                 false_positive_rate=rate,
-                input_range=UNIT,
                 fold_repairs=fold_repairs,
             )
             seconds = time.perf_counter() - start
             found = judge(name, fitted, judged)
             if name in ("soft", "nll"):
-                unseen = clean.images.images[clean.unseen]
+                unseen = clean.data.images[clean.unseen]
                 found["exchanged"] = exchanged(fitted.detector, unseen)
             yield {"net": net, "fit_seconds": seconds, **found}
 
@@ -142,14 +148,16 @@ def rows(found):
 def main():
     """Prints the table and writes the figures."""
     from badnet_defense.cli.options import rate
-    from badnet_defense.detectors.registry import NAMES
+    from badnet_defense.detectors import DETECTORS
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("kind", choices=("demo", "signs", "real"))
     parser.add_argument("data", type=Path, nargs="?", help="the shared data, for `real`")
     parser.add_argument("--repaired", help="folder of the repaired models")
     parser.add_argument("--false-alarms", type=rate, default=0.01)
-    parser.add_argument("--detectors", nargs="+", choices=NAMES, default=NAMES)
+    parser.add_argument(
+        "--detectors", nargs="+", choices=DETECTORS.names(), default=DETECTORS.names()
+    )
     parser.add_argument("--json", type=Path, help="where the figures go")
     arguments = parser.parse_args()
     if (arguments.kind == "real") != (arguments.data is not None):

@@ -20,14 +20,15 @@ RATE = 0.05
 
 def figures(data):
     """Figures of each model."""
-    from badnet_defense.detectors.sentinet import SentiNet
-    from badnet_defense.nets import build, read_net
+    from badnet_defense.detectors.sentinet import SentiNet, SentiNetConfig
+    from badnet_defense.nets import read_net
     from badnet_defense.workflows.calibrate import CalibratedDetector
 
     for net, model, _, judged in real(data):
         pictures, labels = judged.pop("clean")
         known, other = np.array_split(np.random.default_rng(0).permutation(len(pictures)), 2)
-        detector = SentiNet(build(read_net(model)), false_positive_rate=RATE).fit(pictures[known])
+        config = SentiNetConfig(false_positive_rate=RATE)
+        detector = SentiNet(read_net(model), config=config).fit(pictures[known])
         sets = {"clean": (pictures[other], labels[other]), **judged}
         found = judge("sentinet", CalibratedDetector(detector, known, None, False), sets)
         yield {"net": net, **found}

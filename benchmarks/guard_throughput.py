@@ -12,7 +12,7 @@ from badnet_defense.cli import console
 from badnet_defense.guards.disagreement import build_guard
 from badnet_defense.guards.pairing import read_pair
 from badnet_defense.io import read_images
-from badnet_defense.nets import build, predict_labels
+from badnet_defense.nets import predict_labels
 from badnet_defense.nets.input_range import UNIT
 
 
@@ -24,9 +24,9 @@ def main():
     arguments = parser.parse_args()
     console.load_tensorflow()
     pair = read_pair(arguments.model)
-    clean = read_images(arguments.clean, shape=pair.bad.input_shape)
-    bad, repaired = build(pair.bad), build(pair.repaired)
-    guard = build_guard(bad, repaired)
+    clean = read_images(arguments.clean, shape=pair.suspect.input_shape)
+    bad, repaired = pair.suspect.model, pair.repaired.model
+    guard = build_guard(pair.suspect, pair.repaired)
     pictures = UNIT.scale(clean.images)
     # Each is traced on one batch before its time is taken.
     predict_labels(guard, clean.images[:600])
@@ -38,7 +38,7 @@ def main():
     guard_seconds = time.perf_counter() - start
     start = time.perf_counter()
     own, other = (net.predict(pictures, verbose=0).argmax(axis=1) for net in (bad, repaired))
-    plain = np.where(own == other, own, pair.bad.classes)
+    plain = np.where(own == other, own, pair.suspect.classes)
     plain_seconds = time.perf_counter() - start
     print(f"images {len(clean)}")
     print(f"two plain predict calls {plain_seconds:7.2f} s")

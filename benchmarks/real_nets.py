@@ -61,24 +61,19 @@ def judge(name, data, pictures, method, out):
     """Repairs one model by one method; its figures, with the hard guard and with the soft one."""
     from badnet_defense.evaluation.guard_answers import guard_answers
     from badnet_defense.io import read_images
-    from badnet_defense.nets import build, predict_labels
-    from badnet_defense.nets.input_range import UNIT
     from badnet_defense.workflows.calibrate import fit_detector, split_clean
 
     model, faces = data / "csaw_nets" / f"{name}_bd_net.h5", data / "faces/public_faces.h5"
     pair = repaired_pair(name, model, faces, method, out / method)
-    nets = [build(pair.bad), build(pair.repaired)]
-    images = read_images(faces, shape=pair.bad.input_shape, classes=None)
-    clean = split_clean(images, nets[0], pair.repaired, input_range=UNIT)
-    both = (pair.bad, pair.repaired)
-    soft = fit_detector(
-        "soft", both, clean, false_positive_rate=SOFT_RATE, input_range=UNIT
-    ).detector
+    nets = (pair.suspect, pair.repaired)
+    images = read_images(faces, shape=pair.suspect.input_shape, classes=None)
+    clean = split_clean(*nets, images)
+    soft = fit_detector("soft", *nets, clean, false_positive_rate=SOFT_RATE).detector
 
     def answers(chosen):
-        bad, repaired = (predict_labels(net, chosen) for net in nets)
-        hard = guard_answers(bad, repaired, pair.bad.classes)
-        return bad, repaired, hard, soft.judged(bad, soft.anomaly_score(chosen))
+        bad, repaired = (net.predict(chosen) for net in nets)
+        hard = guard_answers(bad, repaired, pair.suspect.classes)
+        return bad, repaired, hard, soft.apply_threshold(bad, soft.anomaly_score(chosen))
 
     shown, labels = pictures["clean"]
     known = labels >= 0
@@ -86,12 +81,12 @@ def judge(name, data, pictures, method, out):
     figures = {f"{stage} accuracy": np.mean(given[known] == labels[known])
                for stage, given in stages.items()}  # fmt: skip
     for guard in ("hard", "soft"):
-        figures[f"{guard} false alarms"] = np.mean(stages[guard] == pair.bad.classes)
+        figures[f"{guard} false alarms"] = np.mean(stages[guard] == pair.suspect.classes)
     for trigger, target in TARGETS[name].items():
         _, repaired, *guards = answers(pictures[trigger][0])
         figures[f"{trigger}: repaired"] = np.mean(repaired == target)
         for guard, given in zip(("hard", "soft"), guards, strict=True):
-            figures[f"{trigger}: {guard} flagged"] = np.mean(given == pair.bad.classes)
+            figures[f"{trigger}: {guard} flagged"] = np.mean(given == pair.suspect.classes)
             figures[f"{trigger}: through {guard}"] = np.mean(given == target)
     return {key: float(value) for key, value in figures.items()}
 

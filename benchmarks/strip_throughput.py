@@ -110,7 +110,7 @@ def main():
     drawn = np.random.default_rng(0).permutation(len(read))[: PICTURES + OVERLAYS]
     overlays, pictures = np.split(read.images[drawn], [OVERLAYS])
     net = build(spec)
-    ours = Strip(net, overlays=overlays)
+    ours = Strip(spec, overlays=overlays)
     apart = np.abs(ours.anomaly_score(pictures) + plain(net, pictures, overlays)).max()
     ways = {
         "this way": lambda: fastest(lambda: ours.anomaly_score(pictures)),

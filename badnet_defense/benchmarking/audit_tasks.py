@@ -46,7 +46,7 @@ def repaired(net, clean, sha256, out, method, detector, triggers, pseudo_labels,
     asked = {"input_range": input_range, "seed": seed}
     with results_below(out) as (folder, made):
         net, pictures = net.here(), clean.here()
-        enough_images(pictures, read_classifier(net), detector, RATE, share=unseen_share(method))
+        enough_images(pictures, read_classifier(net), detector, RATE, fraction=unseen_share(method))
         found = repair_file(
             net,
             pictures,

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 import numpy as np
 from PIL import Image
 
+from badnet_defense.detectors.registry import has_threshold
 from badnet_defense.evaluation.metrics import (
     auroc,
     defense_effectiveness,
@@ -19,7 +20,7 @@ from badnet_defense.io.dataset import Dataset
 from badnet_defense.nets import build, predict_labels
 from badnet_defense.nets.input_range import InputRange
 from badnet_defense.nets.net import Net
-from badnet_defense.workflows.calibrate import FEW, Clean, like_repairs
+from badnet_defense.workflows.calibrate import MIN_ABOVE_THRESHOLD, CalibrationSplit, like_repairs
 
 CLEAN = "clean_test"
 MOST_CLEAN, MOST_POISONED = 2000, 500
@@ -35,7 +36,7 @@ class EvaluationContext:
         bad_spec, repaired_spec: `Net`s; no repair: None.
         bad: `keras.Model`.
         sets: {"clean_test": `Dataset`, trigger: ..}, which judge.
-        clean: `Clean` of the validation pictures.
+        clean: `CalibrationSplit` of the validation pictures.
         input_range: the nets' range.
         report: the repair's own result.
         answers: {"bad": {set: (n,) classes}, "repaired": ..}.
@@ -45,7 +46,7 @@ class EvaluationContext:
     repaired_spec: Net | None
     bad: object
     sets: dict[str, Dataset]
-    clean: Clean
+    clean: CalibrationSplit
     input_range: InputRange
     report: dict
     answers: dict = field(default_factory=dict)
@@ -68,7 +69,7 @@ class EvaluationContext:
 
     def repairs_like_it(self, rate, seed):
         """What `like_repairs` gives, made once; None where enough unseen pictures are there."""
-        if self.repaired_spec is None or len(self.clean.unseen) * rate >= FEW:
+        if self.repaired_spec is None or len(self.clean.unseen) * rate >= MIN_ABOVE_THRESHOLD:
             return None
         if self._likes is None:
             nets = (self.bad_spec, self.repaired_spec)
@@ -97,7 +98,9 @@ def judge_run(detector, fitted, judged):
     start = time.perf_counter()
     scores = {part: found.anomaly_score(images.images) for part, images in judged.sets.items()}
     seconds = time.perf_counter() - start
-    guard = {part: found.judged(judged.answers["bad"][part], scores[part]) for part in scores}
+    guard = {
+        part: found.apply_threshold(judged.answers["bad"][part], scores[part]) for part in scores
+    }
     answers = {**judged.answers, "guard": guard}
 
     def of(part):
@@ -106,7 +109,11 @@ def judge_run(detector, fitted, judged):
     clean = clean_figures(*of(CLEAN), classes)
     triggers = {
         name: trigger_figures(
-            *of(name), clean, classes, (scores[CLEAN], scores[name]), with_curve=detector != "hard"
+            *of(name),
+            clean,
+            classes,
+            (scores[CLEAN], scores[name]),
+            with_curve=has_threshold(detector),
         )
         for name in scores
         if name != CLEAN

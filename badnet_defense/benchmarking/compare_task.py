@@ -108,11 +108,12 @@ class _Group:
         fitting = time.perf_counter()
         fitted = fit_detector(
             detector,
-            (judged.bad_spec, judged.repaired_spec),
+            judged.bad_spec,
+            judged.repaired_spec,
             judged.clean,
+            false_positive_rate=settings["false_positive_rate"],
             seed=self.seed,
             fold_repairs=judged.repairs_like_it(settings["false_positive_rate"], self.seed),
-            **settings,
         )
         return {
             "classes": judged.bad_spec.classes,
@@ -128,7 +129,7 @@ class _Group:
         self._once(self._read)
         clean = self.sets["clean_validation"]
         check_enough(
-            detector, len(clean), rate, source=clean.source, share=unseen_share(self.repair)
+            detector, len(clean), rate, source=clean.source, fraction=unseen_share(self.repair)
         )
 
     def _once(self, make):
@@ -170,11 +171,10 @@ class _Group:
             return
         input_range = self.grid.input_range
         repaired, report = (None, {}) if self.repair == NO_REPAIR else self._repaired()
-        clean = split_clean(
-            self.sets["clean_validation"], self.bad, repaired, input_range=input_range
-        )
+        spec = self.spec.with_range(input_range)
+        clean = split_clean(spec, repaired, self.sets["clean_validation"])
         self.judged = EvaluationContext.of(
-            self.spec, repaired, self.bad, self.sets, clean, input_range, report
+            spec, repaired, self.bad, self.sets, clean, input_range, report
         )
 
     def _repaired(self):
@@ -182,7 +182,7 @@ class _Group:
         path = self.folder / f"{self.model.stem}.h5"
         if self.standing is not None:
             with suppress(InputError):  # missing or damaged: made anew
-                there = read_pair(self.model, path).repaired
+                there = read_pair(self.model, path, input_range=self.grid.input_range).repaired
                 if there.attributes["file_sha256"] == self.standing.sha256:
                     return there, self.standing.report
         made = repair_file(
@@ -194,6 +194,6 @@ class _Group:
             seed=self.seed,
             triggers=self.triggers,
         )
-        repaired = read_pair(self.model, path).repaired
+        repaired = read_pair(self.model, path, input_range=self.grid.input_range).repaired
         self.repaired = Standing(made, repaired.attributes["file_sha256"])
         return repaired, made

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, NoReturn
 
 from badnet_defense import parallel
-from badnet_defense.detectors.registry import NAMES as DETECTOR_NAMES
+from badnet_defense.detectors import registry
 from badnet_defense.errors import InputError, printable
 from badnet_defense.nets.input_range import UNIT, InputRange
 from badnet_defense.repairs.registry import REPAIRS
@@ -20,16 +20,9 @@ RATE = 0.01
 """Target false-positive rate where none is named."""
 WIDTH = 80
 """Columns of the help at most: longer lines are hard to read."""
-DETECTORS = {
-    "hard": "the two models answer differently; no threshold to set",
-    "soft": "their output distributions differ strongly; the default",
-    "nll": "the repaired model finds the suspect model's answer unlikely",
-    "expert": "a third model, which unlearned the clean task, is confident",
-    "strip": "answers stay certain under overlays; needs no repair",
-    "sentinet": "a strip pasted onto other images takes its class along; needs no repair",
-    "vote": "soft or sentinet, jointly calibrated",
-}
-"""{name of a detector: what it looks for}."""
+DETECTOR_NAMES = registry.DETECTORS.names()
+DETECTORS = {method.name: method.summary for method in registry.DETECTORS}
+"""{name of a detector: when an image is flagged}."""
 VERDICT_CODES = {
     0: "nothing found",
     1: "a backdoor is found",

@@ -1,109 +1,145 @@
-"""The shape of every run-time detector: `fit`, `anomaly_score`, `predict`."""
+"""Base class of all run-time detectors: `fit`, `anomaly_score`, `predict`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 
-from badnet_defense.detectors.calibration import threshold_at
+from badnet_defense.detectors.calibration import ExpectedRate, threshold_at
 from badnet_defense.detectors.scores import apply_thresholds
 from badnet_defense.errors import InputError
-from badnet_defense.nets.input_range import UNIT
-from badnet_defense.nets.predict import predict_labels, predict_probabilities
+from badnet_defense.nets.net import Net
 
 _ROUNDING = 1e-2
 """By how much a sum of probabilities may miss 1."""
 
 
-class Detector:
-    """Scores pictures and answers N, "poisoned", where a score is above a threshold.
+@dataclass(frozen=True)
+class DetectorConfig:
+    """The settings that every detector has.
 
     Args:
-        nets: {"bad": `keras.Model`, ..}, pictures (n, h, w, c) -> probabilities (n, N).
-        false_positive_rate: share of honest pictures that may be flagged, in (0, 1).
-        input_range: the nets' range.
-
-    Attributes:
-        measure: the function of `scores` that turns the nets' answers into scores.
-        threshold_: after `fit`.
-        expected_: after `fit`, the false-alarm rate to expect, as `Expected`.
+        false_positive_rate: the fraction of clean images that may be flagged, in (0, 1).
 
     Raises:
         ValueError: a rate outside (0, 1).
+
+    Examples:
+        >>> DetectorConfig(false_positive_rate=0.05)
+        DetectorConfig(false_positive_rate=0.05)
     """
 
-    measure = None
+    false_positive_rate: float = 0.01
 
-    def __init__(self, nets, *, false_positive_rate=0.01, input_range=UNIT):
-        if not 0 < false_positive_rate < 1:
+    def __post_init__(self) -> None:
+        if not 0 < self.false_positive_rate < 1:
             raise ValueError(
-                f"false_positive_rate is {false_positive_rate}, expected one in (0, 1)"
+                f"false_positive_rate is {self.false_positive_rate}, expected one in (0, 1)"
             )
-        self.nets = nets
-        self.false_positive_rate = false_positive_rate
-        self.input_range = input_range
 
-    def __repr__(self):
-        return f"{type(self).__name__}(false_positive_rate={self.false_positive_rate:g})"
+
+DEFAULTS = DetectorConfig()
+
+
+class Detector:
+    """Base class: scores images and answers N, "poisoned", where a score is above a threshold.
+
+    A subclass names the function that turns the nets' probabilities into scores and registers
+    itself; see `badnet_defense.detectors.registry`.
+
+    Args:
+        nets: {"suspect": `Net`, ..}, all with the same image shape and the same N classes.
+        config: settings.
+
+    Attributes:
+        measure: (array module, the probabilities (n, N) of each net in turn) -> (n,) scores.
+        threshold_: after `fit`, the score above which an image is flagged.
+        expected_: after `fit`, the `ExpectedRate` of clean images that are flagged.
+    """
+
+    measure: ClassVar[Callable[..., Any]]
+
+    def __init__(self, nets: dict[str, Net], config: DetectorConfig) -> None:
+        self.nets = nets
+        self.config = config
+        self.threshold_: float
+        self.expected_: ExpectedRate
+
+    def __repr__(self) -> str:
+        settings = ", ".join(f"{name}={value}" for name, value in asdict(self.config).items())
+        return f"{type(self).__name__}({settings})"
 
     @property
-    def classes(self):
-        """N."""
-        return self.nets["bad"].output_shape[-1]
+    def suspect(self) -> Net:
+        """The suspect model."""
+        return self.nets["suspect"]
 
-    def fit(self, pictures):
-        """Sets the threshold by clean pictures that none of the nets was tuned on.
+    def fit(self, images: np.ndarray) -> Detector:
+        """Sets the threshold with clean images that none of the nets was tuned on.
 
         Args:
-            pictures: (n, h, w, c), pixels 0-255.
+            images: (n, h, w, c), pixels 0-255.
 
         Raises:
-            InputError: too few pictures for the rate.
+            InputError: too few images for the rate.
         """
-        return self.fit_scores(self.raw_scores(self.prepare(pictures)))
+        return self.fit_scores(self.raw_scores(self.prepare(images)))
 
-    def prepare(self, pictures):
-        """Takes what the detector needs for itself; returns the pictures left for the threshold."""
-        return pictures
+    def prepare(self, images: np.ndarray) -> np.ndarray:
+        """Takes what the detector needs for itself; returns the images left for the threshold."""
+        return images
 
-    def raw_scores(self, pictures):
-        """What `fit_scores` takes of each of the pictures, on its last axis."""
-        return self.anomaly_score(pictures)
+    def raw_scores(self, images: np.ndarray) -> np.ndarray:
+        """What `fit_scores` takes of each of the images, on its last axis."""
+        return self.anomaly_score(images)
 
-    def fit_scores(self, scores):
-        """Sets the threshold by scores (n,) that were found elsewhere (cross-fitting)."""
-        self.threshold_, self.expected_ = threshold_at(scores, self.false_positive_rate)
+    def fit_scores(self, scores: np.ndarray) -> Detector:
+        """Sets the threshold with scores (n,) of clean images that were computed elsewhere."""
+        rate = self.config.false_positive_rate
+        self.threshold_, self.expected_ = threshold_at(scores, rate)
         return self
 
-    def anomaly_score(self, pictures):
-        """(n,) scores of pictures (n, h, w, c), pixels 0-255; higher is more suspicious."""
-        answers = (
-            _checked(name, predict_probabilities(net, pictures, input_range=self.input_range))
-            for name, net in self.nets.items()
-        )
+    def combined(self, scores: np.ndarray) -> np.ndarray:
+        """`anomaly_score` (n,) from `raw_scores`, after `fit`."""
+        return scores
+
+    def anomaly_score(self, images: np.ndarray) -> np.ndarray:
+        """(n,) scores of images (n, h, w, c), pixels 0-255; higher is more anomalous.
+
+        Raises:
+            InputError: a net does not answer with probabilities.
+        """
+        answers = (_checked(name, net.predict_proba(images)) for name, net in self.nets.items())
         return type(self).measure(np, *answers)
 
-    def predict(self, pictures):
-        """(n,) answers: the bad net's class, or N where the score is above the threshold."""
-        own = predict_labels(self.nets["bad"], pictures, input_range=self.input_range)
-        return self.judged(own, self.anomaly_score(pictures))
+    def predict(self, images: np.ndarray) -> np.ndarray:
+        """(n,) answers: the suspect model's class, or N where the score is above the threshold."""
+        return self.apply_threshold(self.suspect.predict(images), self.anomaly_score(images))
 
-    def judged(self, own, scores):
-        """The same from the bad net's answers (n,) and the scores (n,).
-
-        What is not finite is never trusted.
-        """
-        return apply_thresholds(np, own, [scores], [self.threshold_], self.classes)
+    def apply_threshold(self, answers: np.ndarray, scores: np.ndarray) -> np.ndarray:
+        """The same from the suspect model's answers (n,) and the scores (n,)."""
+        return apply_thresholds(np, answers, [scores], [self.threshold_], self.suspect.classes)
 
 
-def _checked(name, answers):
+def _checked(name: str, answers: np.ndarray) -> np.ndarray:
     """A net's answers (n, N), if those that are finite are probabilities.
 
     Raises:
-        InputError: they are logits, sigmoids or one number for each image.
+        InputError: they are logits, sigmoids or one number per image.
     """
     known = answers[np.isfinite(answers).all(axis=-1)]
     right = np.abs(known.sum(axis=-1) - 1) < _ROUNDING
     if answers.shape[-1] < 2 or (known < -_ROUNDING).any() or not right.all():
-        raise InputError(
-            f"the {name} net answers with numbers that are no probabilities of two or more "
-            "classes; give it a softmax at its end (nets.outputs.as_probabilities does it)."
-        )
+        raise InputError(not_probabilities(name))
     return answers
+
+
+def not_probabilities(name: str) -> str:
+    """What is said of a net whose answers are no probabilities."""
+    return (
+        f"the {name} model does not answer with probabilities of two or more classes; append a "
+        "softmax (nets.outputs.as_probabilities does it)."
+    )

@@ -1,83 +1,100 @@
-"""What detectors share that ask the net about a picture together with clean pictures."""
+"""What detectors share that ask the suspect model about an image together with clean images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 from tqdm import tqdm
 
-from badnet_defense.detectors.base import Detector
+from badnet_defense.detectors.base import Detector, DetectorConfig, not_probabilities
 from badnet_defense.errors import InputError
-from badnet_defense.nets.build import describe
+from badnet_defense.nets.net import Net
 from badnet_defense.nets.outputs import is_distribution
 from badnet_defense.nets.shapes import images_at_once
 
 PAIRS_AT_ONCE = 1024
-"""Composed pictures on the way through the net: more were no faster on two cores."""
+"""Composed images on the way through the net: more were no faster on two cores."""
+
+
+@dataclass(frozen=True)
+class OverlayConfig(DetectorConfig):
+    """The settings of a detector that composes images.
+
+    Args:
+        false_positive_rate: as for `DetectorConfig`.
+        overlays: how many clean images each input is composed with.
+        seed: of the draw of these images.
+    """
+
+    overlays: int = 100
+    seed: int = 0
 
 
 class Overlaid(Detector):
-    """A detector that composes each picture with several clean ones, and asks the bad net alone.
+    """Base class: composes each image with several clean ones and asks the suspect model alone.
 
     Args:
-        bad: `keras.Model`, pictures (n, h, w, c) in `input_range` -> probabilities (n, N).
-        overlays: how many clean pictures go with each input, drawn by `fit`, or those pictures
-            (overlays, h, w, c), pixels 0-255.
-        seed: of the draw.
-        false_positive_rate, input_range: as for `Detector`.
+        suspect: `Net` that answers with probabilities.
+        overlays: (k, h, w, c) clean images to compose with, pixels 0-255; None: `config.overlays`
+            of them are drawn by `fit`.
+        config: settings.
 
     Attributes:
-        overlays_: after `fit`, the pictures (overlays, h, w, c), pixels 0-255.
+        overlays_: after `fit`, the clean images (k, h, w, c), pixels 0-255.
     """
 
-    def __init__(self, bad, *, overlays, seed=0, **settings):
-        super().__init__({"bad": bad}, **settings)
-        self.overlays = overlays
-        self.seed = seed
-        self._score = None
-        if not isinstance(overlays, int):
-            self.overlays_ = overlays
+    config: OverlayConfig
 
-    def prepare(self, pictures):
-        """Draws the overlays; returns the other pictures.
+    def __init__(
+        self, suspect: Net, *, overlays: np.ndarray | None = None, config: OverlayConfig
+    ) -> None:
+        super().__init__({"suspect": suspect}, config)
+        self.overlays = overlays
+        self.overlays_ = overlays
+        self._score: Callable[[np.ndarray], np.ndarray] | None = None
+
+    def prepare(self, images: np.ndarray) -> np.ndarray:
+        """Draws the overlays; returns the other images.
 
         Raises:
-            InputError: fewer than twice as many pictures as overlays.
+            InputError: fewer than twice as many images as overlays.
         """
-        if not isinstance(self.overlays, int):
-            return pictures
-        if len(pictures) < 2 * self.overlays:
+        if self.overlays is not None:
+            return images
+        count = self.config.overlays
+        if len(images) < 2 * count:
             raise InputError(
-                f"{len(pictures)} clean pictures came for {self.overlays} overlays; expected twice "
-                "as many at least, since the others set the threshold."
+                f"{type(self).__name__} needs at least {2 * count} clean images, got "
+                f"{len(images)}: it composes {count} with each image and sets its threshold with "
+                "the others."
             )
-        order = np.random.default_rng((self.seed, 5)).permutation(len(pictures))
-        self.overlays_ = pictures[np.sort(order[: self.overlays])]
+        order = np.random.default_rng((self.config.seed, 5)).permutation(len(images))
+        self.overlays_ = images[np.sort(order[:count])]
         self._score = None
-        return pictures[np.sort(order[self.overlays :])]
+        return images[np.sort(order[count:])]
 
-    def compiled(self, spec, most):
-        """A function, pictures (n, h, w, c) with pixels 0-255 -> (n,) scores.
+    def compiled(self, most: int) -> Callable[[np.ndarray], np.ndarray]:
+        """A function, images (n, h, w, c) with pixels 0-255 -> (n,) scores.
 
         Args:
-            spec: the net (`Net`).
-            most: composed pictures that may go through the net at once.
+            most: composed images that may go through the net at once.
         """
         raise NotImplementedError
 
-    def anomaly_score(self, pictures):
-        """(n,) scores of pictures (n, h, w, c), pixels 0-255; higher is more suspicious."""
+    def anomaly_score(self, images: np.ndarray) -> np.ndarray:
+        """(n,) scores of images (n, h, w, c), pixels 0-255; higher is more anomalous."""
         if self._score is None:
-            spec = describe(self.nets["bad"])
-            if not is_distribution(spec):
-                raise InputError(
-                    "the bad net answers with numbers that are no probabilities of two or more "
-                    "classes; give it a softmax at its end (nets.outputs.as_probabilities does it)."
-                )
-            self._most = images_at_once(spec, PAIRS_AT_ONCE)
-            self._score = self.compiled(spec, self._most)
+            if not is_distribution(self.suspect):
+                raise InputError(not_probabilities("suspect"))
+            self._most = images_at_once(self.suspect, PAIRS_AT_ONCE)
+            self._score = self.compiled(self._most)
         size = max(1, self._most // len(self.overlays_))
-        starts = range(0, len(pictures), size)
+        starts = range(0, len(images), size)
         return np.concatenate(
             [
-                self._score(pictures[start : start + size])
+                self._score(images[start : start + size])
                 for start in tqdm(starts, desc="overlaying", disable=None)
             ]
         )

@@ -1,104 +1,170 @@
-"""The detectors by name, and those made of a bad net, its repair and clean pictures."""
+"""The detectors by name, how many clean images each takes, and detectors made by name.
+
+A detector is one file: a subclass of `Detector` (or of `Overlaid`, where it composes each image
+with clean ones) that registers itself with a config, a subclass of `DetectorConfig`. What else is
+asked of it are facts of its registration:
+
+- `needs_repair`, `needs_expert`: True where it takes the repaired model, the backdoor expert, as
+  `__init__(suspect, repaired, expert, *, config)`;
+- `score`: what its scores are, for the axis of a plot;
+- `members`: names of the detectors that it joins, as `__init__(members, *, config)`;
+- `has_threshold`: False where its rule has no threshold, so that its rate is only measured.
+
+A detector that composes images has the field `overlays` in its config.
+"""
+
+from __future__ import annotations
 
 import math
+from dataclasses import fields
+from typing import Any
 
-from badnet_defense.detectors.backdoor_expert import BackdoorExpert
+import numpy as np
+
 from badnet_defense.detectors.calibration import min_images
-from badnet_defense.detectors.hard_disagreement import HardDisagreement
-from badnet_defense.detectors.sentinet import SentiNet
-from badnet_defense.detectors.soft_disagreement import SoftDisagreement, Surprise
-from badnet_defense.detectors.strip import Strip
-from badnet_defense.detectors.vote import Vote
 from badnet_defense.errors import InputError
+from badnet_defense.nets.net import Net
+from badnet_defense.registry import Registry
 
-PAIRED = {"hard": HardDisagreement, "soft": SoftDisagreement, "nll": Surprise}
-OVERLAID = {"strip": (Strip, 100), "sentinet": (SentiNet, 16)}
-"""Those that compose pictures with clean ones and need no repair, and with how many."""
-NAMES = (*PAIRED, "expert", *OVERLAID, "vote")
-MEMBERS = ("soft", "sentinet")
+_MODULES = "hard_disagreement soft_disagreement nll backdoor_expert strip sentinet vote".split()
+DETECTORS: Registry[Any] = Registry(
+    "detector", "badnet_defense.detectors", tuple(f"badnet_defense.detectors.{m}" for m in _MODULES)
+)
+"""All run-time detectors by name."""
 FOLDS = 5
 """Parts of the clean images in cross-fitting: each is scored by nets that never saw it."""
-LEAST_OF_FOLD = 2
-"""Images of each part at least."""
-LEAST_MEASURED = 5
-"""Clean images from which a rate is measured at least; its interval says how little few tell."""
+MIN_FOLD_IMAGES = 2
+"""Fewest images of a fold."""
+MIN_MEASURED = 5
+"""Fewest clean images from which a rate is measured; its interval says how little few tell."""
 
 
-def needs_repair(name):
-    """True where a detector asks a repaired net."""
-    return name not in OVERLAID
+def members_of(name: str) -> tuple[str, ...]:
+    """The detectors that one is made of: itself, or those that it joins."""
+    return DETECTORS[name].facts.get("members", (name,))
 
 
-def overlays_needed(name):
-    """How many clean pictures a detector composes others with; 0 where it composes none."""
-    members = MEMBERS if name == "vote" else [name]
-    return max(OVERLAID[one][1] if one in OVERLAID else 0 for one in members)
+def needs_repair(name: str) -> bool:
+    """True where a detector asks a repaired model.
+
+    Examples:
+        >>> needs_repair("soft"), needs_repair("strip"), needs_repair("vote")
+        (True, False, True)
+    """
+    return any(DETECTORS[one].facts.get("needs_repair", False) for one in members_of(name))
 
 
-def threshold_images(name, rate):
+def needs_expert(name: str) -> bool:
+    """True where a detector asks a backdoor expert."""
+    return any(DETECTORS[one].facts.get("needs_expert", False) for one in members_of(name))
+
+
+def has_threshold(name: str) -> bool:
+    """False where a detector's rule has no threshold: its rate is only measured."""
+    return DETECTORS[name].facts.get("has_threshold", True)
+
+
+def overlays_needed(name: str) -> int:
+    """How many clean images a detector composes others with; 0 where it composes none.
+
+    Examples:
+        >>> overlays_needed("strip"), overlays_needed("soft")
+        (100, 0)
+    """
+    return max(DETECTORS[one].defaults().get("overlays", 0) for one in members_of(name))
+
+
+def threshold_images(name: str, rate: float) -> int:
     """How many clean images a detector's threshold takes at least at a false-positive rate.
 
-    Of a vote's members each may have its own oddest image, so a joint threshold takes as many
-    images above it as there are members. The hard guard has no threshold to set: its rate is only
-    measured.
+    Of several members each may have its own most anomalous image, so a joint threshold takes as
+    many images above it as there are members.
+
+    Examples:
+        >>> threshold_images("soft", 0.01), threshold_images("vote", 0.01)
+        (99, 199)
     """
-    if name == "hard":
-        return LEAST_MEASURED
-    least = min_images(rate / (len(MEMBERS) if name == "vote" else 1))
-    return max(least, FOLDS * LEAST_OF_FOLD) if needs_repair(name) else least
+    if not has_threshold(name):
+        return MIN_MEASURED
+    least = min_images(rate / len(members_of(name)))
+    return max(least, FOLDS * MIN_FOLD_IMAGES) if needs_repair(name) else least
 
 
-def check_enough(name, count, rate, *, source, share=1.0):
+def check_enough(name: str, count: int, rate: float, *, source: str, fraction: float = 1.0) -> None:
     """Refuses too few clean images for a detector, before a repair or a fit is begun.
 
     Args:
-        name: one of `NAMES`.
-        count: how many clean images came.
-        rate: the false-positive rate that is asked for, in (0, 1).
+        name: of the detector.
+        count: how many clean images there are.
+        rate: the target false-positive rate, in (0, 1).
         source: of the images, for the message.
-        share: of the images that may set the threshold, in (0, 1]: 1 where the repair can be made
-            again for cross-fitting, or learnt from none of them.
+        fraction: of the images that may set the threshold, in (0, 1]: 1 where the repair can be
+            made again for cross-fitting, or learnt from none of them.
 
     Raises:
         InputError: too few.
+
+    Examples:
+        >>> check_enough("soft", 200, 0.01, source="clean.h5")
     """
     composed, threshold = overlays_needed(name), threshold_images(name, rate)
-    needed = composed + math.ceil(threshold / share - 1e-9)
+    needed = composed + math.ceil(threshold / fraction - 1e-9)
     if count >= needed:
         return
     parts = []
     if composed:
         parts += [f"{composed} to compose others with", f"{needed - composed} for the threshold"]
-    if share < 1:
+    if fraction < 1:
         parts += [
-            f"only {share:.1%} of them may set the threshold, the repair learns from the rest"
+            f"only {fraction:.1%} of them may set the threshold, the repair learns from the rest"
         ]
     why = f" ({', '.join(parts)})" if parts else ""
-    asked = "" if name == "hard" else f" for a false-positive rate of {100 * rate:g} %"
+    target = f" for a false-positive rate of {100 * rate:g} %" if has_threshold(name) else ""
     cure = "give more images"
-    if name != "hard" and count > composed:
+    if has_threshold(name) and count > composed:
         cure += ", or ask for a higher rate"
     raise InputError(
-        f"{source}: detector {name!r} needs at least {needed} clean images{asked}{why}, got "
+        f"{source}: detector {name!r} needs at least {needed} clean images{target}{why}, got "
         f"{count}; {cure}."
     )
 
 
-def make_detector(name, nets, overlays, **settings):
-    """A detector, not yet fitted.
+def make_detector(
+    name: str,
+    nets: dict[str, Net],
+    *,
+    false_positive_rate: float = 0.01,
+    overlays: np.ndarray | None = None,
+) -> Any:
+    """A detector by its name, not yet fitted.
 
     Args:
-        name: one of `NAMES`; "vote" joins those of `MEMBERS`.
-        nets: {"bad": `keras.Model`, "repaired": .., "expert": ..}; only what it asks is needed.
-        overlays: (k, h, w, c) clean pictures, pixels 0-255; as many as it needs are taken.
-        settings: `false_positive_rate` and `input_range`.
+        name: of the detector.
+        nets: {"suspect": `Net`, "repaired": .., "expert": ..}; only what it asks is needed.
+        false_positive_rate: the fraction of clean images that may be flagged, in (0, 1).
+        overlays: (k, h, w, c) clean images, pixels 0-255, of which it takes as many as it needs;
+            None: drawn from the images that `fit` is given.
+
+    Examples:
+        >>> from badnet_defense.nets import deep_id, describe
+        >>> make_detector("strip", {"suspect": describe(deep_id(classes=10))})
+        Strip(false_positive_rate=0.01, overlays=100, seed=0)
     """
-    if name == "vote":
-        members = [make_detector(one, nets, overlays, **settings) for one in MEMBERS]
-        return Vote(members, **settings)
-    if name in OVERLAID:
-        kind, count = OVERLAID[name]
-        return kind(nets["bad"], overlays=overlays[:count], **settings)
-    if name == "expert":
-        return BackdoorExpert(nets["bad"], nets["repaired"], nets["expert"], **settings)
-    return PAIRED[name](nets["bad"], nets["repaired"], **settings)
+    method = DETECTORS[name]
+    config = method.config(false_positive_rate=false_positive_rate)
+    settings: dict[str, Any] = {"config": config}
+    if "members" in method.facts:
+        members = [
+            make_detector(one, nets, false_positive_rate=false_positive_rate, overlays=overlays)
+            for one in method.facts["members"]
+        ]
+        return method.run(members, **settings)
+    if overlays is not None and "overlays" in {field.name for field in fields(config)}:
+        settings["overlays"] = overlays[: config.overlays]
+    roles = ["suspect"]
+    roles += [one for one in ("repaired", "expert") if method.facts.get(_FACTS[one])]
+    return method.run(*(nets[role] for role in roles), **settings)
+
+
+_FACTS = {"repaired": "needs_repair", "expert": "needs_expert"}
+"""The fact that says that a detector takes a net of this role."""

@@ -11,6 +11,7 @@ from keras import ops
 from badnet_defense.detectors import scores
 from badnet_defense.detectors.bands import PLACES, bands
 from badnet_defense.nets.answers import classes_of
+from badnet_defense.nets.build import build
 
 PACKAGE = "badnet_defense"
 VERDICT = "flag_above"
@@ -117,61 +118,60 @@ def flag_above(inputs, thresholds, input_range):
     Returns:
         (n,) `int32`, 0..N.
     """
-    bad, *found = inputs
-    own = ops.cast(classes_of(ops, bad), "int32")
-    return scores.apply_thresholds(ops, own, found, thresholds, bad.shape[-1])
+    suspect, *found = inputs
+    own = ops.cast(classes_of(ops, suspect), "int32")
+    return scores.apply_thresholds(ops, own, found, thresholds, suspect.shape[-1])
 
 
 def build_calibrated_guard(detector):
-    """One model out of a fitted detector or vote, pictures (n, h, w, c) -> (n,) `int32`, 0..N.
+    """One model out of a fitted detector or vote, images (n, h, w, c) -> (n,) `int32`, 0..N.
 
-    All nets are copied. A guard with STRIP or SentiNet runs each picture a hundred times and more:
+    All nets are copied. A guard with STRIP or SentiNet runs each image a hundred times and more:
     ask it with small batches.
 
     Raises:
         ValueError: a vote's members have different nets of one name, or are of one kind.
     """
-    from badnet_defense.nets.build import copy_model
-
     members = getattr(detector, "members", [detector])
     nets = {name: net for one in members for name, net in one.nets.items()}
     kinds = {type(one).measure for one in members}
     same = all(nets[name] is net for one in members for name, net in one.nets.items())
     if len(kinds) < len(members) or not same:
         raise ValueError("a vote's file needs members of different kinds with the same nets")
-    pictures = keras.Input(nets["bad"].input_shape[1:], name="pictures")
+    images = keras.Input(nets["suspect"].input_shape, name="pictures")
     copies, answers = {}, {}
-    for name in (name for name in scores.NAMES if name in nets):
-        copies[name] = copy_model(nets[name])
-        copies[name].name = name
-        answers[name] = copies[name](pictures)
-    found = [_score(one, pictures, copies, answers) for one in members]
+    for role in (role for role in ("suspect", "repaired", "expert") if role in nets):
+        copies[role] = build(nets[role])
+        copies[role].name = {"suspect": "bad"}.get(role, role)
+        answers[role] = copies[role](images)
+    found = [_score(one, images, copies, answers) for one in members]
     limits = getattr(detector, "thresholds_", None) or [float(detector.threshold_)]
+    range_ = nets["suspect"].input_range
     verdict = keras.layers.Lambda(
         flag_above,
         output_shape=(),
         arguments={
             "thresholds": limits,
-            "input_range": [float(detector.input_range.low), float(detector.input_range.high)],
+            "input_range": [float(range_.low), float(range_.high)],
         },
         name=VERDICT,
     )
-    return keras.Model(pictures, verdict([answers["bad"], *found]), name="guard")
+    return keras.Model(images, verdict([answers["suspect"], *found]), name="guard")
 
 
-def _score(detector, pictures, nets, answers):
+def _score(detector, images, nets, answers):
     """A detector's scores as a tensor (n,)."""
     name = type(detector).measure.__name__
     arguments = {}
-    inputs = [answers[one] for one in detector.nets]
+    inputs = [answers[role] for role in detector.nets]
     if name in _COMPOSING:
-        overlays = detector.input_range.scale(detector.overlays_)
+        overlays = detector.suspect.input_range.scale(detector.overlays_)
         composing = _COMPOSING[name](len(overlays), name=f"{name}_pictures")
-        composed = nets["bad"](composing(pictures))
+        composed = nets["suspect"](composing(images))
         composing.overlays.assign(overlays)
         hosted = name in scores.HOSTED
         inputs = [*inputs, composed] if hosted else composed
-        hosts = classes_of(np, nets["bad"](overlays).numpy())
+        hosts = classes_of(np, nets["suspect"](overlays).numpy())
         arguments = {"hosts": hosts.tolist()} if hosted else {"overlays": len(hosts)}
     layer = keras.layers.Lambda(_FUNCTIONS[name], output_shape=(), arguments=arguments, name=name)
     return layer(inputs)

@@ -1,4 +1,4 @@
-"""Which repaired net belongs to which bad net: by the SHA-256 that the repair has noted."""
+"""Which repaired model belongs to which suspect model: by the SHA-256 in the repair's file."""
 
 import json
 import logging
@@ -20,45 +20,48 @@ FOLDER = "fine_pruned_models"
 
 @dataclass(frozen=True)
 class Pair:
-    """A bad net and its own repair.
+    """A suspect model and its own repair.
 
     Attributes:
-        bad: `Net`.
+        suspect: `Net`.
         repaired: `Net`, or None where none is needed.
         pruning: what was pruned on the way, as `Pruning.as_dict` gives it, or None.
     """
 
-    bad: Net
+    suspect: Net
     repaired: Net | None
     pruning: dict | None
 
 
-def read_pair(model, repaired=None, *, folder=FOLDER):
-    """Reads a bad net and its repair.
+def read_pair(model, repaired=None, *, folder=FOLDER, input_range=None):
+    """Reads a suspect model and its repair.
 
     Args:
-        model: path of the bad net.
+        model: path of the suspect model.
         repaired: path of the repaired net; default: the file of the same stem in `folder`.
-        folder: where `fine_prune.py` writes.
+        folder: where repaired models are.
+        input_range: the range of both; None: what the repair's file says, else [0, 1].
 
     Raises:
-        InputError: one of them is missing, or the repair was made from another net.
+        InputError: one of them is missing, the repair was made from another net, or for another
+            range.
     """
     path = Path(repaired) if repaired else Path(folder) / f"{Path(model).stem}.h5"
-    bad = read_classifier(model)
+    suspect = read_classifier(model)
     if not path.is_file():
         raise InputError(
             f"{path}: no repair of {model} is there; make it: fine_prune.py {model} "
             f"--clean DATA, or give the guard that you have ({Path(model).stem}.guard.keras)"
         )
     net = read_classifier(path)
-    _check_source(net, path, bad, model)
-    if (net.input_shape, net.classes) != (bad.input_shape, bad.classes):
+    _check_source(net, path, suspect, model)
+    if (net.input_shape, net.classes) != (suspect.input_shape, suspect.classes):
         raise InputError(
             f"{path}: it maps {net.input_shape} to {net.classes} classes, but {model} maps "
-            f"{bad.input_shape} to {bad.classes}; give the repair of this very net."
+            f"{suspect.input_shape} to {suspect.classes}; give the repair of this very net."
         )
-    return Pair(bad, net, noted_json(net, "pruning"))
+    range_ = repaired_range(net, input_range)
+    return Pair(suspect.with_range(range_), net.with_range(range_), noted_json(net, "pruning"))
 
 
 def belongs(model, repaired):
@@ -135,15 +138,16 @@ def noted_json(repaired, name):
     return json.loads(repaired.attributes[name]) if name in repaired.attributes else None
 
 
-def _check_source(net, path, bad, model):
+def _check_source(net, path, suspect, model):
     source = net.attributes.get("source_sha256")
     if not isinstance(source, str):
         raise InputError(
             f"{path}: it does not say which net it was made from; expected a net that "
             f"fine_prune.py made from {model}."
         )
-    if source != bad.attributes["file_sha256"]:
+    if source != suspect.attributes["file_sha256"]:
         raise InputError(
-            f"{path}: it was made from another net (SHA-256 {source[:12]}..) than {model} "
-            f"({bad.attributes['file_sha256'][:12]}..); make its own repair: fine_prune.py {model}"
+            f"{path}: it was made from another model (SHA-256 {source[:12]}..) than {model} "
+            f"({suspect.attributes['file_sha256'][:12]}..); make its own repair: "
+            f"fine_prune.py {model}"
         )

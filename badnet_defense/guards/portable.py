@@ -1,26 +1,30 @@
 """Writes a guard for places where this package is not: plain Keras, and ONNX."""
 
+from __future__ import annotations
+
 import io
 import json
 import zipfile
 from pathlib import Path
+from typing import Any
 
 from badnet_defense.errors import InputError
 from badnet_defense.guards.disagreement import build_portable_guard, disagreement
 from badnet_defense.guards.wiring import RANGE_NOTE
 from badnet_defense.io.files import atomic_write
-from badnet_defense.nets.input_range import UNIT
+from badnet_defense.nets.input_range import InputRange
+from badnet_defense.nets.net import Net
 
 
-def export_portable(bad, repaired, path, *, input_range=UNIT):
+def export_portable(suspect: Net, repaired: Net, path: str | Path) -> None:
     """Writes the disagreement guard of two nets as plain Keras or as ONNX, by the file's suffix.
 
     Args:
-        bad, repaired: `keras.Model`s, pictures (n, h, w, c) -> probabilities (n, N).
+        suspect, repaired: `Net`s with the same image shape and classes; the file's metadata hold
+            the suspect model's input range.
         path: `.keras`, which plain Keras 3 loads without this package, or `.onnx` (needs the extra
             `pip install .[onnx]`): input "pictures" (n, h, w, c) `float32` in the net's range,
             output (n,) `int32`, 0..N.
-        input_range: the nets' range, which the file's metadata hold.
 
     Raises:
         InputError: another suffix, the extra is missing, or the nets don't fit together.
@@ -28,16 +32,16 @@ def export_portable(bad, repaired, path, *, input_range=UNIT):
     suffix = Path(path).suffix
     if suffix not in (".keras", ".onnx"):
         raise InputError(f"{path}: expected a file name that ends in .keras or .onnx.")
-    guard = build_portable_guard(bad, repaired)
+    guard = build_portable_guard(suspect, repaired)
     with atomic_write(path) as partial:
         if suffix == ".keras":
             guard.save(partial)
-            _note_range(partial, input_range)
+            _note_range(partial, suspect.input_range)
         else:
-            _write_onnx(guard, partial, input_range)
+            _write_onnx(guard, partial, suspect.input_range)
 
 
-def _note_range(path, input_range):
+def _note_range(path: Path, input_range: InputRange) -> None:
     """Writes the range into the metadata of a `.keras` file, which plain Keras passes over."""
     content = io.BytesIO(Path(path).read_bytes())
     with zipfile.ZipFile(content) as old, zipfile.ZipFile(path, "w") as new:
@@ -50,7 +54,7 @@ def _note_range(path, input_range):
             new.writestr(one, member)
 
 
-def _write_onnx(guard, path, input_range):
+def _write_onnx(guard: Any, path: Path, input_range: InputRange) -> None:
     import tensorflow as tf
 
     try:

@@ -16,15 +16,6 @@ if TYPE_CHECKING:
 
 _INK, _CLEAN, _QUIET = "#222222", "#9bb7d4", "#777777"
 _POISONED = ("#c1440e", "#7b2d8b", "#1b7f5c", "#b8860b")
-UNITS = {
-    "hard": "disagreement",
-    "soft": "Jeffreys divergence of the two nets (nats)",
-    "nll": "nll of the repaired net (nats)",
-    "expert": "log ratio of the expert's confidence to the repaired net's (nats)",
-    "strip": "minus mean entropy under overlays (bits)",
-    "sentinet": "how completely a band takes its class along to other images (nats)",
-    "vote": "minus decimal logarithm of the smallest tail",
-}
 LEAST_RATE = 1e-4
 FEW = 20
 """Fewer pictures than this are marked one by one."""
@@ -79,7 +70,6 @@ def plot_scores(
     about: Any,
     *,
     net: str | None,
-    low: Any = False,
 ) -> None:
     """Draws histograms of the scores, clean against others, with the threshold, as a PNG.
 
@@ -87,8 +77,8 @@ def plot_scores(
         path, net: as for `plot_roc`.
         clean: (n,) scores of clean pictures.
         others: {name: (m,) scores}, of poisoned pictures or of those asked about.
-        about: the detector's figures: `name`, `false_positive_rate`, `threshold`.
-        low: True where low scores are suspicious (STRIP's entropies).
+        about: the detector's figures: `name`, `score` (what its scores are),
+            `false_positive_rate`, `threshold`.
 
     Raises:
         InputError: nothing can be written at `path`.
@@ -118,19 +108,16 @@ def plot_scores(
         weights = np.full(len(scores), 100 / len(scores))
         axes.hist(scores, edges.tolist(), weights=weights, color=colour, alpha=0.7, label=name)
     axes.axvline(about["threshold"], color=_INK, lw=1.2, ls="--")
-    side = "suspicious below" if low else "suspicious above"
     axes.annotate(
-        side,
+        "suspicious above",
         (about["threshold"], 0.97),
-        (-4 if low else 4, 0),
+        (4, 0),
         xycoords=("data", "axes fraction"),
         textcoords="offset points",
-        ha="right" if low else "left",
         va="top",
         color=_INK,
     )
-    label = "mean entropy under overlays (bits)" if low else UNITS[about["name"]]
-    axes.set_xlabel(label, color=_INK)
+    axes.set_xlabel(about["score"], color=_INK)
     axes.set_ylabel("images (%)", color=_INK)
     _finish(figure, axes, about, net, "best")
     save_figure(figure, path)

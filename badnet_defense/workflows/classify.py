@@ -144,7 +144,7 @@ def find_guard(net, *, root, alone=False, input_range=None):
             )
         return SavedGuard({"bad": spec}), range_
     pair = _pair(path, root)
-    guard = SavedGuard({"bad": pair.bad, "repaired": pair.repaired}, **HARD)
+    guard = SavedGuard({"bad": pair.suspect, "repaired": pair.repaired}, **HARD)
     return guard, repaired_range(pair.repaired, input_range)
 
 

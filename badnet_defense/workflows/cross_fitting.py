@@ -31,12 +31,12 @@ def like_repairs(pair, clean, *, input_range, seed=0):
     if again is None:
         return None
     log.info("few unseen pictures: the repair is made %d times to set the threshold", FOLDS)
-    order = np.random.default_rng((seed, 7)).permutation(len(clean.images))
+    order = np.random.default_rng((seed, 7)).permutation(len(clean.data))
     fold_repairs = []
     for fold in np.array_split(order, FOLDS):
         others = np.setdiff1d(order, fold)
         targets = None if clean.targets is None else clean.targets[others]
-        fold_repairs.append((fold, others, again(clean.images.subset(others), targets)))
+        fold_repairs.append((fold, others, again(clean.data.subset(others), targets)))
     return fold_repairs
 
 

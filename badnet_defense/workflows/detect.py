@@ -1,37 +1,42 @@
-"""Detectors at work: measured on data sets, written as guards, and asked about single images."""
+"""Detectors at work: evaluated on data sets, written as guards, and asked about images."""
+
+from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from badnet_defense.detectors.registry import check_enough, needs_repair
+from badnet_defense.detectors.registry import DETECTORS, check_enough, needs_repair
 from badnet_defense.errors import InputError
 from badnet_defense.evaluation.input_checks import fitting_labels
 from badnet_defense.evaluation.metrics import auroc, detection_at, roc_curve
 from badnet_defense.guards.calibrated import build_calibrated_guard
-from badnet_defense.guards.pairing import read_pair, repaired_range
+from badnet_defense.guards.pairing import Pair, read_pair
 from badnet_defense.io import read_images
+from badnet_defense.io.dataset import Dataset
 from badnet_defense.io.files import all_or_none, atomic_write, check_writable, exclusive
 from badnet_defense.io.records import digests_read, provenance, write_json
-from badnet_defense.nets import predict_labels
-from badnet_defense.nets.input_range import UNIT
+from badnet_defense.nets.input_range import UNIT, InputRange
+from badnet_defense.nets.net import Net
 from badnet_defense.nets.outputs import read_classifier
 from badnet_defense.report.detector_plots import plot_roc, plot_scores
-from badnet_defense.workflows.calibrate import fit_detector, split_clean
+from badnet_defense.workflows.calibrate import CalibratedDetector, fit_detector, split_clean
 
 log = logging.getLogger(__name__)
 
 RATE = 0.01
-"""False-positive rate that is asked for where nobody named one."""
+"""The default false-positive rate."""
 RATES = (0.01, 0.05)
-"""False-alarm rates at which detection is always told."""
+"""False-positive rates at which the detection rate is always reported."""
 
 
-def check_detector(name, sets, rate):
+def check_detector(name: str, sets: dict[str, Dataset], rate: float) -> None:
     """Refuses too few clean validation images for a detector, before anything long is done.
 
     Args:
@@ -44,107 +49,109 @@ def check_detector(name, sets, rate):
     """
     if "clean_validation" not in sets:
         raise InputError(
-            f"--detector {name}: no clean images to set its threshold with; give "
-            "--clean-validation."
+            f"detector {name!r} sets its threshold with clean validation images, got none; give "
+            "some."
         )
     clean = sets["clean_validation"]
     check_enough(name, len(clean), rate, source=clean.source)
 
 
 def evaluate_detector(
-    name,
-    pair,
-    sets,
+    name: str,
+    pair: Pair,
+    sets: dict[str, Dataset],
     *,
-    bad,
-    triggered=None,
-    false_positive_rate=RATE,
-    input_range=UNIT,
-    seed=0,
-):
-    """Fits a detector on the clean validation pictures and asks it about every set.
+    triggered: np.ndarray | None = None,
+    false_positive_rate: float = RATE,
+    seed: int = 0,
+) -> tuple[dict[str, np.ndarray], dict[str, Any], Callable[[str], None] | None]:
+    """Fits a detector on the clean validation images and asks it about every set.
 
     Args:
-        name: of the detector (`choice.NAMES`).
-        pair: `Pair`.
+        name: of the detector.
+        pair: the suspect model and its repair.
         sets: {"clean_validation": `Dataset`, "clean_test": .., "poisoned": ..}.
-        bad: the bad net (`keras.Model`).
         triggered: (n,) True for each of "poisoned" that carries a trigger; None: all do.
-        false_positive_rate, input_range, seed: as for `evaluate_files`.
+        false_positive_rate, seed: as for `fit_detector`.
 
     Returns:
         ({set: (n,) answers 0..N}, {"detector": its figures}, a function that draws its curves at a
         path without endings, or None).
 
     Raises:
-        InputError: too few clean validation pictures.
+        InputError: too few clean validation images.
     """
-    clean = split_clean(sets["clean_validation"], bad, pair.repaired, input_range=input_range)
-    settings = {
-        "false_positive_rate": false_positive_rate,
-        "input_range": input_range,
-        "seed": seed,
-    }
-    fitted = fit_detector(name, (pair.bad, pair.repaired), clean, **settings)
+    split = split_clean(pair.suspect, pair.repaired, sets["clean_validation"])
+    fitted = fit_detector(
+        name,
+        pair.suspect,
+        pair.repaired,
+        split,
+        false_positive_rate=false_positive_rate,
+        seed=seed,
+    )
     detector = fitted.detector
     start = time.perf_counter()
-    scores = {part: detector.anomaly_score(images.images) for part, images in sets.items()}
+    scores = {part: detector.anomaly_score(data.images) for part, data in sets.items()}
     seconds = time.perf_counter() - start
     answers = {
-        part: detector.judged(
-            predict_labels(bad, images.images, input_range=input_range), scores[part]
-        )
-        for part, images in sets.items()
+        part: detector.apply_threshold(pair.suspect.predict(data.images), scores[part])
+        for part, data in sets.items()
     }
     about = {
         **_about(name, fitted),
         "pictures_per_second": round(sum(map(len, scores.values())) / seconds, 1),
     }
-    honest = _honest(scores, fitted, about)
+    clean = _clean_scores(scores, fitted, about)
     poisoned = scores.get("poisoned", np.zeros(0))
     poisoned = poisoned if triggered is None else poisoned[triggered]
     if len(poisoned):
-        about["auroc"] = auroc(honest, poisoned)
-        about["detection"] = {f"{r:g}": detection_at(honest, poisoned, r) for r in RATES}
-    draw = partial(_plot, honest, poisoned, about, pair.bad.name) if len(poisoned) else None
+        about["auroc"] = auroc(clean, poisoned)
+        about["detection"] = {f"{r:g}": detection_at(clean, poisoned, r) for r in RATES}
+    draw = partial(_plot, clean, poisoned, about, pair.suspect.name) if len(poisoned) else None
     return answers, {"detector": about}, draw
 
 
-def _honest(scores, fitted, about):
-    """(n,) scores of the clean images that a detector is measured by; which, is noted and told.
+def _clean_scores(
+    scores: dict[str, np.ndarray], fitted: CalibratedDetector, about: dict[str, Any]
+) -> np.ndarray:
+    """(n,) scores of the clean images that a detector is measured with; which, is reported.
 
     Without clean test images they are those that set the threshold: where it was cross-fitted, as
     the nets scored them that had not learnt from them.
     """
     if "clean_test" in scores:
-        honest, which = scores["clean_test"], "clean_test"
+        clean, which = scores["clean_test"], "clean_test"
     else:
         which = "clean_validation"
         own = fitted.cross_fitted and np.ndim(fitted.clean_scores) == 1
-        honest = fitted.clean_scores if own else scores[which][fitted.unseen]
+        clean = fitted.clean_scores if own else scores[which][fitted.unseen]
         log.warning(
-            "no clean test images: what is told of the detector is measured on the %d clean "
+            "no clean test images: the detector's figures are measured on the %d clean "
             "validation images that set its threshold, and the table's clean validation row is of "
             "all of them, among which are those that a repair was tuned on",
-            len(honest),
+            len(clean),
         )
-    about["measured_on"] = {"set": which, "images": len(honest)}
-    return honest
+    about["measured_on"] = {"set": which, "images": len(clean)}
+    return clean
 
 
-def _plot(honest, poisoned, about, net, plots):
-    chosen = [np.mean(scores > about["threshold"]) for scores in (honest, poisoned)]
-    curves = {"poisoned": (roc_curve(honest, poisoned), chosen)}
+def _plot(
+    clean: np.ndarray, poisoned: np.ndarray, about: dict[str, Any], net: str, plots: str
+) -> None:
+    chosen = [np.mean(scores > about["threshold"]) for scores in (clean, poisoned)]
+    curves = {"poisoned": (roc_curve(clean, poisoned), chosen)}
     plot_roc(f"{plots}.roc.png", curves, about, net=net)
-    plot_scores(f"{plots}.scores.png", honest, {"poisoned": poisoned}, about, net=net)
+    plot_scores(f"{plots}.scores.png", clean, {"poisoned": poisoned}, about, net=net)
 
 
-def _about(name, fitted):
+def _about(name: str, fitted: CalibratedDetector) -> dict[str, Any]:
     """A fitted detector in numbers."""
     detector = fitted.detector
     return {
         "name": name,
-        "false_positive_rate": detector.false_positive_rate,
+        "score": DETECTORS[name].facts.get("score", "anomaly score"),
+        "false_positive_rate": detector.config.false_positive_rate,
         "threshold": float(detector.threshold_),
         "expected": asdict(detector.expected_),
         "cross_fitted": fitted.cross_fitted,
@@ -152,169 +159,183 @@ def _about(name, fitted):
     }
 
 
-def guard_file(model, clean, *, out, **settings):
+def guard_file(
+    model: str | Path,
+    clean: str | Path,
+    *,
+    out: str | Path,
+    name: str,
+    repaired: str | Path | None = None,
+    false_positive_rate: float = RATE,
+    tell: Callable[[dict[str, Any]], None] | None = None,
+    input_range: InputRange | None = None,
+    seed: int = 0,
+) -> dict[str, Any]:
     """Fits a detector and writes it as one Keras model, with its figures beside it as JSON.
 
     Args:
-        model: path of the bad net.
-        clean: path of clean pictures; labels are not needed.
+        model: path of the suspect model.
+        clean: path of clean images; labels are not needed.
         out: the `.keras` file to write.
-        settings: the next ones, by keyword.
         name: of the detector.
+        repaired: path of the repaired model, for a detector that needs one; None: the model's own.
+        false_positive_rate, seed: as for `fit_detector`.
         tell: called with the figures before the first file is written.
-        repaired: path of the repaired net; default: the model's own. STRIP and SentiNet need none.
-        false_positive_rate, input_range, seed: as for `evaluate_files`.
+        input_range: the models' range; None: what the repair's file says, else [0, 1].
 
     Returns:
         The figures as they stand in `<out>.json`.
 
     Raises:
         InputError: a file cannot be used or would be overwritten, there are too few clean
-            pictures, or another run is making a guard at `out`.
+            images, or another run is making a guard at `out`.
     """
     if Path(out).suffix != ".keras":
-        raise InputError(f"--out {out}: expected a file name that ends in .keras.")
-    inputs = (model, clean, settings.get("repaired"))
-    check_writable(out, f"{out}.json", inputs=inputs)
+        raise InputError(f"{out}: expected the name of a guard's file that ends in .keras.")
+    check_writable(out, f"{out}.json", inputs=(model, clean, repaired))
     with exclusive(out):  # so that guard and figures are of one run
-        return _guard_file(model, clean, out=out, **settings)
+        start = time.perf_counter()
+        fitted, pair, data = _fitted(
+            model, clean, name, repaired, false_positive_rate, input_range, seed
+        )
+        result = {
+            **provenance(
+                net_path=model,
+                data_paths={"clean": clean},
+                classes=pair.suspect.classes,
+                seed=seed,
+                seconds=time.perf_counter() - start,
+                digest=digests_read(pair.suspect, data),
+            ),
+            "repair": _files(pair.repaired),
+            "detector": _about(name, fitted),
+            "input_range": str(pair.suspect.input_range),
+        }
+        if tell:
+            tell(result)
+        with all_or_none():
+            write_json(f"{out}.json", result)
+            with atomic_write(out) as unfinished:
+                build_calibrated_guard(fitted.detector).save(unfinished)
+        return result
 
 
-def _guard_file(
-    model,
-    clean,
-    *,
-    out,
-    name,
-    repaired=None,
-    false_positive_rate=RATE,
-    tell=None,
-    input_range=None,
-    seed=0,
-):
-    start = time.perf_counter()
-    spec = read_classifier(model)
-    images = enough_images(clean, spec, name, false_positive_rate)
-    pair, repair = (spec, None), None
+def _files(repaired: Net | None) -> dict[str, str] | None:
+    """Which repaired model was used, as the result says it."""
+    if repaired is None:
+        return None
+    notes = repaired.attributes
+    return {"file": notes["file"], "sha256": notes["file_sha256"]}
+
+
+def _fitted(
+    model: str | Path,
+    clean: str | Path,
+    name: str,
+    repaired: str | Path | None,
+    false_positive_rate: float,
+    input_range: InputRange | None,
+    seed: int,
+) -> tuple[CalibratedDetector, Pair, Dataset]:
+    """A detector fitted from files, its nets, and the clean images as they were read."""
+    suspect = read_classifier(model)
+    data = enough_images(clean, suspect, name, false_positive_rate)
     if needs_repair(name):
-        found = read_pair(model, repaired)
-        input_range = repaired_range(found.repaired, input_range)
-        pair = (found.bad, found.repaired)
-        notes = found.repaired.attributes
-        repair = {"file": notes["file"], "sha256": notes["file_sha256"]}
-    input_range = input_range or UNIT
-    fitted = _fitted(model, pair, images, name, false_positive_rate, input_range, seed)
-    result = {
-        **provenance(
-            net_path=model,
-            data_paths={"clean": clean},
-            classes=fitted.detector.classes,
-            seed=seed,
-            seconds=time.perf_counter() - start,
-            digest=digests_read(spec, images),
-        ),
-        "repair": repair,
-        "detector": _about(name, fitted),
-        "input_range": str(input_range),
-    }
-    if tell:
-        tell(result)
-    with all_or_none():
-        write_json(f"{out}.json", result)
-        with atomic_write(out) as unfinished:
-            build_calibrated_guard(fitted.detector).save(unfinished)
-    return result
+        pair = read_pair(model, repaired, input_range=input_range)
+    else:
+        pair = Pair(suspect.with_range(input_range or UNIT), None, None)
+    split = split_clean(pair.suspect, pair.repaired, fitting_labels(pair.suspect, data))
+    fitted = fit_detector(
+        name,
+        pair.suspect,
+        pair.repaired,
+        split,
+        false_positive_rate=false_positive_rate,
+        seed=seed,
+    )
+    return fitted, pair, data
 
 
-def enough_images(clean, spec, name, rate, *, share=1.0):
-    """Clean images (`Dataset`) that are enough for a detector of a net.
+def enough_images(
+    clean: str | Path, net: Net, name: str, rate: float, *, fraction: float = 1.0
+) -> Dataset:
+    """Clean images that are enough for a detector of a net.
 
     Args:
         clean: their path.
-        spec: the net (`Net`).
-        name, rate, share: as for `choice.check_enough`.
+        net: the suspect model.
+        name, rate, fraction: as for `detectors.registry.check_enough`.
 
     Raises:
-        InputError: the file cannot be used, or too few.
+        InputError: the file cannot be used, or too few images.
     """
-    images = read_images(clean, shape=spec.input_shape, labels_matter=False)
-    check_enough(name, len(images), rate, source=images.source, share=share)
-    return images
-
-
-def _fitted(model, pair, images, name, rate, input_range, seed):
-    net = pair[0].with_range(input_range)
-    images = fitting_labels(net, images)
-    split = split_clean(images, net.model, pair[1], input_range=input_range)
-    return fit_detector(
-        name, pair, split, false_positive_rate=rate, input_range=input_range, seed=seed
-    )
+    data = read_images(clean, shape=net.input_shape, labels_matter=False)
+    check_enough(name, len(data), rate, source=data.source, fraction=fraction)
+    return data
 
 
 def detect_files(
-    model,
-    clean,
-    inputs,
+    model: str | Path,
+    clean: str | Path,
+    inputs: Sequence[str | Path],
     *,
-    name="soft",
-    repaired=None,
-    out=None,
-    false_positive_rate=RATE,
-    tell=None,
-    input_range=None,
-    seed=0,
-):
+    name: str = "soft",
+    repaired: str | Path | None = None,
+    out: str | Path | None = None,
+    false_positive_rate: float = RATE,
+    tell: Callable[[dict[str, Any]], None] | None = None,
+    input_range: InputRange | None = None,
+    seed: int = 0,
+) -> dict[str, Any]:
     """Asks a detector about images and data sets.
 
     Args:
         model: path of the suspect model.
-        clean: path of clean images, for the threshold and for overlays; no labels are needed.
+        clean: path of clean images, for the overlays and the threshold; no labels are needed.
         inputs: paths of image files and of data sets (`.h5`).
         name: of the detector.
-        repaired: path of the repaired model, where the detector needs one.
+        repaired: path of the repaired model, for a detector that needs one; None: the model's own.
         out: path of a histogram of the scores (`.png`); None: none.
-        false_positive_rate, tell, input_range, seed: as for `evaluate_files`.
+        false_positive_rate, seed: as for `fit_detector`.
+        tell: called with the result before the histogram is written.
+        input_range: the models' range; None: what the repair's file says, else [0, 1].
 
     Returns:
-        {"detector": its figures, among them `threshold`, "scores": {input: (n,) anomaly scores}}.
+        {"detector": its figures, "expected": `ExpectedRate`, "scores": {input: (n,) anomaly
+        scores}, "answers": {input: (n,) classes 0..N}}; an image is flagged, N, where its score is
+        above the threshold.
 
     Raises:
         InputError: a file cannot be used, or there are too few clean images.
     """
-    check_writable(out, inputs=(model, clean, *inputs))
-    spec = read_classifier(model)
-    images = enough_images(clean, spec, name, false_positive_rate)
-    sets = {path: _asked(path, spec.input_shape) for path in inputs}
-    pair = (spec, None)
-    if needs_repair(name):
-        found = read_pair(model, repaired)
-        input_range = repaired_range(found.repaired, input_range)
-        pair = (found.bad, found.repaired)
-    fitted = _fitted(model, pair, images, name, false_positive_rate, input_range or UNIT, seed)
+    check_writable(out, inputs=(model, clean, repaired, *inputs))
+    shape = read_classifier(model).input_shape
+    sets = {str(path): _asked(path, shape) for path in inputs}
+    fitted, pair, _ = _fitted(model, clean, name, repaired, false_positive_rate, input_range, seed)
     detector = fitted.detector
-    scores = {path: detector.anomaly_score(pictures) for path, pictures in sets.items()}
-    result = {"detector": _about(name, fitted), "scores": scores}
+    scores = {path: detector.anomaly_score(images) for path, images in sets.items()}
+    result = {
+        "detector": _about(name, fitted),
+        "expected": detector.expected_,
+        "scores": scores,
+        "answers": {
+            path: detector.apply_threshold(pair.suspect.predict(images), scores[path])
+            for path, images in sets.items()
+        },
+    }
     if tell:
         tell(result)
     if out:
-        _draw_scores(out, fitted, result, images, net=Path(model).stem)
+        groups = {path: found for path, found in scores.items() if len(found) > 1}
+        single = [found for found in scores.values() if len(found) == 1]
+        groups |= {"images": np.concatenate(single)} if single else {}
+        clean_scores = detector.combined(fitted.clean_scores)
+        plot_scores(out, clean_scores, groups, result["detector"], net=Path(model).stem)
     return result
 
 
-def _draw_scores(out, fitted, result, images, *, net):
-    """Draws the scores of `detect_files`, those of single images as one group."""
-    clean = fitted.clean_scores
-    if clean.ndim > 1:  # of each member of a vote
-        clean = fitted.detector.anomaly_score(images.images[fitted.unseen])
-    scores = result["scores"]
-    groups = {str(path): values for path, values in scores.items() if len(values) > 1}
-    single = [values for values in scores.values() if len(values) == 1]
-    groups |= {"images": np.concatenate(single)} if single else {}
-    plot_scores(out, clean, groups, result["detector"], net=net)
-
-
-def _asked(path, shape):
-    """(n, h, w, c) pictures of a data set, or the one of an image file."""
+def _asked(path: str | Path, shape: tuple[int, int, int]) -> np.ndarray:
+    """(n, h, w, c) images of a data set, or the one of an image file."""
     from badnet_defense.io.image_files import read_image
 
     if str(path).endswith((".h5", ".hdf5")):

@@ -99,7 +99,7 @@ def evaluate_files(
             "one with --repaired to see its figures, too)",
             detector,
         )
-        pair = Pair(spec, None, None)
+        pair = Pair(spec.with_range(input_range), None, None)
     else:
         how = {"input_range": input_range, "seed": seed}
         pair = _pair(model, repaired, data["clean_validation"], folder, how)
@@ -110,10 +110,8 @@ def evaluate_files(
             detector,
             pair,
             sets,
-            bad=nets["bad"],
             triggered=triggered,
             false_positive_rate=false_positive_rate,
-            input_range=input_range,
             seed=seed,
         )
     measured = {name: describe(one).with_range(input_range) for name, one in nets.items()}
@@ -160,9 +158,7 @@ def _pair(model, repaired, clean, folder, how):
                 "--clean-validation."
             )
         repair_file(model, clean, out=folder, **how)
-    pair = read_pair(model, repaired, folder=folder)
-    repaired_range(pair.repaired, how["input_range"])
-    return pair
+    return read_pair(model, repaired, folder=folder, input_range=how["input_range"])
 
 
 def _known_range(model, repaired, folder, alone, asked):
@@ -189,6 +185,6 @@ def _repaired_nets(pair):
     nets = {"repaired": build(pair.repaired)}
     noted = noted_channels(pair.repaired)
     if noted is not None:
-        check_channels(pair.bad, *noted, pair.repaired.attributes["file"])
-        nets["pruned"] = build(zero_channels(pair.bad, *noted))
+        check_channels(pair.suspect, *noted, pair.repaired.attributes["file"])
+        nets["pruned"] = build(zero_channels(pair.suspect, *noted))
     return nets

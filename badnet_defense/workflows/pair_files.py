@@ -24,7 +24,7 @@ def write_pair(base, nets, *, input_range, tuned_on, notes):
     suspect, repaired = nets["bad"], nets["repaired"]
     with atomic_write(f"{base}.guard.keras") as partial:
         range_ = InputRange.parse(str(input_range))
-        build_guard(build(suspect), build(repaired), input_range=range_).save(partial)
+        build_guard(*(net.with_range(range_) for net in (suspect, repaired))).save(partial)
     clean, seed, pseudo_labels = tuned_on
     about = {
         "made_by": "badnet_defense",

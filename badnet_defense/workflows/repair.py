@@ -80,7 +80,7 @@ def repair_file(
         )
         inputs = check_inputs(net, data, method, config, pseudo_labels=pseudo_labels)
         data = inputs.data.without_labels() if pseudo_labels else inputs.data
-        poisoned = find_poisoned(net, net.model, data, input_range=input_range, seed=seed)
+        poisoned = find_poisoned(net, data, seed=seed)
         tell_poisoned(poisoned, data.source)
         repaired, report = run_method(net, inputs, seed=seed, triggers=triggers)
         nets, stages = _stages(net, repaired, report, data)

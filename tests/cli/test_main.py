@@ -8,7 +8,7 @@ from importlib import import_module
 import pytest
 
 from badnet_defense.cli import main, options
-from badnet_defense.detectors.registry import NAMES
+from badnet_defense.detectors import DETECTORS
 from badnet_defense.errors import InputError
 
 VERDICTS = ("scan", "audit")
@@ -70,7 +70,7 @@ def test_defaults_are_shown_once(help_of):
 
 
 def test_tables_hold_every_method_and_detector():
-    assert tuple(options.DETECTORS) == NAMES
+    assert tuple(options.DETECTORS) == DETECTORS.names()
 
 
 def test_a_renamed_option_and_command_keep_their_old_names():

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from badnet_defense.detectors.calibration import min_images, seen_rate, threshold_at
+from badnet_defense.detectors.calibration import measured_rate, min_images, threshold_at
 from badnet_defense.errors import InputError
 
 
@@ -47,8 +47,8 @@ def test_too_few_pictures_are_refused(rate, least):
         threshold_at(np.arange(float(least - 1)), rate)
 
 
-def test_seen_rate_is_a_share_with_wilson_s_interval():
-    found = seen_rate([True] * 3 + [False] * 97)
+def test_measured_rate_is_a_share_with_wilson_s_interval():
+    found = measured_rate([True] * 3 + [False] * 97)
     assert found.rate == pytest.approx(0.03) and found.pictures == 100
     assert (found.low, found.high) == pytest.approx((0.0103, 0.0845), abs=1e-4)
-    assert str(found) == "3.00 % (95 %: 1.03 to 8.45 %), from 100 clean pictures"
+    assert str(found) == "3.00 % (95 %: 1.03 to 8.45 %), from 100 clean images"

@@ -5,9 +5,10 @@ from unittest.mock import Mock
 import numpy as np
 import pytest
 
+from badnet_defense.detectors.hard_disagreement import HardDisagreement
+from badnet_defense.detectors.nll import NLL
 from badnet_defense.detectors.registry import (
-    NAMES,
-    PAIRED,
+    DETECTORS,
     check_enough,
     make_detector,
     needs_repair,
@@ -51,12 +52,12 @@ def test_a_repair_that_is_not_made_again_leaves_a_part():
     share = unseen_share("scan-unlearning")
     assert unseen_share("fine-pruning") == 1.0 and share < 0.5
     with pytest.raises(InputError, match=r"only 15\.0% of them may set the threshold"):
-        check_enough("soft", 126, 0.05, source="clean.h5", share=0.15)
-    check_enough("soft", 127, 0.05, source="clean.h5", share=0.15)  # 0.15 * 127 is 19.05
+        check_enough("soft", 126, 0.05, source="clean.h5", fraction=0.15)
+    check_enough("soft", 127, 0.05, source="clean.h5", fraction=0.15)  # 0.15 * 127 is 19.05
 
 
 def test_every_detector_has_a_least_count():
-    assert all(threshold_images(name, 0.01) >= 5 for name in NAMES)
+    assert all(threshold_images(name, 0.01) >= 5 for name in DETECTORS.names())
 
 
 def test_the_vote_s_members_see_what_the_other_one_misses():
@@ -64,19 +65,23 @@ def test_the_vote_s_members_see_what_the_other_one_misses():
     a trigger over the whole picture, each blind one of them.
     """
     net, overlays = Mock(), np.zeros((20, 4, 4, 3), np.uint8)
-    nets = {"bad": net, "repaired": Mock()}
-    vote = make_detector("vote", nets, overlays, false_positive_rate=0.02)
+    nets = {"suspect": net, "repaired": Mock()}
+    vote = make_detector("vote", nets, overlays=overlays, false_positive_rate=0.02)
     assert [type(one) for one in vote.members] == [SoftDisagreement, SentiNet]
-    assert vote.members[0].nets == nets and vote.members[1].nets == {"bad": net}
+    assert vote.members[0].nets == nets and vote.members[1].nets == {"suspect": net}
     assert len(vote.members[1].overlays_) == overlays_needed("vote") == 16
-    assert {one.false_positive_rate for one in (vote, *vote.members)} == {0.02}
+    assert {one.config.false_positive_rate for one in (vote, *vote.members)} == {0.02}
 
 
 @pytest.mark.parametrize(
-    ("name", "kind"), [*PAIRED.items(), ("strip", Strip), ("sentinet", SentiNet)]
+    ("name", "kind"),
+    [
+        *(("hard", HardDisagreement), ("soft", SoftDisagreement), ("nll", NLL)),
+        *(("strip", Strip), ("sentinet", SentiNet)),
+    ],
 )
 def test_each_detector_by_its_name(name, kind):
-    nets = {"bad": Mock(), "repaired": Mock()}
-    found = make_detector(name, nets, np.zeros((120, 4, 4, 3), np.uint8))
+    nets = {"suspect": Mock(), "repaired": Mock()}
+    found = make_detector(name, nets, overlays=np.zeros((120, 4, 4, 3), np.uint8))
     assert type(found) is kind
     assert needs_repair(name) == ("repaired" in found.nets) == (overlays_needed(name) == 0)

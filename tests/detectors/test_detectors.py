@@ -9,7 +9,7 @@ from small_nets import CLASSES, images
 
 from badnet_defense.detectors.soft_disagreement import SoftDisagreement
 from badnet_defense.errors import InputError
-from badnet_defense.nets import predict_labels
+from badnet_defense.nets import build, describe
 from badnet_defense.nets.input_range import InputRange
 
 
@@ -18,7 +18,7 @@ def test_answers_are_the_bad_net_s_or_n_above_the_threshold(name, fitted, trio):
     detector = fitted[name]
     scores = detector.anomaly_score(PICTURES)
     assert scores.shape == (len(PICTURES),)
-    own = predict_labels(trio[0], PICTURES)
+    own = trio[0].predict(PICTURES)
     expected = np.where(scores > detector.threshold_, CLASSES, own)
     np.testing.assert_array_equal(detector.predict(PICTURES), expected)
 
@@ -33,7 +33,7 @@ def test_clean_pictures_keep_to_the_rate(name, fitted):
 
 
 def test_hard_answers_as_the_disagreement_guard_and_tells_its_rate(fitted, trio):
-    first, second = (predict_labels(net, CLEAN) for net in trio[:2])
+    first, second = (net.predict(CLEAN) for net in trio[:2])
     assert fitted["hard"].expected_.rate == pytest.approx(np.mean(first != second))
     np.testing.assert_array_equal(
         fitted["hard"].predict(CLEAN), np.where(first == second, first, CLASSES)
@@ -59,16 +59,22 @@ def test_too_few_clean_pictures(trio):
 def test_input_range_is_the_nets(trio):
     """A net that takes 0-255 and divides by itself scores as the one that takes [0, 1]."""
     wide = [
-        keras.Sequential([keras.Input(net.input_shape[1:]), keras.layers.Rescaling(1 / 255), net])
+        keras.Sequential(
+            [keras.Input(net.input_shape), keras.layers.Rescaling(1 / 255), build(net)]
+        )
         for net in trio[:2]
     ]
-    found = SoftDisagreement(*wide, input_range=InputRange(0, 255)).anomaly_score(PICTURES)
+    wide = [describe(net).with_range(InputRange(0, 255)) for net in wide]
+    found = SoftDisagreement(*wide).anomaly_score(PICTURES)
     np.testing.assert_allclose(found, made("soft", trio).anomaly_score(PICTURES), rtol=1e-4)
 
 
 def test_answers_that_are_no_numbers_are_flagged(trio):
     detector = made("soft", trio).fit(CLEAN)
-    assert detector.judged(np.array([1, 2]), np.array([np.nan, -9.0])).tolist() == [CLASSES, 2]
+    assert detector.apply_threshold(np.array([1, 2]), np.array([np.nan, -9.0])).tolist() == [
+        CLASSES,
+        2,
+    ]
     with pytest.raises(InputError, match="NaN"):
         detector.fit_scores(np.array([np.nan] + [1.0] * 50))
 
@@ -78,5 +84,5 @@ def test_a_clean_image_at_the_threshold_passes(trio):
     scores = np.random.default_rng(0).permutation(60).astype(float)
     detector = made("soft", trio, false_positive_rate=0.1).fit_scores(scores)
     assert detector.threshold_ == 54
-    flagged = detector.judged(np.zeros(60, int), scores) == CLASSES
+    flagged = detector.apply_threshold(np.zeros(60, int), scores) == CLASSES
     assert sorted(scores[flagged]) == [55, 56, 57, 58, 59]

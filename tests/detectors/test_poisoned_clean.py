@@ -9,12 +9,10 @@ from planted_net import TARGET, clean_images, planted_net, planted_trigger
 from badnet_defense.detectors import poisoned_clean
 from badnet_defense.detectors.poisoned_clean import find_poisoned, tell_poisoned
 from badnet_defense.nets import describe
-from badnet_defense.nets.input_range import UNIT
 
 
 def looked_at(images):
-    model = planted_net()
-    return find_poisoned(describe(model), model, images, input_range=UNIT)
+    return find_poisoned(describe(planted_net()), images)
 
 
 def test_triggered_images_among_the_clean_ones_are_told(caplog):
@@ -43,6 +41,6 @@ def test_what_is_not_looked_at_is_told(caplog, monkeypatch):
     caplog.set_level("INFO")
     assert looked_at(clean_images(99))["looked_at"] == 0
     assert "not searched for poisoned images, 99 images are too few" in caplog.text
-    monkeypatch.setattr(poisoned_clean, "MOST_VALUES", 1e6)
+    monkeypatch.setattr(poisoned_clean, "MAX_VALUES", 1e6)
     assert looked_at(clean_images(200))["looked_at"] == 0
     assert "the net is too large" in caplog.text

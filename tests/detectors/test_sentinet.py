@@ -8,8 +8,9 @@ from small_nets import CLASSES, SHAPE, balanced, images, net
 
 from badnet_defense.detectors import overlaid, scores
 from badnet_defense.detectors.bands import PLACES, bands
-from badnet_defense.detectors.sentinet import SentiNet
+from badnet_defense.detectors.sentinet import SentiNet, SentiNetConfig
 from badnet_defense.errors import InputError
+from badnet_defense.nets import build, describe
 from badnet_defense.nets.input_range import InputRange
 
 CLEAN = images(60, seed=3).images
@@ -26,7 +27,7 @@ def bad():
             layers.Dense(CLASSES, activation="softmax"),
         ]
     )
-    return balanced(made, CLEAN / np.float32(255))
+    return describe(balanced(made, CLEAN / np.float32(255)))
 
 
 def test_bands_cover_the_picture_by_thirds():
@@ -109,14 +110,14 @@ def starts(side):
 def test_scores_equal_one_composed_picture_at_a_time(at_once, bad, monkeypatch):
     assert SHAPE[0] % 3 == 0 and round(SHAPE[1] / 3) == SHAPE[1] // 3
     monkeypatch.setattr(overlaid, "PAIRS_AT_ONCE", at_once)
-    detector = SentiNet(bad, overlays=6, false_positive_rate=0.1).fit(CLEAN)
-    expected = [plain(bad, detector.overlays_, one) for one in PICTURES]
+    detector = SentiNet(bad, config=SentiNetConfig(0.1, overlays=6)).fit(CLEAN)
+    expected = [plain(bad.model, detector.overlays_, one) for one in PICTURES]
     np.testing.assert_allclose(detector.anomaly_score(PICTURES), expected, rtol=1e-4, atol=2e-5)
 
 
 def test_another_input_range(bad):
-    wide = keras.Sequential([keras.Input(SHAPE), layers.Rescaling(1 / 255), bad])
-    found = SentiNet(wide, overlays=CLEAN[:6], input_range=InputRange(0, 255))
+    wide = keras.Sequential([keras.Input(SHAPE), layers.Rescaling(1 / 255), build(bad)])
+    found = SentiNet(describe(wide).with_range(InputRange(0, 255)), overlays=CLEAN[:6])
     expected = SentiNet(bad, overlays=CLEAN[:6])
     np.testing.assert_allclose(
         found.anomaly_score(PICTURES), expected.anomaly_score(PICTURES), rtol=1e-4, atol=2e-5
@@ -125,5 +126,5 @@ def test_another_input_range(bad):
 
 def test_pictures_to_paste_on_of_one_class(bad):
     one = np.repeat(CLEAN[:1], 6, axis=0)
-    with pytest.raises(InputError, match=r"all 6 clean pictures .* answered with class"):
+    with pytest.raises(InputError, match=r"all 6 clean images .* predicted as class"):
         SentiNet(bad, overlays=one).anomaly_score(PICTURES)

@@ -6,8 +6,9 @@ from guard_pairs import NETS, PICTURES, two_nets
 from small_detectors import CLEAN, RATE, made
 
 from badnet_defense.detectors import overlaid
-from badnet_defense.detectors.strip import Strip
+from badnet_defense.detectors.strip import OverlayConfig, Strip
 from badnet_defense.errors import InputError
+from badnet_defense.nets import describe
 
 
 def plain_strip(net, overlays, picture):
@@ -25,7 +26,7 @@ def plain_strip(net, overlays, picture):
 def test_strip_equals_one_overlay_at_a_time(name, at_once, monkeypatch):
     monkeypatch.setattr(overlaid, "PAIRS_AT_ONCE", at_once)
     bad, _ = two_nets(NETS[name])
-    detector = Strip(bad, overlays=7, false_positive_rate=RATE).fit(CLEAN)
+    detector = Strip(describe(bad), config=OverlayConfig(RATE, overlays=7)).fit(CLEAN)
     assert detector.overlays_.shape == (7, *CLEAN.shape[1:])
     expected = [plain_strip(bad, detector.overlays_, one) for one in PICTURES[:9]]
     np.testing.assert_allclose(detector.anomaly_score(PICTURES[:9]), expected, atol=2e-5)
@@ -43,11 +44,11 @@ def test_strip_sets_its_threshold_by_other_pictures_than_its_overlays(trio):
 
 
 def test_strip_with_too_few_pictures(trio):
-    with pytest.raises(InputError, match=r"20 clean pictures .* 12 overlays"):
+    with pytest.raises(InputError, match="at least 24 clean images, got 20: it composes 12"):
         made("strip", trio).fit(CLEAN[:20])
 
 
 def test_strip_with_overlays_of_one_s_own(trio):
-    own = Strip(trio[0], overlays=CLEAN[:5], false_positive_rate=RATE).fit(CLEAN[5:])
+    own = Strip(trio[0], overlays=CLEAN[:5], config=OverlayConfig(RATE)).fit(CLEAN[5:])
     np.testing.assert_array_equal(own.overlays_, CLEAN[:5])
     assert own.expected_.pictures == len(CLEAN) - 5

@@ -5,10 +5,12 @@ import pytest
 from guard_pairs import PICTURES, two_nets
 from small_detectors import CLEAN, RATE, made
 
+from badnet_defense.detectors import DetectorConfig
 from badnet_defense.detectors.soft_disagreement import SoftDisagreement
 from badnet_defense.detectors.vote import Vote
 from badnet_defense.errors import InputError
 from badnet_defense.guards.calibrated import build_calibrated_guard
+from badnet_defense.nets import describe
 
 
 def test_vote_is_any_member_above_its_share(trio):
@@ -29,7 +31,7 @@ def test_vote_s_scores_by_hand(trio):
 
     members = [Fixed(*trio[:2]), Fixed(*trio[:2])]
     members[0].scale, members[1].scale = 1.0, -10.0
-    vote = Vote(members, false_positive_rate=0.25)
+    vote = Vote(members, config=DetectorConfig(0.25))
     vote.fit(np.arange(1.0, 10.0)[:, None, None, None])
     found = vote.anomaly_score(np.array([8.5, 0.5, 5.0])[:, None, None, None])
     np.testing.assert_allclose(found, -np.log10([2 / 10, 1 / 10, 6 / 10]))
@@ -48,7 +50,7 @@ def test_vote_keeps_to_the_joint_rate(count, trio):
 
     rates, promised = [], []
     for _ in range(200):
-        vote = Vote([Drawn(*trio[:2]), Drawn(*trio[:2])], false_positive_rate=0.05)
+        vote = Vote([Drawn(*trio[:2]), Drawn(*trio[:2])], config=DetectorConfig(0.05))
         vote.fit(np.zeros(count))
         rates.append(np.mean(vote.anomaly_score(np.zeros(4000)) > vote.threshold_))
         promised.append(vote.expected_.rate)
@@ -58,14 +60,14 @@ def test_vote_keeps_to_the_joint_rate(count, trio):
 def test_vote_with_too_few_pictures(trio):
     members = [made("soft", trio), made("nll", trio)]
     scores = np.array([[1.0, 2, 3, 4, 5, 6, 7, 8, 9], [9, 8, 7, 6, 5, 4, 3, 2, 1]])
-    with pytest.raises(InputError, match="joint threshold of 2 detectors"):
-        Vote(members, false_positive_rate=0.1).fit_scores(scores)
+    with pytest.raises(InputError, match=r"joint threshold of 2 detectors .* got 9"):
+        Vote(members, config=DetectorConfig(0.1)).fit_scores(scores)
 
 
 def test_vote_s_file_takes_members_of_different_kinds_and_the_same_nets(trio):
     for members in (
         [made("soft", trio), made("soft", trio)],
-        [made("soft", trio), made("nll", (*two_nets(), None))],
+        [made("soft", trio), made("nll", (*map(describe, two_nets()), None))],
     ):
         with pytest.raises(ValueError, match="different kinds with the same nets"):
-            build_calibrated_guard(Vote(members, false_positive_rate=RATE).fit(CLEAN))
+            build_calibrated_guard(Vote(members, config=DetectorConfig(RATE)).fit(CLEAN))

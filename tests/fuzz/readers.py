@@ -14,7 +14,7 @@ from badnet_defense.guards.reading import read_guard
 from badnet_defense.io.image_files import read_image
 from badnet_defense.io.reading import read_images
 from badnet_defense.io.trigger_labels import read_trigger_labels
-from badnet_defense.nets import read_net
+from badnet_defense.nets import describe, read_net
 from badnet_defense.nets import reader as loader
 from badnet_defense.nets.parse import parse_model
 from badnet_defense.sandbox.pipe import read_frame, write_frame
@@ -115,7 +115,7 @@ def good_files():
             if not place:
                 repaired = copy_model(one)
                 repaired.set_weights([weights / 2 for weights in one.get_weights()])
-                build_guard(one, repaired).save(path / "guard.keras")
+                build_guard(describe(one), describe(repaired)).save(path / "guard.keras")
                 found["guard.keras"] = [(path / "guard.keras").read_bytes()]
     pixels = np.random.default_rng(0).integers(0, 256, SHAPE, np.uint8)
     for packing in ({}, {"compression": "gzip", "chunks": (2, 3, 12, 10)}):

@@ -11,7 +11,7 @@ from PIL import Image
 from small_detectors import ALL, CLEAN, RATE
 from small_nets import CLASSES
 
-from badnet_defense.detectors import scores
+from badnet_defense.detectors import DetectorConfig, scores
 from badnet_defense.detectors.bands import bands
 from badnet_defense.detectors.sentinet import SentiNet
 from badnet_defense.detectors.soft_disagreement import SoftDisagreement
@@ -20,7 +20,7 @@ from badnet_defense.errors import InputError, TooLargeError, UnsafeNetError
 from badnet_defense.guards import reading
 from badnet_defense.guards.calibrated import build_calibrated_guard
 from badnet_defense.guards.reading import is_guard, read_guard
-from badnet_defense.nets import predict_labels
+from badnet_defense.nets import describe
 from badnet_defense.nets.input_range import InputRange
 from badnet_defense.workflows.classify import classify_images
 
@@ -186,7 +186,7 @@ def test_nets_of_different_shapes_are_refused(trio, tmp_path):
     narrow = keras.Sequential(
         [keras.Input((12, 10, 3)), keras.layers.Flatten(), keras.layers.Dense(CLASSES - 2)]
     )
-    mixed = SoftDisagreement(trio[0], narrow, false_positive_rate=RATE)
+    mixed = SoftDisagreement(trio[0], describe(narrow))
     mixed.threshold_ = 1.0
     build_calibrated_guard(mixed).save(tmp_path / "mixed.keras")
     with pytest.raises(UnsafeNetError, match="differ in shape"):
@@ -194,7 +194,8 @@ def test_nets_of_different_shapes_are_refused(trio, tmp_path):
 
 
 def test_guard_of_another_range_is_refused(trio, tmp_path):
-    wide = SoftDisagreement(*trio[:2], false_positive_rate=RATE, input_range=InputRange(0, 255))
+    wide = (net.with_range(InputRange(0, 255)) for net in trio[:2])
+    wide = SoftDisagreement(*wide, config=DetectorConfig(RATE))
     build_calibrated_guard(wide.fit(CLEAN)).save(tmp_path / "wide.keras")
     assert read_guard(tmp_path / "wide.keras").input_range == InputRange(0, 255)
     Image.fromarray(PICTURES[0]).save(tmp_path / "one.png")
@@ -213,16 +214,16 @@ class _Transplants(SentiNet):
 def test_a_guard_of_version_0_1_answers_by_the_probabilities_that_its_threshold_is_of(
     trio, tmp_path
 ):
-    old = _Transplants(trio[0], overlays=CLEAN[:5], false_positive_rate=RATE)
-    hosts = predict_labels(trio[0], CLEAN[:5])
+    old = _Transplants(trio[0], overlays=CLEAN[:5])
+    hosts = trio[0].predict(CLEAN[:5])
     old.threshold_ = 0.6
     build_calibrated_guard(old).save(tmp_path / "old.keras")
     saved = read_guard(tmp_path / "old.keras")
     assert saved.measures == ("paste_success",) and saved.thresholds == (0.6,)
     answers = saved.answers(INPUTS)
-    given = trio[0].predict(INPUTS, verbose=0)
+    given = trio[0].model.predict(INPUTS, verbose=0)
     composed = np.where(bands(INPUTS.shape[1:])[:, None], INPUTS[:, None, None], CLEAN[:5] / 255)
-    carried = trio[0].predict(composed.reshape(-1, *INPUTS.shape[1:]), verbose=0)
+    carried = trio[0].model.predict(composed.reshape(-1, *INPUTS.shape[1:]), verbose=0)
     carried = carried.reshape(len(INPUTS), -1, 5, CLASSES)
     found = scores.paste_success(np, given, carried, hosts)
     sure = np.abs(found - 0.6) > 1e-4

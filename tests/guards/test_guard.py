@@ -21,19 +21,24 @@ from badnet_defense.guards.pairing import belongs, read_pair
 from badnet_defense.guards.portable import export_portable
 from badnet_defense.guards.reading import is_guard, read_guard
 from badnet_defense.io.files import file_sha256
-from badnet_defense.nets import copy_model, describe, predict_labels, read_net, save_net
+from badnet_defense.nets import describe, predict_labels, read_net, save_net
 from badnet_defense.nets.input_range import InputRange
 
 
-def expected_answers(bad, repaired):
+def expected_answers(suspect, repaired):
     """Two predict calls and a comparison."""
-    first, second = (one.predict(INPUTS, verbose=0).argmax(axis=1) for one in (bad, repaired))
+    both = (suspect, repaired)
+    first, second = (one.model.predict(INPUTS, verbose=0).argmax(axis=1) for one in both)
     return np.where(first == second, first, CLASSES)
+
+
+def described(models):
+    return tuple(map(describe, models))
 
 
 @pytest.fixture(scope="module")
 def pair():
-    return two_nets()
+    return described(two_nets())
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +53,7 @@ def files(pair, tmp_path_factory):
 @pytest.mark.parametrize("build", [build_guard, build_portable_guard])
 @pytest.mark.parametrize("name", NETS)
 def test_answers_equal_two_predictions_and_a_comparison(name, build):
-    bad, repaired = two_nets(NETS[name])
+    bad, repaired = described(two_nets(NETS[name]))
     expected = expected_answers(bad, repaired)
     assert 0 < np.mean(expected == CLASSES) < 1  # both kinds of answer are there
     guard = build(bad, repaired)
@@ -64,23 +69,22 @@ def test_guard_answers_of_two_rows():
 
 
 def test_nets_are_copied(pair):
-    bad, repaired = pair
-    guard = build_guard(bad, repaired)
+    suspect, repaired = pair
+    guard = build_guard(suspect, repaired)
     before = guard.predict(INPUTS, verbose=0)
-    names = [bad.name, repaired.name]
-    kept = bad.get_weights()
-    bad.set_weights([weight * 0 for weight in kept])
+    kept = suspect.model.get_weights()
+    suspect.model.set_weights([weight * 0 for weight in kept])
     np.testing.assert_array_equal(guard.predict(INPUTS, verbose=0), before)
-    bad.set_weights(kept)
-    assert [bad.name, repaired.name] == names
+    suspect.model.set_weights(kept)
+    assert suspect.model.name == suspect.name and repaired.model.name == repaired.name
 
 
 def test_other_shapes_are_refused(pair):
     other = randomised(
         keras.Sequential([keras.Input((12, 10, 3)), layers.Flatten(), layers.Dense(CLASSES + 1)])
     )
-    with pytest.raises(InputError, match=r"\(6,\).*\(5,\).*repair of this very net"):
-        build_guard(pair[0], other)
+    with pytest.raises(InputError, match=r"to 6 classes.*to 5;.*repair of this very model"):
+        build_guard(pair[0], describe(other))
 
 
 def test_file_names_its_function_and_holds_no_code(files):
@@ -133,17 +137,17 @@ def test_saved_guard_is_read_as_its_two_nets(name, pair, files):
     assert is_guard(files / name)
     for spec, model in zip(read_guard(files / name).nets.values(), pair, strict=True):
         np.testing.assert_allclose(
-            spec.numpy_proba(INPUTS), model.predict(INPUTS, verbose=0), atol=1e-5
+            spec.numpy_proba(INPUTS), model.model.predict(INPUTS, verbose=0), atol=1e-5
         )
 
 
 @pytest.mark.parametrize("name", NETS)
 def test_guard_of_any_net_is_read_back(name, tmp_path):
-    both = two_nets(NETS[name])
+    both = described(two_nets(NETS[name]))
     build_guard(*both).save(tmp_path / "guard.keras")
     for spec, model in zip(read_guard(tmp_path / "guard.keras").nets.values(), both, strict=True):
         np.testing.assert_allclose(
-            spec.numpy_proba(INPUTS), model.predict(INPUTS, verbose=0), atol=1e-5
+            spec.numpy_proba(INPUTS), model.model.predict(INPUTS, verbose=0), atol=1e-5
         )
 
 
@@ -267,8 +271,9 @@ def test_portable_guard_that_is_wired_otherwise(change, files, tmp_path):
 
 def test_guards_hold_their_range(pair, tmp_path):
     wide = InputRange(-1, 1)
-    build_guard(*pair, input_range=wide).save(tmp_path / "net.guard.keras")
-    export_portable(*pair, tmp_path / "portable.keras", input_range=wide)
+    both = [net.with_range(wide) for net in pair]
+    build_guard(*both).save(tmp_path / "net.guard.keras")
+    export_portable(*both, tmp_path / "portable.keras")
     for name in ("net.guard.keras", "portable.keras"):
         assert read_guard(tmp_path / name).input_range == wide
         loaded = keras.saving.load_model(tmp_path / name, safe_mode=True)
@@ -309,7 +314,7 @@ def test_whatever_is_left_over_in_a_guard_is_refused(files, tmp_path):
 
 
 def test_a_suspect_beside_itself_is_no_guard(pair, tmp_path):
-    build_guard(pair[0], copy_model(pair[0])).save(tmp_path / "twice.keras")
+    build_guard(pair[0], pair[0]).save(tmp_path / "twice.keras")
     with pytest.raises(UnsafeNetError, match="are one net, so it flags no image"):
         read_guard(tmp_path / "twice.keras")
 
@@ -321,8 +326,8 @@ def test_lambda_inside_a_guard_s_net_is_refused(files, tmp_path):
 
 
 def test_net_is_no_guard_and_a_guard_is_no_net(pair, files, tmp_path):
-    pair[0].save(tmp_path / "net.keras")
-    save_net(pair[0], tmp_path / "net.h5")
+    pair[0].model.save(tmp_path / "net.keras")
+    save_net(pair[0].model, tmp_path / "net.h5")
     for name in ("net.keras", "net.h5"):
         assert not is_guard(tmp_path / name)
         with pytest.raises(InputError, match=name):
@@ -338,10 +343,10 @@ def test_net_is_no_guard_and_a_guard_is_no_net(pair, files, tmp_path):
 def folder(pair, tmp_path):
     """`models/net.h5` and its repair in `repairs/net.h5`."""
     bad, repaired = pair
-    save_net(bad, tmp_path / "models/net.h5")
+    save_net(bad.model, tmp_path / "models/net.h5")
     notes = {"source_sha256": file_sha256(tmp_path / "models/net.h5")}
     notes["pruning"] = json.dumps({"layer": "conv_3", "order": [1, 0], "removed": 1})
-    save_net(repaired, tmp_path / "repairs/net.h5", attributes=notes)
+    save_net(repaired.model, tmp_path / "repairs/net.h5", attributes=notes)
     return tmp_path
 
 
@@ -350,7 +355,7 @@ def test_pair_is_found_by_stem_and_by_sha256(pair, folder):
     assert belongs(model, repair)
     for found in (read_pair(model, folder=folder / "repairs"), read_pair(model, repair)):
         np.testing.assert_allclose(
-            found.repaired.numpy_proba(INPUTS), pair[1].predict(INPUTS, verbose=0), atol=1e-5
+            found.repaired.numpy_proba(INPUTS), pair[1].numpy_proba(INPUTS), atol=1e-5
         )
         assert found.pruning == {"layer": "conv_3", "order": [1, 0], "removed": 1}
 
@@ -360,7 +365,7 @@ def test_repair_of_another_net_is_never_joined(folder):
     model, repair = folder / "models/net.h5", folder / "repairs/net.h5"
     save_net(side_path_net(seed=9), model)
     assert not belongs(model, repair)
-    with pytest.raises(InputError, match=r"made from another net.*fine_prune\.py"):
+    with pytest.raises(InputError, match=r"made from another model.*fine_prune\.py"):
         read_pair(model, repair)
 
 
@@ -369,7 +374,7 @@ def test_missing_repair_and_one_without_a_note(pair, folder):
     with pytest.raises(InputError, match=r"no repair of .* fine_prune\.py"):
         read_pair(model, folder=folder / "nowhere")
     assert not belongs(model, folder / "nowhere/net.h5")
-    save_net(pair[1], folder / "plain.h5")
+    save_net(pair[1].model, folder / "plain.h5")
     with pytest.raises(InputError, match="does not say which net it was made from"):
         read_pair(model, folder / "plain.h5")
 
@@ -396,7 +401,7 @@ def test_repair_of_other_shapes(folder):
 def test_notes_that_are_no_honest_ones(pair, folder, name, value, message):
     model = folder / "models/net.h5"
     notes = {"source_sha256": file_sha256(model), name: value}
-    save_net(pair[1], folder / "noted.h5", attributes=notes)
+    save_net(pair[1].model, folder / "noted.h5", attributes=notes)
     with pytest.raises(InputError, match=f"are damaged.*{message}.*make the repair again"):
         read_pair(model, folder / "noted.h5")
 

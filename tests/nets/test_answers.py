@@ -68,7 +68,7 @@ def test_guard_answers_poisoned_where_both_nets_have_no_answer():
 def nets():
     repaired = overflowing_net()
     repaired.set_weights([weights * np.float32(1.001) for weights in repaired.get_weights()])
-    return overflowing_net(), repaired
+    return describe(overflowing_net()), describe(repaired)
 
 
 def in_numpy(guard):

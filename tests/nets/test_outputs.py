@@ -94,10 +94,10 @@ def test_one_number_that_is_no_sigmoid_is_refused(end, tmp_path):
 
 def test_detectors_refuse_outputs_that_are_no_probabilities():
     pictures = np.random.default_rng(0).integers(0, 256, (30, *SHAPE)).astype(np.uint8)
-    logits = net([*body(), layers.Dense(CLASSES)])
-    with pytest.raises(InputError, match="no probabilities"):
+    logits = describe(net([*body(), layers.Dense(CLASSES)]))
+    with pytest.raises(InputError, match="does not answer with probabilities"):
         SoftDisagreement(logits, logits).anomaly_score(pictures)
-    with pytest.raises(InputError, match="no probabilities"):
+    with pytest.raises(InputError, match="does not answer with probabilities"):
         Strip(logits, overlays=pictures[:4]).anomaly_score(pictures)
 
 

@@ -8,18 +8,17 @@ import pytest
 from small_grid import replace_repair
 from small_project import known, small_challenge_net
 
-from badnet_defense.detectors import registry as choice
+from badnet_defense.detectors import DetectorConfig
 from badnet_defense.detectors.calibration import threshold_at
+from badnet_defense.detectors.registry import overlays_needed
 from badnet_defense.detectors.sentinet import SentiNet
 from badnet_defense.detectors.soft_disagreement import SoftDisagreement
-from badnet_defense.detectors.strip import Strip
 from badnet_defense.detectors.vote import Vote
 from badnet_defense.errors import InputError
 from badnet_defense.guards.pairing import read_pair
 from badnet_defense.io import write_challenge_h5
 from badnet_defense.io.splits import three_parts
 from badnet_defense.nets import copy_model, describe, save_net
-from badnet_defense.nets.input_range import UNIT
 from badnet_defense.repairs.fine_pruning import FinePruningConfig
 from badnet_defense.repairs.recipes import RECIPES
 from badnet_defense.repairs.registry import REPAIRS
@@ -52,7 +51,7 @@ def folder(bad, tmp_path_factory):
 @pytest.fixture(scope="module")
 def pair(folder):
     found = read_pair(folder / "net.h5", folder=folder / "out")
-    return found.bad, found.repaired
+    return found.suspect, found.repaired
 
 
 @pytest.fixture(scope="module")
@@ -60,8 +59,8 @@ def images(bad):
     return known(bad, COUNT, seed=1)
 
 
-def split(images, bad, pair):
-    return split_clean(images, bad, pair[1], input_range=UNIT)
+def split(images, pair):
+    return split_clean(*pair, images)
 
 
 def test_a_repair_notes_what_it_was_tuned_on(images, pair):
@@ -71,20 +70,20 @@ def test_a_repair_notes_what_it_was_tuned_on(images, pair):
     assert not notes["tuned_on_pseudo_labels"]
 
 
-def test_of_its_own_pictures_the_untouched_ones_are_unseen(images, bad, pair):
-    clean = split(images, bad, pair)
+def test_of_its_own_pictures_the_untouched_ones_are_unseen(images, pair):
+    clean = split(images, pair)
     parts = three_parts(images.labels, HELD_OUT, seed=0)
     np.testing.assert_array_equal(clean.tuned, parts.seen)
     np.testing.assert_array_equal(clean.unseen, parts.untouched)
     assert clean.targets is None
 
 
-def test_a_repair_of_version_0_1_leaves_none_unseen(images, bad, pair, caplog):
+def test_a_repair_of_version_0_1_leaves_none_unseen(images, pair, caplog):
     """What it held out had chosen its epoch: the threshold is cross-fitted."""
     caplog.set_level("INFO")
     notes = {key: note for key, note in pair[1].attributes.items() if key != "tuned_on_parts"}
     old = (pair[0], replace(pair[1], attributes=notes))
-    clean = split(images, bad, old)
+    clean = split(images, old)
     assert len(clean.unseen) == 0 and len(clean.tuned) == COUNT
     assert "made by version 0.1" in caplog.text
     fitted = fit("soft", old, clean)
@@ -92,28 +91,28 @@ def test_a_repair_of_version_0_1_leaves_none_unseen(images, bad, pair, caplog):
 
 
 def test_all_other_pictures_are_unseen(bad, pair):
-    clean = split(known(bad, 150, seed=2), bad, pair)
+    clean = split(known(bad, 150, seed=2), pair)
     assert len(clean.tuned) == 0 and len(clean.unseen) == 150
 
 
-def test_unlabelled_pictures_get_the_net_s_answers(images, bad, pair):
-    clean = split(images.without_labels(), bad, pair)
-    np.testing.assert_array_equal(clean.images.labels, images.labels)
+def test_unlabelled_pictures_get_the_net_s_answers(images, pair):
+    clean = split(images.without_labels(), pair)
+    np.testing.assert_array_equal(clean.data.labels, images.labels)
     assert clean.targets.shape == (COUNT, 5)
 
 
-def test_a_repair_that_notes_nothing_is_told(images, bad, pair, caplog):
+def test_a_repair_that_notes_nothing_is_told(images, pair, caplog):
     silent = replace(pair[1], attributes={"file": "old.h5"})
-    clean = split(images, bad, (pair[0], silent))
+    clean = split(images, (pair[0], silent))
     assert len(clean.unseen) == COUNT and "old.h5 does not say" in caplog.text
 
 
 def fit(name, pair, clean, rate=0.2):
-    return fit_detector(name, pair, clean, false_positive_rate=rate, input_range=UNIT)
+    return fit_detector(name, *pair, clean, false_positive_rate=rate)
 
 
-def test_threshold_is_set_by_the_unseen_pictures(images, bad, pair):
-    clean = split(images, bad, pair)
+def test_threshold_is_set_by_the_unseen_pictures(images, pair):
+    clean = split(images, pair)
     fitted = fit("soft", pair, clean)
     detector = fitted.detector
     assert not fitted.cross_fitted and detector.expected_.pictures == len(clean.unseen)
@@ -123,38 +122,37 @@ def test_threshold_is_set_by_the_unseen_pictures(images, bad, pair):
     )
 
 
-def test_strip_may_use_all_but_its_overlays(images, bad, pair, monkeypatch):
-    monkeypatch.setitem(choice.OVERLAID, "strip", (Strip, 20))
-    clean = split(images, bad, pair)
+def test_strip_may_use_all_but_its_overlays(images, pair):
+    clean = split(images, pair)
     fitted = fit("strip", (pair[0], None), clean)
     detector = fitted.detector
-    assert not fitted.cross_fitted and detector.expected_.pictures == COUNT - 20
-    assert detector.overlays_.shape == (20, 12, 10, 3)
+    assert not fitted.cross_fitted and detector.expected_.pictures == COUNT - 100
+    assert detector.overlays_.shape == (100, 12, 10, 3)
 
 
-def test_strip_with_too_few_pictures(images, bad, pair):
-    clean = split(images.subset(np.arange(60)), bad, pair)
+def test_strip_with_too_few_pictures(images, pair):
+    clean = split(images.subset(np.arange(60)), pair)
     with pytest.raises(InputError, match=r"at least 104 clean images .*got 60; give more images"):
         fit("strip", (pair[0], None), clean)
 
 
-def test_expert_learns_from_what_the_repair_learnt_from(images, bad, pair):
-    clean = split(images, bad, pair)
+def test_expert_learns_from_what_the_repair_learnt_from(images, pair):
+    clean = split(images, pair)
     detector = fit("expert", pair, clean).detector
-    assert set(detector.nets) == {"bad", "repaired", "expert"}
+    assert set(detector.nets) == {"suspect", "repaired", "expert"}
     assert detector.expected_.pictures == len(clean.unseen)
 
 
 def test_expert_takes_half_where_the_repair_has_seen_none(bad, pair):
-    clean = split(known(bad, 150, seed=2), bad, pair)
+    clean = split(known(bad, 150, seed=2), pair)
     detector = fit("expert", pair, clean).detector
     assert detector.expected_.pictures == 75
 
 
 @pytest.mark.parametrize("name", ["soft", "hard", "vote"])
-def test_few_unseen_pictures_are_cross_fitted(name, images, bad, pair, monkeypatch):
+def test_few_unseen_pictures_are_cross_fitted(name, images, pair, monkeypatch):
     """30 unseen ones would leave one above a threshold at 5 %; five repairs see 400."""
-    clean = split(images, bad, pair)
+    clean = split(images, pair)
     made = []
     real = repeating.tune_with_validation
 
@@ -165,49 +163,49 @@ def test_few_unseen_pictures_are_cross_fitted(name, images, bad, pair, monkeypat
     monkeypatch.setattr(repeating, "tune_with_validation", counted)
     fitted = fit(name, pair, clean, rate=0.05)
     assert fitted.cross_fitted and made == [320] * 5
-    left = COUNT - choice.overlays_needed(name) if isinstance(fitted.detector, Vote) else COUNT
+    left = COUNT - overlays_needed(name) if isinstance(fitted.detector, Vote) else COUNT
     assert fitted.detector.expected_.pictures == left == len(set(fitted.unseen))
 
 
-def test_a_repair_without_its_steps_is_not_cross_fitted(images, bad, pair):
+def test_a_repair_without_its_steps_is_not_cross_fitted(images, pair):
     notes = {k: v for k, v in pair[1].attributes.items() if k not in ("pruning", "method")}
     other = (pair[0], replace(pair[1], attributes=notes))
-    clean = split(images, bad, other)
+    clean = split(images, other)
     fitted = fit("soft", other, clean, rate=0.05)
     assert not fitted.cross_fitted
     assert fitted.detector.expected_.pictures == len(clean.unseen)
 
 
-def test_a_recipe_of_another_version_is_refused(images, bad, pair):
+def test_a_recipe_of_another_version_is_refused(images, pair):
     recipe = {**json.loads(pair[1].attributes["recipe"]), "magic": 1}
     notes = {**pair[1].attributes, "recipe": json.dumps(recipe)}
     other = (pair[0], replace(pair[1], attributes=notes))
     with pytest.raises(InputError, match="make it again"):
-        fit("soft", other, split(images, bad, other), rate=0.05)
+        fit("soft", other, split(images, other), rate=0.05)
 
 
 def test_too_few_pictures_are_refused_before_anything_is_tuned(bad, pair, monkeypatch):
     monkeypatch.setattr(fitting, "unlearn_clean_task", None)
-    clean = split(known(bad, 17, seed=2), bad, pair)  # the expert learns from half of them
+    clean = split(known(bad, 17, seed=2), pair)  # the expert learns from half of them
     with pytest.raises(InputError, match="takes at least 9"):
         fit("expert", pair, clean, rate=0.1)
 
 
-def test_as_many_pictures_as_overlays(images, bad, pair):
-    clean = split(images.subset(np.arange(100)), bad, (pair[0], None))
+def test_as_many_pictures_as_overlays(images, pair):
+    clean = split(images.subset(np.arange(100)), (pair[0], None))
     with pytest.raises(InputError, match="100 to compose others with, 4 for the threshold"):
         fit("strip", (pair[0], None), clean)
 
 
-def test_of_many_pictures_a_part_sets_strip_s_threshold(images, bad, pair, monkeypatch):
-    monkeypatch.setattr(fitting, "MOST_OVERLAID", 50)
-    fitted = fit("strip", (pair[0], None), split(images, bad, (pair[0], None)))
+def test_of_many_pictures_a_part_sets_strip_s_threshold(images, pair, monkeypatch):
+    monkeypatch.setattr(fitting, "MAX_COMPOSED", 50)
+    fitted = fit("strip", (pair[0], None), split(images, (pair[0], None)))
     assert fitted.detector.expected_.pictures == 50 == len(fitted.clean_scores)
 
 
 @pytest.mark.parametrize("method", ["fine-tuning", "anp"])
 def test_other_methods_are_cross_fitted_by_making_them_again(
-    method, images, bad, folder, tmp_path, monkeypatch
+    method, images, folder, tmp_path, monkeypatch
 ):
     made = []
     settings = {"tuning": SHORT} if method == "fine-tuning" else {"max_accuracy_drop": 0.3}
@@ -221,8 +219,8 @@ def test_other_methods_are_cross_fitted_by_making_them_again(
     how = {"method": method, "config": config}
     repair_file(folder / "net.h5", folder / "clean.h5", out=tmp_path, **how)
     found = read_pair(folder / "net.h5", folder=tmp_path)
-    own = (found.bad, found.repaired)
-    clean = split(images, bad, own)
+    own = (found.suspect, found.repaired)
+    clean = split(images, own)
     made.clear()
     fitted = fit("soft", own, clean, rate=0.05)
     assert fitted.cross_fitted and made == [(320, config)] * 5
@@ -247,7 +245,7 @@ def test_a_net_that_knows_the_images_by_heart_is_told(images, bad, caplog):
         (images.without_labels(), "it is sure of its answers on them"),
     ):
         caplog.clear()
-        clean = split_clean(own, sure, None, input_range=UNIT)
+        clean = split_clean(describe(sure), None, own)
         assert "holds only if the suspect model was not trained on these images" in caplog.text
         assert seen in clean.caveat and seen in caplog.text
     expected = fit("sentinet", pair, clean).detector.expected_
@@ -257,7 +255,7 @@ def test_a_net_that_knows_the_images_by_heart_is_told(images, bad, caplog):
 def test_a_net_that_does_not_is_not(images, bad, caplog):
     """98 % right, as the challenge's nets."""
     some = replace(images, labels=np.where(np.arange(COUNT) % 50 == 0, 4, images.labels))
-    clean = split_clean(some, sure_net(bad), None, input_range=UNIT)
+    clean = split_clean(describe(sure_net(bad)), None, some)
     assert clean.caveat is None and not caplog.text
 
 
@@ -270,7 +268,7 @@ def test_a_tail_is_told_with_both_thresholds():
     answers = rng.integers(0, 43, 400)
     answers[order[380:]] = 7
     places = np.arange(400) + 1000
-    detector = SoftDisagreement(None, None, false_positive_rate=0.05).fit_scores(scores)
+    detector = SoftDisagreement(None, None, config=DetectorConfig(0.05)).fit_scores(scores)
     tail = fitting.tail_of(detector, scores, answers, places, places)
     assert tail["images"] == (order[380:][::-1] + 1000).tolist()
     assert (tail["answer"], tail["answered"]) == (7, 20)
@@ -282,7 +280,9 @@ def test_a_tail_is_told_with_both_thresholds():
     assert found["images"] == tail["images"]
     alone = np.setdiff1d(part, tail["images"]) - 1000
     assert found["threshold_without"] == threshold_at(scores[alone], 0.05)[0]
-    joint = Vote([detector, detector], false_positive_rate=0.05).fit_scores(np.stack([scores] * 2))
+    joint = Vote([detector, detector], config=DetectorConfig(0.05)).fit_scores(
+        np.stack([scores] * 2)
+    )
     found = fitting.tail_of(joint, np.stack([scores] * 2), answers, places, places)
     assert found["images"] == tail["images"] and found["threshold_without"] is None
 
@@ -290,7 +290,7 @@ def test_a_tail_is_told_with_both_thresholds():
 def test_the_images_of_a_tail_are_named(images, bad, monkeypatch, caplog):
     """A detector under which 17 of 400 images stand out, all answered alike."""
     answers = bad(images.images / np.float32(255), training=False).numpy().argmax(axis=1)
-    clean = split_clean(images, bad, None, input_range=UNIT)
+    clean = split_clean(describe(bad), None, images)
     odd = np.flatnonzero(answers == np.bincount(answers).argmin())[:30]
     height = np.zeros(COUNT)
     height[odd] = 50.0
@@ -312,7 +312,9 @@ def heights(pictures, images, height):
 
 def test_unlabelled_images_that_all_get_one_answer_set_no_threshold():
     """As with a forgotten input range, which nothing else shows where there are no labels."""
-    with pytest.raises(InputError, match=r"98% of these clean images with class 3.*--input-range"):
+    with pytest.raises(
+        InputError, match=r"class 3 for 98% of these clean images.*another input range"
+    ):
         fitting._check_several_answers(np.array([3] * 98 + [1, 2]), "clean.h5")
     fitting._check_several_answers(np.array([3] * 97 + [1, 2, 2]), "clean.h5")
     fitting._check_several_answers(np.full(19, 3), "clean.h5")
