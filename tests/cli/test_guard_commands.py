@@ -147,7 +147,7 @@ def test_without_clean_test_images_it_is_said_what_is_measured_on(repaired, tmp_
         *("--json", str(tmp_path / "result.json")),
     )
     assert done.returncode == 0, done.stderr
-    assert "no clean test images: what is told of the detector is measured on the 80" in done.stderr
+    assert "no clean test images: the detector's figures are measured on the 80" in done.stderr
     detector = json.loads((tmp_path / "result.json").read_text())["detector"]
     assert detector["cross_fitted"]
     assert detector["measured_on"] == {"set": "clean_validation", "images": 80}
