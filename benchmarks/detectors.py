@@ -154,7 +154,7 @@ def main():
     parser.add_argument("kind", choices=("demo", "signs", "real"))
     parser.add_argument("data", type=Path, nargs="?", help="the shared data, for `real`")
     parser.add_argument("--repaired", help="folder of the repaired models")
-    parser.add_argument("--false-alarms", type=rate, default=0.01)
+    parser.add_argument("--false-positive-rate", type=rate, default=0.01)
     parser.add_argument(
         "--detectors", nargs="+", choices=DETECTORS.names(), default=DETECTORS.names()
     )
@@ -167,7 +167,7 @@ def main():
 
     cases = {"demo": demo, "signs": signs, "real": lambda: real(arguments.data)}[arguments.kind]()
     folder = arguments.repaired or REPAIRED[arguments.kind]
-    found = list(figures(cases, folder, arguments.detectors, arguments.false_alarms))
+    found = list(figures(cases, folder, arguments.detectors, arguments.false_positive_rate))
     write_json(
         arguments.json or f"results/detectors_{arguments.kind}.json", {"schema": 1, "nets": found}
     )

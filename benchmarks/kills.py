@@ -41,7 +41,7 @@ COMMANDS = {
         "-m", "badnet_defense", "compare", "--nets",
         "models/sunglasses_bd_net.h5=data/Multi-trigger Multi-target/lipstick poisoned.h5",
         "--repairs", "magnitude-pruning", "--detectors", "hard", "sentinet",
-        "--false-alarms", "0.2", "--out", "{out}",
+        "--false-positive-rate", "0.2", "--out", "{out}",
     ],
     "demo": ["-c", DRAW],
 }  # fmt: skip
