@@ -1,13 +1,19 @@
 """BadNet Defense: repairs and guards for image classifiers that somebody else trained.
 
 Importing this package does not import TensorFlow; the first net that is built does.
+
+Examples:
+    >>> import badnet_defense as bd
+    >>> net = bd.load_net("models/sunglasses_bd_net.h5")  # no code of the file runs
+    >>> net.classes, net.input_shape
+    (1283, (55, 47, 3))
 """
 
 import os
 import sys
 
 
-def _leave_out_working_folder():
+def _leave_out_working_folder() -> None:
     """Takes the working folder out of the places where modules are looked for.
 
     `python3 -m badnet_defense` and an empty entry of PYTHONPATH put it there, before the standard
@@ -38,26 +44,65 @@ def _leave_out_working_folder():
 _leave_out_working_folder()
 
 from importlib import import_module  # noqa: E402
+from typing import TYPE_CHECKING, Any  # noqa: E402
+
+if TYPE_CHECKING:
+    from badnet_defense import attacks, detectors, repairs
+    from badnet_defense.errors import CannotJudgeError, InputError
+    from badnet_defense.evaluation.evaluate import evaluate
+    from badnet_defense.guards import build_guard
+    from badnet_defense.io import Dataset, read_images
+    from badnet_defense.nets import Net, describe, load_net, save_net
+    from badnet_defense.nets.input_range import InputRange
+    from badnet_defense.repairs import repair
+    from badnet_defense.scan.scan import scan
 
 _PLACES = {
+    "CannotJudgeError": "badnet_defense.errors",
+    "Dataset": "badnet_defense.io",
     "InputError": "badnet_defense.errors",
     "InputRange": "badnet_defense.nets.input_range",
-    "Dataset": "badnet_defense.io",
-    "build": "badnet_defense.nets",
-    "build_guard": "badnet_defense.guards.disagreement",
+    "Net": "badnet_defense.nets",
+    "build_guard": "badnet_defense.guards",
     "describe": "badnet_defense.nets",
-    "export_portable": "badnet_defense.guards.portable",
-    "fine_prune": "badnet_defense.repairs.fine_pruning",
+    "evaluate": "badnet_defense.evaluation.evaluate",
     "load_net": "badnet_defense.nets",
     "read_images": "badnet_defense.io",
-    "read_net": "badnet_defense.nets",
+    "repair": "badnet_defense.repairs",
     "save_net": "badnet_defense.nets",
+    "scan": "badnet_defense.scan.scan",
 }
-__all__ = sorted(_PLACES)
+__version__ = "0.2.0"
+_FOLDERS = ("attacks", "detectors", "repairs")
+__all__ = [
+    "CannotJudgeError",
+    "Dataset",
+    "InputError",
+    "InputRange",
+    "Net",
+    "__version__",
+    "attacks",
+    "build_guard",
+    "describe",
+    "detectors",
+    "evaluate",
+    "load_net",
+    "read_images",
+    "repair",
+    "repairs",
+    "save_net",
+    "scan",
+]
 
 
-def __getattr__(name):
-    # Looked up when asked for: the guard's module needs Keras, which takes three seconds.
+def __getattr__(name: str) -> Any:
+    # Looked up when asked for: most of it needs Keras, which takes three seconds.
+    if name in _FOLDERS:
+        return import_module(f"badnet_defense.{name}")
     if name not in _PLACES:
         raise AttributeError(f"module 'badnet_defense' has no attribute {name!r}")
     return getattr(import_module(_PLACES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

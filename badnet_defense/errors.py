@@ -1,12 +1,15 @@
 """The project's own errors: each message is one sentence for the person at the keyboard."""
 
+from __future__ import annotations
+
+from collections.abc import Iterator
 from contextlib import contextmanager
 
-LONGEST = 1500
+MAX_LENGTH = 1500
 """Characters of a message."""
 
 
-def printable(text, *, besides=""):
+def printable(text: object, *, besides: str = "") -> str:
     """A text with the code in place of each character that cannot be printed, line breaks too.
 
     Such as those that move a terminal's cursor; a file's name may hold them.
@@ -14,16 +17,20 @@ def printable(text, *, besides=""):
     Args:
         text: or what is one as `str`.
         besides: characters that may stay.
+
+    Examples:
+        >>> printable("two" + chr(10) + "lines", besides=chr(10)).splitlines()
+        ['two', 'lines']
     """
     return "".join(
         one if one.isprintable() or one in besides else f"\\x{ord(one):02x}" for one in str(text)
     )
 
 
-def one_line(text):
-    """A text as one line of printable characters, at most `LONGEST` and two dots."""
+def one_line(text: object) -> str:
+    """A text as one line of printable characters, at most `MAX_LENGTH` and two dots."""
     shown = printable(" ".join(str(text).split()))
-    return shown if len(shown) <= LONGEST else shown[:LONGEST] + " .."
+    return shown if len(shown) <= MAX_LENGTH else shown[:MAX_LENGTH] + " .."
 
 
 class InputError(ValueError):
@@ -33,7 +40,7 @@ class InputError(ValueError):
     says of itself may stand in it: it is always one line of printable characters.
     """
 
-    def __init__(self, message):
+    def __init__(self, message: str) -> None:
         super().__init__(one_line(message))
 
 
@@ -95,7 +102,7 @@ class WeightError(UnsafeNetError):
 class LostUnitError(InputError):
     """A unit of work that has lost its workers again and again; `place` is its number."""
 
-    def __init__(self, message, place):
+    def __init__(self, message: str, place: int) -> None:
         super().__init__(message)
         self.place = place
 
@@ -105,7 +112,7 @@ class EngineError(InputError):
 
 
 @contextmanager
-def naming(path):
+def naming(path: object) -> Iterator[None]:
     """Puts a file's name before every refusal that is raised inside."""
     try:
         yield

@@ -3,15 +3,67 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from badnet_defense.evaluation import metrics
 from badnet_defense.evaluation.guard_answers import guard_answers
+from badnet_defense.evaluation.input_checks import settled_sets
 from badnet_defense.io.dataset import Dataset
 from badnet_defense.nets.answers import NO_ANSWER
 from badnet_defense.nets.net import Net
+
+
+def evaluate(
+    suspect: Net,
+    repaired: Net | None = None,
+    *,
+    clean: Dataset,
+    poisoned: Dataset | None = None,
+    guard: Guard | None = None,
+) -> dict[str, Any]:
+    """What a suspect model, its repair and a guard answer on clean and on poisoned images.
+
+    Args:
+        suspect: the suspect model.
+        repaired: its repair.
+        clean: clean images that neither the repair nor the guard's threshold has seen; with labels
+            for accuracies.
+        poisoned: images with a trigger, labelled with the attacker's class.
+        guard: answers 0..N of images; default: the disagreement of both models, if there is a
+            repair.
+
+    Returns:
+        {stage: {"clean_test" or "poisoned": {metric: fraction, metric_interval: [low, high]}}} of
+        the stages "bad" (the suspect model), "repaired" and "guard".
+
+    Raises:
+        InputError: the labels, or the input range, do not fit the suspect model.
+
+    Examples:
+        >>> from badnet_defense.nets import deep_id, describe
+        >>> net = describe(deep_id(classes=4))
+        >>> clean = Dataset(np.zeros((5, 55, 47, 3), "uint8"))
+        >>> figures = evaluate(net, net, clean=clean)
+        >>> figures["guard"]["clean_test"]["flagged"]  # a model never disagrees with itself
+        0.0
+    """
+    sets = settled_sets(
+        suspect, {"clean_test": clean} | ({"poisoned": poisoned} if poisoned else {})
+    )
+    nets = {"bad": suspect} | ({"repaired": repaired} if repaired else {})
+    answers = None
+    if guard is not None:
+        answers = {part: guard.predict(data.images) for part, data in sets.items()}
+    return evaluate_defense(nets, sets, guard=answers)
+
+
+class Guard(Protocol):
+    """What answers images with their class, or N for "poisoned"."""
+
+    def predict(self, images: np.ndarray) -> np.ndarray:
+        """(n,) answers 0..N of images (n, h, w, c) with pixels 0-255."""
 
 
 def evaluate_defense(
@@ -29,7 +81,8 @@ def evaluate_defense(
             left out. The labels of "poisoned" are the attacker's.
         triggered: (n,) True for each image of "poisoned" that really carries a trigger; adds
             "truly_triggered" and "truly_clean".
-        guard: {set: (n,) answers 0..N} of another guard than the disagreement of both nets.
+        guard: {set: (n,) answers 0..N} of another guard than the disagreement of both nets; it is
+            the only one where there is no repair.
 
     Returns:
         {stage: {set: {metric: fraction, metric_interval: [low, high]}}} for the nets and "guard";
@@ -43,10 +96,13 @@ def evaluate_defense(
         for name, net in nets.items()
     }
     classes = nets["bad"].classes
-    answers["guard"] = guard or {
-        part: guard_answers(answers["bad"][part], answers["repaired"][part], classes)
-        for part in sets
-    }
+    if guard is not None:
+        answers["guard"] = guard
+    elif "repaired" in nets:
+        answers["guard"] = {
+            part: guard_answers(answers["bad"][part], answers["repaired"][part], classes)
+            for part in sets
+        }
     result: dict[str, Any] = {stage: {} for stage in answers}
     for stage, given in answers.items():
         for part, data in sets.items():

@@ -2,10 +2,11 @@
 
 import re
 import subprocess
-import tomllib
 from pathlib import Path
 
 import pytest
+
+import badnet_defense
 
 ROOT = Path(__file__).resolve().parents[2]
 MAX_BYTES = 3_000_000
@@ -85,10 +86,9 @@ def test_a_file_that_is_gone_would_be_noticed():
 
 
 def test_version_and_date_are_the_same_everywhere():
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     citation = (ROOT / "CITATION.cff").read_text("utf-8")
     newest = re.search(r"^## (\S+) \((\S+)\)$", (ROOT / "CHANGELOG.md").read_text("utf-8"), re.M)
-    assert newest[1] == project["version"]
+    assert newest[1] == badnet_defense.__version__
     assert f"version: {newest[1]}\n" in citation
     assert f"date-released: {newest[2]}\n" in citation
 
