@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from badnet_defense import attacks, detectors, repairs
     from badnet_defense.errors import CannotJudgeError, InputError
     from badnet_defense.evaluation.evaluate import evaluate
-    from badnet_defense.guards import build_guard
+    from badnet_defense.guards.disagreement import build_guard
     from badnet_defense.io import Dataset, read_images
     from badnet_defense.nets import Net, describe, load_net, save_net
     from badnet_defense.nets.input_range import InputRange
@@ -63,7 +63,7 @@ _PLACES = {
     "InputError": "badnet_defense.errors",
     "InputRange": "badnet_defense.nets.input_range",
     "Net": "badnet_defense.nets",
-    "build_guard": "badnet_defense.guards",
+    "build_guard": "badnet_defense.guards.disagreement",
     "describe": "badnet_defense.nets",
     "evaluate": "badnet_defense.evaluation.evaluate",
     "load_net": "badnet_defense.nets",
