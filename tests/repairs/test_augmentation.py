@@ -82,11 +82,11 @@ def test_no_shift_leaves_pictures_alone():
 
 
 def test_light_by_hand():
-    """Contrast 1.2 about 127.5 and brightness +0.05 of 255; then the darkest of both."""
+    """Contrast 1.2 about 127.5 and brightness +0.05 of 255; then 0.9, and the darkest."""
     gain, offset = draw_brightness_contrast(2, 0.2, Draws([1, 0], [0.75, 0]))
     assert gain.shape == offset.shape == (2, 1, 1, 1) and gain.dtype == np.float32
-    np.testing.assert_allclose(gain.ravel(), [1.2, 0.8], rtol=1e-6)
-    np.testing.assert_allclose(offset.ravel(), [-25.5 + 12.75, 25.5 - 25.5], atol=1e-4)
+    np.testing.assert_allclose(gain.ravel(), [1.2, 0.9], rtol=1e-6)
+    np.testing.assert_allclose(offset.ravel(), [-25.5 + 12.75, 12.75 - 25.5], atol=1e-4)
     gain, offset = draw_brightness_contrast(5, 0.0, np.random.default_rng(0))
     assert (gain == 1).all() and (offset == 0).all()
 
@@ -158,19 +158,19 @@ def test_erased_by_hand():
 
 
 @pytest.mark.parametrize(
-    ("area", "aspect", "rows", "columns"),
+    ("area", "aspect", "rows", "columns", "drawn", "colour"),
     [
-        (0, 0.5, 14, 14),  # 0.02 of the picture: 0.141 squared
-        (1, 0.5, 50, 50),  # 0.25
-        (1, 0, 27, 91),  # 0.3 rows to a column: 0.274 by 0.913
-        (1, 1, 91, 27),
+        (0, 0.5, 14, 14, 0, 0),  # 0.02 of the picture: 0.141 squared
+        (1, 0.5, 50, 50, 0.999, 255),  # 0.25
+        (1, 0, 27, 91, 0.5, 128),  # 0.3 rows to a column: 0.274 by 0.913
+        (1, 1, 91, 27, 0.5, 128),
     ],
 )
-def test_the_smallest_and_the_largest_rectangles(area, aspect, rows, columns):
-    draws = Draws([area], [0], [aspect], [0], [0], np.full((1, 1, 1, 1), 0.999))
-    (found,) = random_erasing(np.zeros((1, 100, 100, 1), np.uint8), 0.5, draws)[..., 0]
-    expected = np.zeros((100, 100))
-    expected[:rows, :columns] = 255
+def test_the_smallest_and_the_largest_rectangles(area, aspect, rows, columns, drawn, colour):
+    draws = Draws([area], [0], [aspect], [0], [0], np.full((1, 1, 1, 1), drawn))
+    (found,) = random_erasing(np.full((1, 100, 100, 1), 9, np.uint8), 0.5, draws)[..., 0]
+    expected = np.full((100, 100), 9)
+    expected[:rows, :columns] = colour
     np.testing.assert_array_equal(found, expected)
 
 
