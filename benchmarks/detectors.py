@@ -15,7 +15,6 @@ from scan_repairs import demo, real, signs
 from tabulate import tabulate
 
 from badnet_defense.cli import console
-from badnet_defense.nets.input_range import UNIT
 
 REPAIRED = {
     "demo": "fine_pruned_models",
@@ -91,9 +90,9 @@ def figures(cases, folder, names, rate):
     from badnet_defense.workflows.calibrate import (
         MIN_ABOVE_THRESHOLD,
         fit_detector,
-        like_repairs,
         split_clean,
     )
+    from badnet_defense.workflows.cross_fitting import make_fold_repairs
 
     for net, model, clean_path, judged in cases:
         nets, fold_repairs = (read_classifier(model), None), None
@@ -109,7 +108,7 @@ def figures(cases, folder, names, rate):
         if (
             any(map(needs_repair, names)) and len(clean.unseen) * rate < MIN_ABOVE_THRESHOLD
         ):  # once for all
-            fold_repairs = like_repairs(nets, clean, input_range=UNIT)
+            fold_repairs = make_fold_repairs(*nets, clean)
         for name in names:
             start = time.perf_counter()
             fitted = fit_detector(

@@ -20,7 +20,8 @@ from badnet_defense.io.dataset import Dataset
 from badnet_defense.nets import build, predict_labels
 from badnet_defense.nets.input_range import InputRange
 from badnet_defense.nets.net import Net
-from badnet_defense.workflows.calibrate import MIN_ABOVE_THRESHOLD, CalibrationSplit, like_repairs
+from badnet_defense.workflows.calibrate import MIN_ABOVE_THRESHOLD, CalibrationSplit
+from badnet_defense.workflows.cross_fitting import make_fold_repairs
 
 CLEAN = "clean_test"
 MOST_CLEAN, MOST_POISONED = 2000, 500
@@ -68,12 +69,12 @@ class EvaluationContext:
         return cls(spec, repaired, bad, sets, clean, input_range, report, answers)
 
     def repairs_like_it(self, rate, seed):
-        """What `like_repairs` gives, made once; None where enough unseen pictures are there."""
+        """What `make_fold_repairs` gives, made once; None where enough unseen pictures are there."""
         if self.repaired_spec is None or len(self.clean.unseen) * rate >= MIN_ABOVE_THRESHOLD:
             return None
         if self._likes is None:
-            nets = (self.bad_spec, self.repaired_spec)
-            self._likes = like_repairs(nets, self.clean, input_range=self.input_range, seed=seed)
+            suspect = self.bad_spec.with_range(self.input_range)
+            self._likes = make_fold_repairs(suspect, self.repaired_spec, self.clean, seed=seed)
         return self._likes
 
 

@@ -1,12 +1,12 @@
 """Which repaired model belongs to which suspect model: by the SHA-256 in the repair's file."""
 
-import json
 import logging
 from dataclasses import dataclass
 from pathlib import Path
 
 from badnet_defense.errors import InputError
 from badnet_defense.io.files import file_sha256
+from badnet_defense.io.repair_record import RepairRecord
 from badnet_defense.nets.input_range import UNIT, InputRange
 from badnet_defense.nets.input_range import agreed_range as agreed
 from badnet_defense.nets.net import Net
@@ -60,15 +60,17 @@ def read_pair(model, repaired=None, *, folder=FOLDER, input_range=None):
             f"{path}: it maps {net.input_shape} to {net.classes} classes, but {model} maps "
             f"{suspect.input_shape} to {suspect.classes}; give the repair of this very net."
         )
-    range_ = repaired_range(net, input_range)
-    return Pair(suspect.with_range(range_), net.with_range(range_), noted_json(net, "pruning"))
+    range_, record = repaired_range(net, input_range), RepairRecord.from_attributes(net.attributes)
+    pruning = None if record is None else record.pruning
+    return Pair(suspect.with_range(range_), net.with_range(range_), pruning)
 
 
 def belongs(model, repaired):
     """True where the file `repaired` is there and notes that it was made from the file `model`."""
     if not Path(repaired).is_file():
         return False
-    return read_net(repaired).attributes.get("source_sha256") == file_sha256(model)
+    record = RepairRecord.from_attributes(read_net(repaired).attributes)
+    return record is not None and record.source_sha256 == file_sha256(model)
 
 
 def agreed_range(stored, asked, file):
@@ -85,62 +87,10 @@ def repaired_range(repaired, asked):
     return agreed_range(stored, asked, repaired.attributes["file"])
 
 
-@dataclass(frozen=True)
-class Steps:
-    """How a repair was made, so that it can be made again on a part of the pictures.
-
-    Attributes:
-        layer, zeroed: whose channels were zeroed, and which.
-        recipe: {setting: value} of its tuning.
-        frozen: True where the zeroed channels were held at zero.
-        seed: of its tuning and of the split of its pictures.
-    """
-
-    layer: str
-    zeroed: list
-    recipe: dict
-    frozen: bool
-    seed: int
-
-
-def noted_seed(repaired):
-    """The seed of the split that a repaired net (`Net`) was tuned with."""
-    if "tuned_on_seed" not in repaired.attributes:
-        raise InputError(
-            f"{repaired.attributes['file']}: it does not note the seed that it was tuned with; "
-            "make the repair again."
-        )
-    return repaired.attributes["tuned_on_seed"]
-
-
-def noted_steps(repaired):
-    """The `Steps` that a repaired net (`Net`) notes; None where it was not fine-pruned."""
-    notes = {} if repaired is None else repaired.attributes
-    if "pruning" not in notes or "recipe" not in notes:
-        return None
-    recipe, (layer, zeroed) = noted_json(repaired, "recipe"), noted_channels(repaired)
-    return Steps(layer, zeroed, recipe, notes.get("keep_pruned", False), noted_seed(repaired))
-
-
-def noted_channels(repaired):
-    """(layer, numbers of its zeroed channels) that a repaired net (`Net`) notes, or None."""
-    pruning = noted_json(repaired, "pruning")
-    if pruning is None:
-        return None
-    return pruning["layer"], pruning["order"][: pruning["removed"]]
-
-
-def noted_json(repaired, name):
-    """The object that a repaired net (`Net`) notes under a name, or None.
-
-    `nets.file_attributes` has checked it when the file was read.
-    """
-    return json.loads(repaired.attributes[name]) if name in repaired.attributes else None
-
-
 def _check_source(net, path, suspect, model):
-    source = net.attributes.get("source_sha256")
-    if not isinstance(source, str):
+    record = RepairRecord.from_attributes(net.attributes)
+    source = None if record is None else record.source_sha256
+    if source is None:
         raise InputError(
             f"{path}: it does not say which net it was made from; expected a net that "
             f"fine_prune.py made from {model}."

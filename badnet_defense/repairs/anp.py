@@ -77,6 +77,7 @@ class ANPConfig:
     summary="without any tuning: prunes the channels that are most sensitive to perturbation",
     config=ANPConfig,
     paper="Wu and Wang, Adversarial Neuron Pruning Purifies Backdoored Deep Models, NeurIPS 2021",
+    keeps_untouched=True,
 )
 def anp(
     net: Net,

@@ -41,6 +41,7 @@ class FinePruningConfig(PruningConfig):
     config=FinePruningConfig,
     paper="Liu, Dolan-Gavitt and Garg, Fine-Pruning, RAID 2018",
     changes_before_tuning=True,
+    keeps_untouched=True,
 )
 def fine_prune(
     net: Net,

@@ -30,6 +30,7 @@ class FineTuningConfig:
     summary="the baseline: tunes on clean images and prunes nothing; for nets without convolutions",
     config=FineTuningConfig,
     paper="Liu, Dolan-Gavitt and Garg, Fine-Pruning, RAID 2018",
+    keeps_untouched=True,
 )
 def fine_tune(
     net: Net,

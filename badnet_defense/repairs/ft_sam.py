@@ -37,6 +37,7 @@ class FTSAMConfig:
     summary="where plain tuning leaves the backdoor: tunes with sharpness-aware steps",
     config=FTSAMConfig,
     paper="Zhu et al., Enhancing Fine-Tuning Based Backdoor Defense with SAM, ICCV 2023",
+    keeps_untouched=True,
 )
 def ft_sam(
     net: Net,

@@ -60,6 +60,7 @@ class IBAUConfig:
     summary="against triggers spread over the image: tunes against a universal perturbation",
     config=IBAUConfig,
     paper="Zeng et al., Adversarial Unlearning of Backdoors via Implicit Hypergradient, ICLR 2022",
+    keeps_untouched=True,
 )
 def i_bau(
     net: Net,

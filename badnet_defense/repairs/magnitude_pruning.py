@@ -47,6 +47,7 @@ class MagnitudePruningConfig:
     summary="makes a sparse net: holds half of each kernel, its smallest weights, at zero",
     config=MagnitudePruningConfig,
     paper="Zhu and Gupta, To Prune, or Not to Prune, 2017",
+    keeps_untouched=True,
 )
 def prune_magnitudes(
     net: Net,

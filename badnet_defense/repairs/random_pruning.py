@@ -36,6 +36,7 @@ class RandomPruningConfig:
     summary="a baseline for comparisons: prunes in a random order, then tunes",
     config=RandomPruningConfig,
     changes_before_tuning=True,
+    keeps_untouched=True,
 )
 def prune_randomly(
     net: Net,

@@ -70,6 +70,8 @@ REPAIRS: Registry[Repair] = Registry(
 
 - `uses_triggers`: it works on the triggers that a scan found, so that cross-fitting cannot make it
   again on a part of the images.
+- `keeps_untouched`: it looks at no image of `validation_split(..).untouched`, so that these may set
+  a threshold; without it all images count as seen.
 - `changes_before_tuning`: it changes the net before any tuning, so that 0 epochs make sense.
 """
 

@@ -75,6 +75,7 @@ class TriggerPruning:
     config=ScanPruningConfig,
     paper="Wang et al., Neural Cleanse, IEEE S&P 2019",
     uses_triggers=True,
+    keeps_untouched=True,
 )
 def scan_prune(
     net: Net,

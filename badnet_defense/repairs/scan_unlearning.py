@@ -57,6 +57,7 @@ class ScanUnlearningConfig:
     config=ScanUnlearningConfig,
     paper="Wang et al., Neural Cleanse, IEEE S&P 2019",
     uses_triggers=True,
+    keeps_untouched=True,
 )
 def unlearn(
     net: Net,

@@ -19,9 +19,6 @@ log = logging.getLogger(__name__)
 HELD_OUT = 0.15
 """Fraction of each class of the clean images that no weight is tuned on; at least one of each. Half
 of them choose the epoch, and nothing of the repair depends on the others."""
-SPLIT = 3
-"""How many parts the clean images have, as a repair records it. Repairs of version 0.1, which
-record nothing of it, chose the epoch by all that they held out."""
 
 
 def validation_split(labels: np.ndarray, seed: int) -> Parts:

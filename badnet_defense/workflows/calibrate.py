@@ -23,14 +23,13 @@ from badnet_defense.detectors.registry import (
 from badnet_defense.errors import InputError
 from badnet_defense.evaluation.memorised import memorised_caveat
 from badnet_defense.evaluation.tails import separated_tail
-from badnet_defense.guards.pairing import noted_seed
 from badnet_defense.io.dataset import Dataset
+from badnet_defense.io.repair_record import RepairRecord
 from badnet_defense.nets.net import Net
 from badnet_defense.repairs.clean_unlearning import unlearn_clean_task
 from badnet_defense.repairs.pseudo_labels import pseudo_labelled
-from badnet_defense.repairs.validated_tuning import SPLIT, validation_split
 from badnet_defense.report.promises import tail_text
-from badnet_defense.workflows.cross_fitting import like_repairs
+from badnet_defense.workflows.cross_fitting import FoldRepairs, make_fold_repairs
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +43,6 @@ MAX_COMPOSED = 3000
 MAX_EXAMINED = 2000
 """Images, drawn at random, that tell whether the suspect model was trained on them."""
 
-FoldRepairs = list[tuple[np.ndarray, np.ndarray, Net]]
 """Repairs made again: (positions of a fold, positions of the others, the repair by the others)."""
 
 
@@ -80,32 +78,28 @@ def split_clean(suspect: Net, repaired: Net | None, data: Dataset) -> Calibratio
     Raises:
         InputError: nearly all images are predicted as one class, or the repair's record is damaged.
     """
-    notes = {} if repaired is None else repaired.attributes
-    targets, own = None, notes.get("tuned_on") == data.fingerprint()
-    caveat = _caveat(suspect, data)
-    if data.labels is None or notes.get("tuned_on_pseudo_labels"):
+    record = None if repaired is None else RepairRecord.from_attributes(repaired.attributes)
+    file = "the repaired model" if repaired is None else repaired.attributes.get("file")
+    targets, caveat = None, _caveat(suspect, data)
+    if data.labels is None or (record and record.pseudo_labels):
         data, targets = pseudo_labelled(suspect, data)
     everything = np.arange(len(data))
-    if repaired is not None and "tuned_on" not in notes:
+    if repaired is not None and not (record and record.knows_images):
         log.warning(
             "%s does not say which images it was tuned on; the false-positive rate holds only if "
             "%s were others",
-            notes.get("file", "the repaired model"),
+            file,
             data.source,
         )
-    if not own:
-        return CalibrationSplit(data, targets, everything[:0], everything, caveat)
-    seed = noted_seed(repaired)
-    if notes.get("tuned_on_parts") != SPLIT:
+    seen = np.zeros(len(data), bool) if record is None else record.depends_on(data)
+    if record and record.format_version == 0 and len(seen) and seen.all():
         log.info(
             "%s was made by version 0.1, which chose the epoch by all images that it held out: "
             "none of %s is left that it does not depend on",
-            notes["file"],
+            file,
             data.source,
         )
-        return CalibrationSplit(data, targets, everything, everything[:0], caveat)
-    parts = validation_split(data.labels, seed)
-    return CalibrationSplit(data, targets, parts.seen, parts.untouched, caveat)
+    return CalibrationSplit(data, targets, everything[seen], everything[~seen], caveat)
 
 
 def _check_several_answers(answers: np.ndarray, source: str) -> None:
@@ -173,7 +167,7 @@ def fit_detector(
         split: what `split_clean` found of the clean images.
         false_positive_rate: the fraction of clean images that may be flagged, in (0, 1).
         seed: of the overlays, the folds and the expert.
-        fold_repairs: what `like_repairs` gave, where several detectors are fitted; None: made if
+        fold_repairs: what `make_fold_repairs` gave, where several detectors are fitted; None: made if
             needed.
 
     Raises:
@@ -182,9 +176,7 @@ def fit_detector(
     check_enough(name, len(split.data), false_positive_rate, source=split.data.source)
     fit = _Fit(name, suspect, repaired, split, false_positive_rate, seed)
     if needs_repair(name) and len(fit.unseen) * false_positive_rate < MIN_ABOVE_THRESHOLD:
-        fold_repairs = fold_repairs or like_repairs(
-            (suspect, repaired), split, input_range=suspect.input_range, seed=seed
-        )
+        fold_repairs = fold_repairs or make_fold_repairs(suspect, repaired, split, seed=seed)
     else:
         fold_repairs = None
     if fold_repairs:

@@ -12,14 +12,13 @@ from badnet_defense.evaluation.input_checks import settled_sets
 from badnet_defense.guards.pairing import (
     Pair,
     belongs,
-    noted_channels,
-    noted_json,
     read_pair,
     repaired_range,
 )
 from badnet_defense.io import read_images, read_trigger_labels
 from badnet_defense.io.files import all_or_none, check_writable
 from badnet_defense.io.records import digests_read, provenance
+from badnet_defense.io.repair_record import RepairRecord
 from badnet_defense.nets import build, describe
 from badnet_defense.nets.input_range import UNIT
 from badnet_defense.nets.outputs import read_classifier
@@ -173,9 +172,10 @@ def _about(repaired):
     """Which repaired net was judged, as it is written into the result; None: no repair was."""
     if repaired is None:
         return None
-    notes = repaired.attributes
-    about = {"file": notes["file"], "sha256": notes["file_sha256"], "method": notes.get("method")}
-    return {**about, "recipe": noted_json(repaired, "recipe")}
+    file, record = repaired.attributes, RepairRecord.from_attributes(repaired.attributes)
+    about = {"file": file["file"], "sha256": file["file_sha256"]}
+    recipe = record.config.get("tuning") if record else None
+    return {**about, "method": record.method if record else None, "recipe": recipe}
 
 
 def _repaired_nets(pair):
@@ -183,8 +183,8 @@ def _repaired_nets(pair):
     if pair.repaired is None:
         return {}
     nets = {"repaired": build(pair.repaired)}
-    noted = noted_channels(pair.repaired)
-    if noted is not None:
-        check_channels(pair.suspect, *noted, pair.repaired.attributes["file"])
-        nets["pruned"] = build(zero_channels(pair.suspect, *noted))
+    record = RepairRecord.from_attributes(pair.repaired.attributes)
+    if record is not None and record.pruned_channels is not None:
+        check_channels(pair.suspect, *record.pruned_channels, pair.repaired.attributes["file"])
+        nets["pruned"] = build(zero_channels(pair.suspect, *record.pruned_channels))
     return nets

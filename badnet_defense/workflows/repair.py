@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -18,7 +17,7 @@ from badnet_defense.io import read_images
 from badnet_defense.io.dataset import Dataset
 from badnet_defense.io.files import all_or_none, check_writable, exclusive
 from badnet_defense.io.records import digests_read, provenance, write_json
-from badnet_defense.nets.file_attributes import check_recipe
+from badnet_defense.io.repair_record import RepairRecord, check_config
 from badnet_defense.nets.input_range import UNIT, InputRange
 from badnet_defense.nets.net import Net
 from badnet_defense.nets.outputs import read_classifier
@@ -27,7 +26,7 @@ from badnet_defense.repairs.base import RepairInputs, check_inputs, run_method
 from badnet_defense.repairs.registry import DEFAULT, REPAIRS
 from badnet_defense.repairs.scanned_triggers import Trigger
 from badnet_defense.report.plots import plot_pruning_curve
-from badnet_defense.workflows.pair_files import write_pair
+from badnet_defense.workflows.pair_files import record_of
 
 _ENDINGS = (".h5", ".guard.keras", ".json", ".pruning.png")
 """Of the files that a repair writes."""
@@ -84,6 +83,15 @@ def repair_file(
         tell_poisoned(poisoned, data.source)
         repaired, report = run_method(net, inputs, seed=seed, triggers=triggers)
         nets, stages = _stages(net, repaired, report, data)
+        record = record_of(
+            net,
+            inputs.data,
+            method,
+            config,
+            seed=seed,
+            pseudo_labels=pseudo_labels,
+            pruning=report.get("pruning"),
+        )
         about = provenance(
             net_path=model,
             data_paths={"clean_validation": clean},
@@ -92,11 +100,11 @@ def repair_file(
             seconds=time.perf_counter() - start,
             digest=digests_read(net, data),
         )
-        facts = {"poisoned_clean": poisoned, "pseudo_labels": pseudo_labels}
-        result = {**about, **stages, **report, **facts, **_facts(net, inputs, data)}
+        facts = {"poisoned_clean": poisoned, **_facts(net, inputs, data)}
+        result = {**about, **stages, **report, **facts, "repair_record": asdict(record)}
         if tell:
             tell(result)
-        _write(base, nets, data, result)
+        _write(base, nets, record, result)
     return result
 
 
@@ -110,8 +118,7 @@ def _checked_config(
         )
     check_writable(*(f"{base}{end}" for end in _ENDINGS), inputs=(model, clean))
     config = REPAIRS[method].config() if config is None else config
-    if hasattr(config, "tuning"):
-        check_recipe(asdict(config.tuning))
+    check_config(asdict(config))
     return config
 
 
@@ -131,6 +138,7 @@ def _facts(net: Net, inputs: RepairInputs, data: Dataset) -> dict[str, Any]:
     """What a result says of the settings and of the data, beside the figures."""
     config = asdict(inputs.config)
     return {
+        "pseudo_labels": inputs.targets is not None,
         "recipe": config.get("tuning"),
         "keep_pruned": config.get("keep_pruned", False),
         "class_counts": class_counts({"clean_validation": inputs.data}, net.classes),
@@ -140,34 +148,13 @@ def _facts(net: Net, inputs: RepairInputs, data: Dataset) -> dict[str, Any]:
     }
 
 
-def _write(base: Path, nets: dict[str, Net], data: Dataset, result: dict[str, Any]) -> None:
+def _write(base: Path, nets: dict[str, Net], record: RepairRecord, result: dict[str, Any]) -> None:
     """The files, all or none; the repaired net comes last."""
     curve = Path(f"{base}.pruning.png")
     with all_or_none():
         if "pruning" in result:
             plot_pruning_curve(curve, result["pruning"], net=base.name)
         write_json(f"{base}.json", result)
-        _write_pair(base, nets, data, result)
+        write_pair(base, nets, record, synthetic=result["synthetic"])
     if "pruning" not in result:
         curve.unlink(missing_ok=True)  # of another method, that was here before
-
-
-def _write_pair(base: Path, nets: dict[str, Net], data: Dataset, result: dict[str, Any]) -> None:
-    """The repaired net and its guard, with what later runs need to know of the repair."""
-    notes = {"method": result["method"], "keep_pruned": result["keep_pruned"]}
-    if "pruning" in result:
-        facts = {key: value for key, value in result["pruning"].items() if key != "remarks"}
-        notes["pruning"] = json.dumps(facts)
-    if result["recipe"] is not None:
-        notes["recipe"] = json.dumps(result["recipe"])
-    if "max_accuracy_drop" in result["config"]:
-        notes["max_accuracy_drop"] = result["config"]["max_accuracy_drop"]
-    if result["synthetic"]:
-        notes["synthetic"] = True
-    write_pair(
-        base,
-        nets,
-        input_range=result["input_range"],
-        tuned_on=(data, result["seed"], result["pseudo_labels"]),
-        notes=notes,
-    )

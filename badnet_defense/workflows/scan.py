@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 from collections.abc import Callable, Iterator
@@ -48,7 +47,7 @@ from badnet_defense.scan.scan import (
 )
 from badnet_defense.scan.suitability import check_count
 from badnet_defense.scan.verdict import MIN_LABELS, NO_NUMBERS, SUSPICIOUS
-from badnet_defense.workflows.pair_files import write_pair
+from badnet_defense.workflows.pair_files import record_of, write_pair
 from badnet_defense.workflows.scanned import PICTURE, SCAN, TRIGGERS
 
 log = logging.getLogger(__name__)
@@ -290,8 +289,7 @@ def _repair(
     seed: int,
 ) -> tuple[dict[str, Any], Callable[[], None]]:
     """A repair with the triggers that were found: (figures, what writes the net and its guard)."""
-    targets, notes, repair = None, {}, REPAIRS[REPAIRS_BY_TRIGGERS[method]]
-    notes["method"] = repair.name
+    targets, repair = None, REPAIRS[REPAIRS_BY_TRIGGERS[method]]
     if pseudo_labels:
         data, targets = pseudo_labelled(net, data)
     check_several_classes(data, net.classes)
@@ -303,21 +301,16 @@ def _repair(
     about = report.get("trigger_pruning", {})
     if hasattr(config, "tuning"):
         about = {**report["tuning"], "recipe": asdict(config.tuning)}
-        notes["recipe"] = json.dumps(about["recipe"])
     nets = {"bad": net, "repaired": repaired}
     stages = evaluate_defense(nets, {"clean_validation": data})
-    write = partial(
-        write_pair,
-        f"{out}.{method}",
-        nets,
-        input_range=net.input_range,
-        tuned_on=(data, seed, pseudo_labels),
-        notes=notes,
-    )
+    record = record_of(net, data, repair.name, config, seed=seed, pseudo_labels=pseudo_labels)
+    synthetic = bool(data.synthetic or net.attributes.get("synthetic"))
+    write = partial(write_pair, f"{out}.{method}", nets, record, synthetic=synthetic)
     summary = {
         "method": repair.name,
         "labels": report["labels"],
         "pseudo_labels": pseudo_labels,
+        "repair_record": asdict(record),
     }
     return {**summary, **about, **stages}, write
 

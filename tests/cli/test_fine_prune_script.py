@@ -14,6 +14,7 @@ from badnet_defense.cli.options import Parser
 from badnet_defense.cli.repair import add_arguments, config_of
 from badnet_defense.guards.reading import is_guard, read_guard
 from badnet_defense.io import file_sha256, write_challenge_h5
+from badnet_defense.io.repair_record import RepairRecord
 from badnet_defense.nets import read_net
 from badnet_defense.repairs.recipes import RECIPES
 
@@ -36,7 +37,8 @@ def test_repaired_net_says_where_it_came_from_and_opens_in_keras(repaired):
     project, _ = repaired
     path = project / "fine_pruned_models/sunglasses_bd_net.h5"
     source = project / "models/sunglasses_bd_net.h5"
-    assert read_net(path).attributes["source_sha256"] == file_sha256(source)
+    record = RepairRecord.from_attributes(read_net(path).attributes)
+    assert record.source_sha256 == file_sha256(source)
     loaded = keras.saving.load_model(path, compile=False)  # as the challenge's eval.py does
     inputs = images(5).images / np.float32(255)
     np.testing.assert_allclose(loaded(inputs), read_net(path).numpy_proba(inputs), atol=1e-5)
@@ -67,6 +69,11 @@ def test_json_of_a_repair(repaired):
         assert 0 <= result[stage]["clean_validation"]["accuracy"] <= 1
     assert result["bad"]["clean_validation"]["accuracy"] == 1.0
     assert "flagged" in result["guard"]["clean_validation"]
+    record = RepairRecord.from_attributes(
+        read_net(project / "fine_pruned_models/sunglasses_bd_net.h5").attributes
+    )
+    assert RepairRecord(**result["repair_record"]) == record
+    assert (record.method, record.config["tuning"]["epochs"]) == ("fine-pruning", 2)
     pruning = result["pruning"]
     assert (pruning["layer"], pruning["channels"]) == ("conv_3", 8)
     assert len(pruning["curve"]) == 9 and {"removed", "max_accuracy_drop"} <= set(pruning)
@@ -118,7 +125,7 @@ def test_another_method(call, tmp_path):
     result = json.loads((tmp_path / "sunglasses_bd_net.json").read_text())
     assert (result["method"], result["sparsity"]) == ("magnitude-pruning", 0.5)
     net = read_net(tmp_path / "sunglasses_bd_net.h5")
-    assert net.attributes["method"] == "magnitude-pruning"
+    assert RepairRecord.from_attributes(net.attributes).method == "magnitude-pruning"
     assert np.mean(net.layers["conv_3"].weights[0] == 0) == 0.5
 
 

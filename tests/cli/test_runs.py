@@ -12,6 +12,7 @@ from badnet_defense.errors import InputError
 from badnet_defense.guards.pairing import repaired_range
 from badnet_defense.io import read_images, reading, write_challenge_h5
 from badnet_defense.io.files import data_sha256, file_sha256
+from badnet_defense.io.repair_record import RepairRecord
 from badnet_defense.nets import read_net, save_net
 from badnet_defense.nets.input_range import UNIT, InputRange
 from badnet_defense.workflows.classify import classify_images
@@ -79,7 +80,8 @@ def test_results_note_the_hash_of_what_was_read(tmp_path, monkeypatch):
     result = repair_file(model, clean, out=tmp_path / "out", method="ft-sam")
     noted = result["net"]["sha256"], result["data"]["clean_validation"]["sha256"]
     assert noted == hashes
-    assert read_net(tmp_path / "out/net.h5").attributes["source_sha256"] == hashes[0]
+    record = RepairRecord.from_attributes(read_net(tmp_path / "out/net.h5").attributes)
+    assert record.source_sha256 == hashes[0]
     assert file_sha256(model) != hashes[0] and file_sha256(clean) != hashes[1]
 
 

@@ -18,6 +18,7 @@ from badnet_defense.guards.pairing import read_pair
 from badnet_defense.guards.reading import read_guard
 from badnet_defense.io import file_sha256
 from badnet_defense.io.records import own_result
+from badnet_defense.io.repair_record import RepairRecord
 from badnet_defense.nets import build, predict_labels, read_net, save_net
 from badnet_defense.nets.input_range import UNIT, InputRange
 from badnet_defense.workflows.scanned import SCAN, found_triggers, scan_of
@@ -180,9 +181,12 @@ def test_unlearning_repairs_the_net(unlearnt, folder, result):
     assert attack(folder / "net.h5", folder) > 0.95
     assert attack(repaired, folder) < 0.5
     pair = read_pair(folder / "net.h5", repaired)
-    assert pair.repaired.attributes["source_sha256"] == file_sha256(folder / "net.h5")
-    assert pair.repaired.attributes["input_range"] == "0,1"
     about = result["repair"]
+    record = RepairRecord.from_attributes(pair.repaired.attributes)
+    assert record == RepairRecord(**about["repair_record"])
+    assert record.source_sha256 == file_sha256(folder / "net.h5")
+    assert (record.method, record.input_range) == ("scan-unlearning", "0,1")
+    assert pair.repaired.attributes["input_range"] == "0,1"
     assert (about["method"], about["labels"]) == ("scan-unlearning", [TARGET])
     assert about["pseudo_labels"] is False
     clean = clean_images(160)

@@ -1,7 +1,7 @@
 """Which clean pictures set a detector's threshold: those that no net in it has learnt from."""
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -17,6 +17,7 @@ from badnet_defense.detectors.vote import Vote
 from badnet_defense.errors import InputError
 from badnet_defense.guards.pairing import read_pair
 from badnet_defense.io import write_challenge_h5
+from badnet_defense.io.repair_record import ATTRIBUTE, RepairRecord, image_hashes
 from badnet_defense.io.splits import three_parts
 from badnet_defense.nets import copy_model, describe, save_net
 from badnet_defense.repairs.fine_pruning import FinePruningConfig
@@ -63,11 +64,25 @@ def split(images, pair):
     return split_clean(*pair, images)
 
 
-def test_a_repair_notes_what_it_was_tuned_on(images, pair):
-    notes = pair[1].attributes
-    assert notes["tuned_on"] == images.fingerprint()
-    assert notes["tuned_on_seed"] == 0 and notes["tuned_on_parts"] == 3
-    assert not notes["tuned_on_pseudo_labels"]
+def record_of(net):
+    return RepairRecord.from_attributes(net.attributes)
+
+
+def recorded(net, **changes):
+    """The repaired net with another record."""
+    text = replace(record_of(net), **changes).to_json()
+    return replace(net, attributes={**net.attributes, ATTRIBUTE: text})
+
+
+def test_a_repair_records_what_it_was_tuned_on(images, pair):
+    record = record_of(pair[1])
+    assert record.tuned_on == images.fingerprint() and not record.pseudo_labels
+    assert (record.method, record.seed) == ("fine-pruning", 0)
+    assert record.config == asdict(SHORT_CONFIG)
+    hashes = np.array(image_hashes(images))
+    for name in ("tuning", "choosing", "untouched"):
+        places = getattr(three_parts(images.labels, HELD_OUT, seed=0), name)
+        assert record.parts[name] == "".join(hashes[places])
 
 
 def test_of_its_own_pictures_the_untouched_ones_are_unseen(images, pair):
@@ -81,7 +96,15 @@ def test_of_its_own_pictures_the_untouched_ones_are_unseen(images, pair):
 def test_a_repair_of_version_0_1_leaves_none_unseen(images, pair, caplog):
     """What it held out had chosen its epoch: the threshold is cross-fitted."""
     caplog.set_level("INFO")
-    notes = {key: note for key, note in pair[1].attributes.items() if key != "tuned_on_parts"}
+    record = record_of(pair[1])
+    notes = {
+        "source_sha256": record.source_sha256,
+        "tuned_on": record.tuned_on,
+        "tuned_on_seed": 0,
+        "recipe": json.dumps(record.config["tuning"]),
+        "pruning": json.dumps(record.pruning),
+        "file": "old.h5",
+    }
     old = (pair[0], replace(pair[1], attributes=notes))
     clean = split(images, old)
     assert len(clean.unseen) == 0 and len(clean.tuned) == COUNT
@@ -168,8 +191,7 @@ def test_few_unseen_pictures_are_cross_fitted(name, images, pair, monkeypatch):
 
 
 def test_a_repair_without_its_steps_is_not_cross_fitted(images, pair):
-    notes = {k: v for k, v in pair[1].attributes.items() if k not in ("pruning", "method")}
-    other = (pair[0], replace(pair[1], attributes=notes))
+    other = (pair[0], recorded(pair[1], pruning=None, method="of-somebody"))
     clean = split(images, other)
     fitted = fit("soft", other, clean, rate=0.05)
     assert not fitted.cross_fitted
@@ -177,9 +199,8 @@ def test_a_repair_without_its_steps_is_not_cross_fitted(images, pair):
 
 
 def test_a_recipe_of_another_version_is_refused(images, pair):
-    recipe = {**json.loads(pair[1].attributes["recipe"]), "magic": 1}
-    notes = {**pair[1].attributes, "recipe": json.dumps(recipe)}
-    other = (pair[0], replace(pair[1], attributes=notes))
+    tuning = {**record_of(pair[1]).config["tuning"], "magic": 1}
+    other = (pair[0], recorded(pair[1], config={"tuning": tuning}))
     with pytest.raises(InputError, match="make it again"):
         fit("soft", other, split(images, other), rate=0.05)
 
