@@ -26,7 +26,7 @@ from badnet_defense.repairs.base import RepairInputs, check_inputs, run_method
 from badnet_defense.repairs.registry import DEFAULT, REPAIRS
 from badnet_defense.repairs.scanned_triggers import Trigger
 from badnet_defense.report.plots import plot_pruning_curve
-from badnet_defense.workflows.pair_files import record_of
+from badnet_defense.workflows.pair_files import record_of, write_pair
 
 _ENDINGS = (".h5", ".guard.keras", ".json", ".pruning.png")
 """Of the files that a repair writes."""
