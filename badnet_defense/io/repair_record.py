@@ -161,8 +161,8 @@ class RepairRecord:
         """
         if self.parts is not None:
             text = self.parts["tuning"] + self.parts["choosing"]
-            seen = {text[start : start + _DIGITS] for start in range(0, len(text), _DIGITS)}
-            return np.array([one in seen for one in image_hashes(data)], bool)
+            hashes = {text[start : start + _DIGITS] for start in range(0, len(text), _DIGITS)}
+            return np.array([one in hashes for one in image_hashes(data)], bool)
         if self.tuned_on != data.fingerprint():
             return np.zeros(len(data), bool)
         seen = np.ones(len(data), bool)
@@ -266,14 +266,19 @@ def plain_object(value: object) -> dict[str, Any]:
 
 def pruning_facts(value: object) -> dict[str, Any]:
     """What fine-pruning pruned: channels in order, how many were removed, and the layer."""
-    found = plain_object(value)
-    order, removed = found.get("order"), found.get("removed")
-    whole = isinstance(order, list) and len(order) <= _MAX_CHANNELS
-    whole = whole and all(type(one) is int and 0 <= one < _MAX_CHANNELS for one in order)
-    if not whole or type(removed) is not int or not 0 <= removed <= len(order):
+    if not isinstance(value, dict):
+        raise ValueError("a JSON object")
+    order, removed = value.get("order"), value.get("removed")
+    if (
+        not isinstance(order, list)
+        or len(order) > _MAX_CHANNELS
+        or not all(type(one) is int and 0 <= one < _MAX_CHANNELS for one in order)
+        or type(removed) is not int
+        or not 0 <= removed <= len(order)
+    ):
         raise ValueError("channels in order and how many of them were removed")
-    words(r"[\w.\-/: ]{1,200}", "a layer's name")(found.get("layer"))
-    return found
+    words(r"[\w.\-/: ]{1,200}", "a layer's name")(value.get("layer"))
+    return plain_object(value)
 
 
 def recipe_settings(value: object) -> dict[str, Any]:

@@ -77,17 +77,19 @@ def random_mosaic(images: np.ndarray, fraction: float, rng: np.random.Generator)
         fraction: of the images that get a mosaic, in [0, 1].
         rng: a NumPy generator.
     """
-    count, height, width, _ = images.shape
+    count, (height, width) = len(images), images.shape[1:3]
     opacity = rng.uniform(0, MAX_OPACITY, count) * (rng.uniform(size=count) < fraction)
     size = np.exp(rng.uniform(0, np.log(max(height, width)), count))
     colours = rng.integers(0, 256, images.shape, dtype=np.uint8)
     changed = images.copy()
     some = np.flatnonzero(opacity)
-    size, opacity = size[some, None], opacity[some].astype(np.float32).reshape(-1, 1, 1, 1)
-    rows, columns = ((np.arange(length) / size).astype(int) for length in (height, width))
+    weight = opacity[some].astype(np.float32).reshape(-1, 1, 1, 1)
+    rows, columns = (
+        (np.arange(length) / size[some, None]).astype(int) for length in (height, width)
+    )
     mosaics = colours[some[:, None, None], rows[:, :, None], columns[:, None, :]]
     below = images[some].astype(np.float32)
-    changed[some] = np.rint(below + opacity * (mosaics - below)).astype(images.dtype)
+    changed[some] = np.rint(below + weight * (mosaics - below)).astype(images.dtype)
     return changed
 
 

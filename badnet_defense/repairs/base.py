@@ -128,7 +128,7 @@ def check_inputs(
         data = check_belonging(net, data)
     tell_coverage(data, net.classes)
     check_several_classes(data, net.classes)
-    absent = absent_classes(data.labels, net.classes).tolist()
+    absent = absent_classes(labels_of(data), net.classes).tolist()
     inputs = RepairInputs(method, config, data, targets, absent)
     if absent and hasattr(config, "tuning"):
         log.warning(

@@ -49,7 +49,7 @@ class FrontHalf:
         self.mean_activation = self._first_pass()
 
     def _first_pass(self) -> np.ndarray:
-        total, count = np.float64(0), 0
+        total, count = np.zeros(()), 0
         for indices in tqdm(self._batches(), desc="activations", leave=False, disable=None):
             activations, *rest = self._results(indices)
             axes = tuple(range(activations.ndim - 1))

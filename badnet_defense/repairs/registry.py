@@ -78,4 +78,6 @@ REPAIRS: Registry[Repair] = Registry(
 
 def uses_triggers(method: str | None) -> bool:
     """True where a repair works on the triggers of a scan; False for an unknown one."""
-    return method in REPAIRS and bool(REPAIRS[method].facts.get("uses_triggers"))
+    if method is None or method not in REPAIRS:
+        return False
+    return bool(REPAIRS[method].facts.get("uses_triggers"))

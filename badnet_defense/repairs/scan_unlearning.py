@@ -16,6 +16,7 @@ import numpy as np
 from badnet_defense.evaluation.stamping import stamp
 from badnet_defense.io.dataset import Dataset
 from badnet_defense.nets.net import Net
+from badnet_defense.repairs.pseudo_labels import labels_of
 from badnet_defense.repairs.recipes import Recipe
 from badnet_defense.repairs.registry import REPAIRS
 from badnet_defense.repairs.scanned_triggers import Trigger, triggers_of
@@ -88,7 +89,8 @@ def unlearn(
     """
     triggers = triggers_of(net, data, triggers, seed)
     rng = np.random.default_rng(seed)
-    parts = validation_split(data.labels, seed)
+    labels = labels_of(data)
+    parts = validation_split(labels, seed)
     tuning, validation = parts.tuning, parts.choosing
     carriers = [rng.permutation(tuning)[: max(1, round(FRACTION * len(tuning)))] for _ in triggers]
     chosen = np.concatenate([tuning, *carriers])
@@ -99,11 +101,11 @@ def unlearn(
         _with_copies(data, validation, [validation] * len(triggers), triggers),
         targets=None if targets is None else targets[chosen],
         recipe=config.tuning,
-        held_back=absent_classes(data.labels, net.classes),
+        held_back=absent_classes(labels, net.classes),
         seed=seed,
     )
-    labels = [int(label) for label, *_ in triggers]
-    return repaired, {"labels": labels, "tuning": report.as_dict()}
+    flagged = [int(label) for label, *_ in triggers]
+    return repaired, {"labels": flagged, "tuning": report.as_dict()}
 
 
 def _with_copies(
@@ -118,5 +120,5 @@ def _with_copies(
         for chosen, (_, mask, pattern) in zip(carriers, triggers, strict=True)
     ]
     images = np.concatenate([data.images[plain], *stamped])
-    labels = data.labels[np.concatenate([plain, *carriers])]
+    labels = labels_of(data)[np.concatenate([plain, *carriers])]
     return replace(data, images=images, labels=labels)

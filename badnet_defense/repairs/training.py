@@ -19,6 +19,7 @@ from badnet_defense.nets.predict import predict_labels
 from badnet_defense.nets.weights import with_weights
 from badnet_defense.repairs.batches import augmented_batches
 from badnet_defense.repairs.functional import loss_for, random_brightness_contrast
+from badnet_defense.repairs.pseudo_labels import labels_of
 from badnet_defense.repairs.recipes import RECIPES, Recipe
 from badnet_defense.repairs.sharpness import at_sharpest
 
@@ -88,7 +89,7 @@ def train(
     keras.utils.set_random_seed(seed)
     model = build(without_softmax(net))
     masks = _masks(model, frozen or {})
-    targets = data.labels if targets is None else targets
+    targets = labels_of(data) if targets is None else targets
     epochs, steps = recipe.epochs_for(len(data))
     rng = np.random.default_rng(seed)
 

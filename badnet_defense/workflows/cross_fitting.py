@@ -74,10 +74,13 @@ def _remake(suspect: Net, repaired: Net) -> Remake | None:
     if record is None or record.seed is None or uses_triggers(record.method):
         return None
     if record.pruned_channels is not None and "tuning" in record.config:
-        return _tune_pruned(suspect, record, repaired.attributes["file"])
-    if record.method not in REPAIRS or REPAIRS[record.method].version != record.method_version:
+        pruned = (*record.pruned_channels, repaired.attributes["file"])
+        return _tune_pruned(suspect, record, *pruned)
+    if record.method is None or record.method not in REPAIRS:
         return None
     method = REPAIRS[record.method]
+    if method.version != record.method_version:
+        return None
     settings = dict(record.config)
     if "tuning" in settings:
         settings["tuning"] = _recipe(settings["tuning"])
@@ -85,13 +88,14 @@ def _remake(suspect: Net, repaired: Net) -> Remake | None:
     return lambda data, targets: method.run(suspect, data, targets=targets, **how)[0]
 
 
-def _tune_pruned(suspect: Net, record: RepairRecord, file: str) -> Remake:
+def _tune_pruned(
+    suspect: Net, record: RepairRecord, layer: str, channels: list[int], file: str
+) -> Remake:
     """Tunes the suspect model without the channels that its repair pruned."""
-    layer, channels = record.pruned_channels
     check_channels(suspect, layer, channels, file)
     pruned = zero_channels(suspect, layer, channels)
     keep = record.config.get("keep_pruned")
-    settings = {
+    settings: dict[str, Any] = {
         "recipe": _recipe(record.config["tuning"]),
         "frozen": channel_masks(suspect, layer, channels) if keep else None,
         "seed": record.seed,

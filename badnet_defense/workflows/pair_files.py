@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -19,6 +18,7 @@ from badnet_defense.io.splits import Parts
 from badnet_defense.nets import build, save_net
 from badnet_defense.nets.net import Net
 from badnet_defense.nets.outputs import FORM, as_given
+from badnet_defense.repairs.pseudo_labels import labels_of
 from badnet_defense.repairs.registry import REPAIRS
 from badnet_defense.repairs.validated_tuning import validation_split
 
@@ -47,7 +47,7 @@ def record_of(
     everything, none = np.arange(len(data)), np.arange(0)
     parts = Parts(everything, none, none)
     if REPAIRS[method].facts.get("keeps_untouched"):
-        parts = validation_split(data.labels, seed)
+        parts = validation_split(labels_of(data), seed)
     return RepairRecord(
         method=method,
         method_version=REPAIRS[method].version,
@@ -64,7 +64,7 @@ def record_of(
 
 
 def write_pair(
-    base: str | os.PathLike,
+    base: str | Path,
     nets: Mapping[str, Net],
     record: RepairRecord,
     *,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -33,10 +32,10 @@ _ENDINGS = (".h5", ".guard.keras", ".json", ".pruning.png")
 
 
 def repair_file(
-    model: str | os.PathLike,
-    clean: str | os.PathLike,
+    model: str | Path,
+    clean: str | Path,
     *,
-    out: str | os.PathLike,
+    out: str | Path,
     method: str = DEFAULT,
     config: Any = None,
     pseudo_labels: bool = False,
@@ -109,7 +108,7 @@ def repair_file(
 
 
 def _checked_config(
-    model: str | os.PathLike, clean: str | os.PathLike, base: Path, method: str, config: Any
+    model: str | Path, clean: str | Path, base: Path, method: str, config: Any
 ) -> Any:
     """The method's config; refuses what cannot be written, or cannot be recorded, at once."""
     if Path(f"{base}.h5").resolve() == Path(model).resolve():
