@@ -69,7 +69,7 @@ class EvaluationContext:
         return cls(spec, repaired, bad, sets, clean, input_range, report, answers)
 
     def repairs_like_it(self, rate, seed):
-        """What `make_fold_repairs` gives, made once; None where enough unseen pictures are there."""
+        """What `make_fold_repairs` gives, made once; None where enough images are unseen."""
         if self.repaired_spec is None or len(self.clean.unseen) * rate >= MIN_ABOVE_THRESHOLD:
             return None
         if self._likes is None:

@@ -43,8 +43,6 @@ MAX_COMPOSED = 3000
 MAX_EXAMINED = 2000
 """Images, drawn at random, that tell whether the suspect model was trained on them."""
 
-"""Repairs made again: (positions of a fold, positions of the others, the repair by the others)."""
-
 
 @dataclass(frozen=True)
 class CalibrationSplit:
@@ -167,8 +165,8 @@ def fit_detector(
         split: what `split_clean` found of the clean images.
         false_positive_rate: the fraction of clean images that may be flagged, in (0, 1).
         seed: of the overlays, the folds and the expert.
-        fold_repairs: what `make_fold_repairs` gave, where several detectors are fitted; None: made if
-            needed.
+        fold_repairs: what `make_fold_repairs` gave, where several detectors are fitted; None: made
+            if needed.
 
     Raises:
         InputError: too few clean images, or a repair whose record is damaged.
