@@ -190,12 +190,23 @@ def test_few_unseen_pictures_are_cross_fitted(name, images, pair, monkeypatch):
     assert fitted.detector.expected_.pictures == left == len(set(fitted.unseen))
 
 
-def test_a_repair_without_its_steps_is_not_cross_fitted(images, pair):
-    other = (pair[0], recorded(pair[1], pruning=None, method="of-somebody"))
-    clean = split(images, other)
-    fitted = fit("soft", other, clean, rate=0.05)
+NOT_MADE_AGAIN = {
+    "unknown": {"method": "of-somebody"},
+    "by a scan": {"method": "scan-unlearning"},
+    "another version": {"method": "fine-tuning", "method_version": 99},
+    "without a seed": {"seed": None},
+}
+
+
+@pytest.mark.parametrize("case", NOT_MADE_AGAIN)
+def test_a_repair_that_cannot_be_made_again_is_not_cross_fitted(case, images, pair, monkeypatch):
+    record = replace(record_of(pair[1]), pruning=None, **NOT_MADE_AGAIN[case])
+    monkeypatch.setattr(RepairRecord, "from_attributes", lambda _: record)
+    split_ = split(images, pair)
+    assert repeating.make_fold_repairs(*pair, split_) is None
+    fitted = fit("soft", pair, split_, rate=0.05)
     assert not fitted.cross_fitted
-    assert fitted.detector.expected_.pictures == len(clean.unseen)
+    assert fitted.detector.expected_.pictures == len(split_.unseen)
 
 
 def test_a_recipe_of_another_version_is_refused(images, pair):
