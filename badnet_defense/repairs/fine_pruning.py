@@ -67,21 +67,22 @@ def fine_prune(
         InputError: no labels, no such layer, or one that no answer depends on.
 
     Examples:
-        >>> import numpy as np
+        >>> import keras
         >>> from badnet_defense.nets import describe
-        >>> from badnet_defense.nets.deepid import deep_id
-        >>> from badnet_defense.repairs.recipes import Recipe
-        >>> net = describe(deep_id(classes=3))
-        >>> images = np.random.default_rng(0).integers(0, 256, (30, 55, 47, 3), dtype=np.uint8)
-        >>> data = Dataset(images, net.predict(images))
-        >>> short = Recipe(learning_rate=1e-3, epochs=0, batch_size=32)
-        >>> config = FinePruningConfig(layer="conv_1", fraction=0.5, tuning=short)
-        >>> try:
-        ...     repaired, report = fine_prune(net, data, config=config)
-        ... except ValueError as error:  # an untrained net may answer all images alike
-        ...     report = {"pruning": {"removed": 10}}
-        >>> report["pruning"]["removed"]
-        10
+        >>> conv = keras.layers.Conv2D(3, 1, activation="relu")  # red, green, and a dead channel
+        >>> ends = [keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(2, "softmax")]
+        >>> model = keras.Sequential([keras.Input((4, 4, 3)), conv, *ends])
+        >>> kernel = np.diag([1.0, 1.0, 0.0]).reshape(1, 1, 3, 3)
+        >>> answers = np.array([[9.0, -9.0], [-9.0, 9.0], [0.0, 0.0]])
+        >>> model.set_weights([kernel, np.zeros(3), answers, np.array([-1.0, 1.0])])
+        >>> colours = np.repeat(np.uint8([[200, 0, 0], [0, 250, 0]]), 20, axis=0)
+        >>> images = np.ones((40, 4, 4, 1), np.uint8) * colours[:, None, None]
+        >>> data = Dataset(images, np.repeat([0, 1], 20))
+        >>> pruned_only = Recipe(learning_rate=1e-3, epochs=0, batch_size=8)
+        >>> config = FinePruningConfig(tuning=pruned_only)
+        >>> repaired, report = fine_prune(describe(model), data, config=config)
+        >>> report["pruning"]["removed"], report["pruning"]["curve"]
+        (1, [1.0, 1.0, 0.5, 0.5])
     """
     return prune_and_tune(net, data, config, np.arange, targets, seed)
 
