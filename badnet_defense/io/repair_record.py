@@ -157,7 +157,7 @@ class RepairRecord:
         set must be the very same; its split is made again, and without one nothing was untouched.
 
         Args:
-            data: images; those of a file before format 1 need their labels.
+            data: images; of a file before format 1 all count where they have no labels.
         """
         if self.parts is not None:
             text = self.parts["tuning"] + self.parts["choosing"]
@@ -166,7 +166,7 @@ class RepairRecord:
         if self.tuned_on != data.fingerprint():
             return np.zeros(len(data), bool)
         seen = np.ones(len(data), bool)
-        if self.split is not None and self.seed is not None:
+        if data.labels is not None and self.split is not None and self.seed is not None:
             seen[three_parts(data.labels, _OLD_HELD_OUT, seed=self.seed).untouched] = False
         return seen
 

@@ -138,6 +138,9 @@ def test_without_three_parts_all_images_of_the_set_were_seen():
         old = {name: value for name, value in OLD.items() if name != missing}
         found = RepairRecord.from_attributes({**old, "tuned_on": data.fingerprint()})
         assert found.depends_on(data).all()
+    unlabelled = data.without_labels()
+    found = RepairRecord.from_attributes({**OLD, "tuned_on": data.fingerprint()})
+    assert found.depends_on(unlabelled).all() and not found.depends_on(data).all()
 
 
 def test_the_shipped_repairs_are_read():
