@@ -1,7 +1,9 @@
 """What is fuzzed: each reader of hostile files, and good files to begin with."""
 
 import io
+import json
 import os
+import pickle
 import tempfile
 from pathlib import Path
 
@@ -63,81 +65,90 @@ READERS = {
 
 def good_files():
     """{name: [contents of good files]}."""
-    import json
-    import pickle
+    with tempfile.TemporaryDirectory() as folder:
+        found = _net_files(Path(folder))
+    pixels = np.random.default_rng(0).integers(0, 256, SHAPE, np.uint8)
+    return {
+        **found,
+        "data.h5": list(_data_files(pixels)),
+        **_image_files(pixels),
+        **_label_files([True, False, True, True]),
+    }
 
+
+def _small_models():
     import keras
     from keras import layers
 
+    keras.utils.set_random_seed(0)
+    plain = [
+        layers.Conv2D(2, 3, activation="relu", name="conv"),
+        layers.BatchNormalization(),
+        layers.MaxPooling2D(),
+        layers.Flatten(),
+        layers.Dense(5, activation="softmax"),
+    ]
+    depthwise = [
+        layers.DepthwiseConv2D(2),
+        layers.GlobalAveragePooling2D(),
+        layers.Dropout(0.1),
+        layers.Dense(5),
+        layers.Softmax(),
+    ]
+    return [keras.Sequential([keras.Input(SHAPE), *body]) for body in (plain, depthwise)]
+
+
+def _net_files(folder):
+    """Nets in each format, configurations, what a reader answers, and a guard."""
     from badnet_defense.guards.disagreement import build_guard
     from badnet_defense.nets import copy_model, save_net
 
-    keras.utils.set_random_seed(0)
+    found = {name: [] for name in ("net.h5", "config.json", "answer.frame", "net.keras")}
+    models = _small_models()
+    for model in models:
+        save_net(model, folder / "net.h5")
+        model.save(folder / "net.keras")
+        model.save(folder / "old.h5")
+        found["net.h5"] += [(folder / name).read_bytes() for name in ("net.h5", "old.h5")]
+        found["net.keras"].append((folder / "net.keras").read_bytes())
+        found["config.json"].append(model.to_json().encode())
+        with h5py.File(folder / "old.h5") as file:
+            found["config.json"].append(file.attrs["model_config"].encode())
+        found["answer.frame"].append(_answer_of(folder / "net.h5", folder / "answer"))
+    repaired = copy_model(models[0])
+    repaired.set_weights([weights / 2 for weights in models[0].get_weights()])
+    build_guard(describe(models[0]), describe(repaired)).save(folder / "guard.keras")
+    return {**found, "guard.keras": [(folder / "guard.keras").read_bytes()]}
 
-    def net(*body):
-        return keras.Sequential([keras.Input(SHAPE), *body])
 
-    nets = [
-        net(
-            layers.Conv2D(2, 3, activation="relu", name="conv"),
-            layers.BatchNormalization(),
-            layers.MaxPooling2D(),
-            layers.Flatten(),
-            layers.Dense(5, activation="softmax"),
-        ),
-        net(
-            layers.DepthwiseConv2D(2),
-            layers.GlobalAveragePooling2D(),
-            layers.Dropout(0.1),
-            layers.Dense(5),
-            layers.Softmax(),
-        ),
-    ]
-    found = {}
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder)
-        for place, one in enumerate(nets):
-            save_net(one, path / "net.h5")
-            one.save(path / "net.keras")
-            one.save(path / "old.h5")
-            for name in ("net.h5", "old.h5"):
-                found.setdefault("net.h5", []).append((path / name).read_bytes())
-            found.setdefault("config.json", []).append(one.to_json().encode())
-            with h5py.File(path / "old.h5") as file:
-                found["config.json"].append(file.attrs["model_config"].encode())
-            plain, arrays = spec_to_wire(read_net(path / "net.h5"))
-            handle = os.open(path / "answer", os.O_CREAT | os.O_WRONLY)
-            write_frame(handle, json.loads(json.dumps({"net": plain})), arrays)
-            os.close(handle)
-            found.setdefault("answer.frame", []).append((path / "answer").read_bytes())
-            (path / "answer").unlink()
-            found.setdefault("net.keras", []).append((path / "net.keras").read_bytes())
-            if not place:
-                repaired = copy_model(one)
-                repaired.set_weights([weights / 2 for weights in one.get_weights()])
-                build_guard(describe(one), describe(repaired)).save(path / "guard.keras")
-                found["guard.keras"] = [(path / "guard.keras").read_bytes()]
-    pixels = np.random.default_rng(0).integers(0, 256, SHAPE, np.uint8)
+def _answer_of(path, answer):
+    plain, arrays = spec_to_wire(read_net(path))
+    handle = os.open(answer, os.O_CREAT | os.O_WRONLY)
+    write_frame(handle, json.loads(json.dumps({"net": plain})), arrays)
+    os.close(handle)
+    content = answer.read_bytes()
+    answer.unlink()
+    return content
+
+
+def _data_files(pixels):
     for packing in ({}, {"compression": "gzip", "chunks": (2, 3, 12, 10)}):
         with io.BytesIO() as content:
             with h5py.File(content, "w") as file:
                 data = np.stack([pixels] * 4).transpose(0, 3, 1, 2)
                 file.create_dataset("data", data=data, **packing)
                 file["label"] = np.arange(4)
-            found.setdefault("data.h5", []).append(content.getvalue())
+            yield content.getvalue()
+
+
+def _image_files(pixels):
+    found = {}
     for name, mode, kind in (
-        ("picture.png", "RGB", "PNG"),
-        ("picture.png", "P", "PNG"),
-        ("picture.png", "I;16", "PNG"),
-        ("picture.jpg", "RGB", "JPEG"),
-        ("picture.jpg", "L", "JPEG"),
-        ("picture.bmp", "RGB", "BMP"),
-        ("picture.bmp", "P", "BMP"),
-        ("picture.ppm", "RGB", "PPM"),
-        ("picture.ppm", "L", "PPM"),
-        ("picture.ppm", "I;16", "PPM"),
-        ("picture.webp", "RGB", "WEBP"),
-        ("picture.webp", "RGBA", "WEBP"),
+        *(("picture.png", mode, "PNG") for mode in ("RGB", "P", "I;16")),
+        *(("picture.jpg", mode, "JPEG") for mode in ("RGB", "L")),
+        *(("picture.bmp", mode, "BMP") for mode in ("RGB", "P")),
+        *(("picture.ppm", mode, "PPM") for mode in ("RGB", "L", "I;16")),
+        *(("picture.webp", mode, "WEBP") for mode in ("RGB", "RGBA")),
     ):
         image = Image.fromarray(pixels)
         if mode == "I;16":
@@ -145,13 +156,18 @@ def good_files():
         with io.BytesIO() as content:
             (image if mode == "I;16" else image.convert(mode)).save(content, kind)
             found.setdefault(name, []).append(content.getvalue())
-    truth = [True, False, True, True]
-    found["labels.pkl"] = [pickle.dumps(truth, protocol) for protocol in range(6)]
-    found["labels.csv"] = [b"label\nTrue\nFalse\n1\n0\n", b"1,0,1,0\n"]
+    return found
+
+
+def _label_files(truth):
     with io.BytesIO() as content:
         np.save(content, np.array(truth))
-        found["labels.npy"] = [content.getvalue()]
-    return found
+        array = content.getvalue()
+    return {
+        "labels.pkl": [pickle.dumps(truth, protocol) for protocol in range(6)],
+        "labels.csv": [b"label\nTrue\nFalse\n1\n0\n", b"1,0,1,0\n"],
+        "labels.npy": [array],
+    }
 
 
 def spoiled(content, others, rng):
