@@ -41,7 +41,7 @@ def audited(suspect, out):
     from badnet_defense.benchmarking.audit import audit
 
     engine, start = Timed(), time.perf_counter()
-    (result,) = audit([suspect], out=out, engine=engine)
+    (result,) = audit([suspect], out=out, executor=engine)
     return time.perf_counter() - start, engine.seconds, engine.units, result
 
 
@@ -53,10 +53,10 @@ def main():
     parser.add_argument("--out", type=Path, default=Path("results/audit_overhead"))
     arguments = parser.parse_args()
     console.load_tensorflow()
-    from badnet_defense.benchmarking.model_list import read_zoo
+    from badnet_defense.benchmarking.model_list import read_model_list
 
     lines = []
-    for suspect in read_zoo(arguments.nets, arguments.clean, out=arguments.out):
+    for suspect in read_model_list(arguments.nets, arguments.clean, out=arguments.out):
         out = arguments.out / suspect.name
         shutil.rmtree(out, ignore_errors=True)
         total, working, units, result = audited(suspect, out)

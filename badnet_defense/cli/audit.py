@@ -72,17 +72,17 @@ def run(arguments: argparse.Namespace) -> int:
     """Gives each model its verdict, prints the table and writes table and page."""
     if arguments.detector and not arguments.repair:
         raise InputError("--detector requires --repair: a guard needs a repaired model.")
-    from badnet_defense.benchmarking.model_list import read_zoo
+    from badnet_defense.benchmarking.model_list import read_model_list
 
     out = Path(arguments.out)
     check_writable(out / "audit.html", out / "audit.csv")
-    suspects = read_zoo(arguments.nets, arguments.clean, out=arguments.out)
+    suspects = read_model_list(arguments.nets, arguments.clean, out=arguments.out)
     load_tensorflow()
     from badnet_defense.nets.backend import on_jax
 
     if arguments.repair and on_jax():
         raise InputError("--repair cannot be used with KERAS_BACKEND=jax; repairs need TensorFlow.")
-    from badnet_defense.benchmarking.audit import Asked, audit
+    from badnet_defense.benchmarking.audit import AuditConfig, audit
     from badnet_defense.report.audit import (
         audit_rows,
         audit_sentence,
@@ -92,7 +92,7 @@ def run(arguments: argparse.Namespace) -> int:
     from badnet_defense.report.comparison import write_csv
     from badnet_defense.workflows.scanned import triggers_shown
 
-    asked = Asked(
+    config = AuditConfig(
         budget=arguments.budget,
         repair=arguments.repair,
         guard=arguments.detector or "soft",
@@ -100,7 +100,7 @@ def run(arguments: argparse.Namespace) -> int:
         seed=arguments.seed,
     )
     with engine_of(arguments) as engine:
-        results = audit(suspects, out=out, asked=asked, engine=engine)
+        results = audit(suspects, out=out, config=config, executor=engine)
     rows = audit_rows(results)
     print(audit_text(rows))
     print(audit_sentence(rows))

@@ -10,8 +10,8 @@ from planted_net import CLASSES, TARGET, clean_images, planted_net
 from small_grid import QUICK, replace_repair
 
 from badnet_defense.benchmarking import audit as auditing
-from badnet_defense.benchmarking import model_list as zoo
-from badnet_defense.benchmarking.audit import Asked, audit
+from badnet_defense.benchmarking.model_list import AuditItem, plain, read_model_list
+from badnet_defense.benchmarking.audit import AuditConfig, audit
 from badnet_defense.cli.scan import verdict_code
 from badnet_defense.errors import InputError
 from badnet_defense.io import write_challenge_h5
@@ -29,7 +29,7 @@ def by_name(results):
 
 
 def test_each_net_gets_a_verdict_and_keeps_it(zoo_folder, tmp_path, short_scans, monkeypatch):
-    suspects = zoo.read_zoo(zoo_folder / "nets", zoo_folder / "clean.h5")
+    suspects = read_model_list(zoo_folder / "nets", zoo_folder / "clean.h5")
     results = by_name(audit(suspects, out=tmp_path / "out"))
     verdicts = {name: result["verdict"] for name, result in results.items()}
     assert verdicts == {
@@ -64,7 +64,7 @@ def test_too_few_classes_to_judge(zoo_folder, tmp_path, short_scans):
     answers = predict_labels(build(read_net(zoo_folder / "nets/pair.h5")), shown.images)
     even = np.concatenate([np.flatnonzero(answers == one)[:40] for one in (0, 1)])
     write_challenge_h5(tmp_path / "clean.h5", shown.subset(even).without_labels())
-    suspects = [zoo.Suspect("pair", zoo_folder / "nets/pair.h5", tmp_path / "clean.h5")]
+    suspects = [AuditItem("pair", zoo_folder / "nets/pair.h5", tmp_path / "clean.h5")]
     results = audit(suspects, out=tmp_path)
     assert results[0]["verdict"] == "cannot be judged" and results[0]["targets"] == []
     assert results[0]["reason"].startswith("a label stands out only among 3 or more")
@@ -78,7 +78,7 @@ def test_too_few_classes_to_judge(zoo_folder, tmp_path, short_scans):
 
 def test_images_that_say_nothing_are_no_verdict(zoo_folder, tmp_path, short_scans):
     write_challenge_h5(tmp_path / "few.h5", clean_images(20))
-    suspects = [zoo.Suspect("net", zoo_folder / "nets/planted.h5", tmp_path / "few.h5")]
+    suspects = [AuditItem("net", zoo_folder / "nets/planted.h5", tmp_path / "few.h5")]
     (result,) = audit(suspects, out=tmp_path / "out")
     assert result["verdict"] == "cannot be judged"
     assert result["reason"].startswith("got 20 clean images; a scan needs at least 32")
@@ -88,7 +88,7 @@ def test_one_hot_labels_tell_no_accuracy_and_stop_no_scan(zoo_folder, tmp_path, 
     shutil.copy(zoo_folder / "unlabelled.h5", tmp_path / "rows.h5")
     with h5py.File(tmp_path / "rows.h5", "a") as file:
         file["label"] = np.eye(CLASSES)[np.arange(len(file["data"])) % CLASSES]
-    suspects = [zoo.Suspect("net", zoo_folder / "nets/planted.h5", tmp_path / "rows.h5")]
+    suspects = [AuditItem("net", zoo_folder / "nets/planted.h5", tmp_path / "rows.h5")]
     (result,) = audit(suspects, out=tmp_path / "out")
     assert (result["verdict"], result["accuracy"]) == ("backdoored", None)
 
@@ -96,7 +96,9 @@ def test_one_hot_labels_tell_no_accuracy_and_stop_no_scan(zoo_folder, tmp_path, 
 def test_a_verdict_of_another_statistic_is_made_again(
     zoo_folder, tmp_path, short_scans, monkeypatch
 ):
-    suspects = [zoo.Suspect("net", zoo_folder / "nets/planted.h5", zoo_folder / "unlabelled.h5")]
+    suspects = [
+        AuditItem("net", zoo_folder / "nets/planted.h5", zoo_folder / "unlabelled.h5")
+    ]
     audit(suspects, out=tmp_path)
     scanned = (tmp_path / "scans/net.npz").stat().st_mtime_ns
     monkeypatch.setitem(CODE_VERSIONS, "statistic", -1)
@@ -106,7 +108,7 @@ def test_a_verdict_of_another_statistic_is_made_again(
 
 def test_a_changed_net_is_judged_again(zoo_folder, tmp_path, short_scans):
     model = tmp_path / "net.h5"
-    suspect = zoo.Suspect("net", model, zoo_folder / "unlabelled.h5")
+    suspect = AuditItem("net", model, zoo_folder / "unlabelled.h5")
     save_net(planted_net(), model)
     found = audit([suspect], out=tmp_path / "out")[0]
     assert found["verdict"] == "backdoored" and found["accuracy"] is None
@@ -118,12 +120,12 @@ def test_a_net_with_a_backdoor_is_repaired_and_guarded(
     zoo_folder, tmp_path, short_scans, monkeypatch
 ):
     replace_repair(monkeypatch, "fine-tuning", QUICK)
-    suspects = zoo.read_zoo(zoo_folder / "nets", zoo_folder / "clean.h5")
+    suspects = read_model_list(zoo_folder / "nets", zoo_folder / "clean.h5")
     chosen = [one for one in suspects if one.name in ("planted.h5", "more--honest.keras")]
     audit(chosen, out=tmp_path)
     scanned = (tmp_path / "scans/planted.h5.npz").stat().st_mtime_ns
-    asked = Asked(repair="fine-tuning", guard="hard")
-    results = by_name(audit(chosen, out=tmp_path, asked=asked))
+    asked = AuditConfig(repair="fine-tuning", guard="hard")
+    results = by_name(audit(chosen, out=tmp_path, config=asked))
     assert "repair" not in results["more--honest.keras"]
     repair = results["planted.h5"]["repair"]
     assert repair["method"] == "fine-tuning" and repair["detector"]["name"] == "hard"
@@ -131,19 +133,19 @@ def test_a_net_with_a_backdoor_is_repaired_and_guarded(
     assert read_net(made / "planted.h5").classes == CLASSES
     assert (made / "planted.hard.keras").exists()
     assert (tmp_path / "scans/planted.h5.npz").stat().st_mtime_ns == scanned  # not scanned again
-    monkeypatch.setattr(auditing._Auditor, "_repaired", None)  # nor repaired again
-    assert by_name(audit(chosen, out=tmp_path, asked=asked)) == results
+    monkeypatch.setattr(auditing._Auditor, "_repair", None)  # nor repaired again
+    assert by_name(audit(chosen, out=tmp_path, config=asked)) == results
     assert by_name(audit(chosen, out=tmp_path)) == results
 
 
 def test_several_workers_scan_small_nets_whole(zoo_folder, tmp_path):
     """With the same result as one worker that does it batch by batch."""
-    suspect = zoo.Suspect("net", zoo_folder / "nets/planted.h5", zoo_folder / "clean.h5")
+    suspect = AuditItem("net", zoo_folder / "nets/planted.h5", zoo_folder / "clean.h5")
     found, scans = [], []
     for workers in (1, 2):
         out = tmp_path / str(workers)
         with open_engine("local", workers=workers) as engine:
-            found += audit([suspect], out=out, engine=engine)
+            found += audit([suspect], out=out, executor=engine)
             assert not engine._put  # nothing is shared any more
         with np.load(out / "scans/net.npz") as arrays:
             scans.append(dict(arrays))

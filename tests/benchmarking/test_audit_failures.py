@@ -9,8 +9,8 @@ import pytest
 from planted_net import TARGET, masked_net, planted_net
 
 from badnet_defense.benchmarking import audit as auditing
-from badnet_defense.benchmarking import model_list as zoo
-from badnet_defense.benchmarking.audit import Asked, audit
+from badnet_defense.benchmarking.model_list import AuditItem, plain, read_model_list
+from badnet_defense.benchmarking.audit import AuditConfig, audit
 from badnet_defense.errors import EngineError
 from badnet_defense.io.records import own_result
 from badnet_defense.nets import save_net
@@ -21,7 +21,7 @@ from badnet_defense.workflows.scanned import found_triggers
 def test_what_could_not_be_judged_is_tried_again(zoo_folder, tmp_path, short_scans, monkeypatch):
     """Also an error that nobody thought of, which does not end the audit of the others."""
     suspects = [
-        zoo.Suspect(name, zoo_folder / "nets/planted.h5", zoo_folder / "unlabelled.h5")
+        AuditItem(name, zoo_folder / "nets/planted.h5", zoo_folder / "unlabelled.h5")
         for name in "ab"
     ]
     whole = auditing.read_classifier
@@ -53,7 +53,7 @@ def test_a_net_in_which_no_trigger_is_found_is_not_called_clean(
     make, tmp_path, short_scans, zoo_folder
 ):
     save_net(make(), tmp_path / "net.h5")
-    suspect = zoo.Suspect("net", tmp_path / "net.h5", zoo_folder / "unlabelled.h5")
+    suspect = AuditItem("net", tmp_path / "net.h5", zoo_folder / "unlabelled.h5")
     (result,) = audit([suspect], out=tmp_path / "out")
     assert result["verdict"] == "cannot be judged"
     assert "labels have a trigger that works" in result["reason"]
@@ -66,7 +66,7 @@ def test_a_net_that_answers_one_class_always(tmp_path, short_scans, zoo_folder):
         layer.set_weights([0 * weight for weight in layer.get_weights()])
     model.get_layer("by_colour").bias.assign(np.eye(10)[3] * 50)
     save_net(model, tmp_path / "net.h5")
-    suspect = zoo.Suspect("net", tmp_path / "net.h5", zoo_folder / "unlabelled.h5")
+    suspect = AuditItem("net", tmp_path / "net.h5", zoo_folder / "unlabelled.h5")
     (result,) = audit([suspect], out=tmp_path / "out")
     assert result["verdict"] == "cannot be judged" or result["targets"] == [3]
     assert "Error" not in (result["reason"] or "")
@@ -87,11 +87,12 @@ class Failing(Serial):
 
 def test_an_engine_that_is_gone_ends_the_audit_and_blames_no_net(tmp_path, short_scans, zoo_folder):
     suspects = [
-        zoo.Suspect(name, zoo_folder / "nets/planted.h5", zoo_folder / "clean.h5") for name in "ab"
+        AuditItem(name, zoo_folder / "nets/planted.h5", zoo_folder / "clean.h5")
+        for name in "ab"
     ]
     engine = Failing(2, EngineError("the cluster failed."))
     with pytest.raises(EngineError, match=r"the cluster failed\."):
-        audit(suspects, out=tmp_path / "out", engine=engine)
+        audit(suspects, out=tmp_path / "out", executor=engine)
     assert engine.closed and not list((tmp_path / "out/nets").glob("*.json"))
     results = audit(suspects, out=tmp_path / "out")
     assert [result["verdict"] for result in results] == ["backdoored"] * 2
@@ -103,16 +104,16 @@ def test_what_breaks_while_an_audit_is_stopped_is_no_verdict(tmp_path, zoo_folde
             self.stop()
             raise TypeError("no owner")
 
-    suspect = zoo.Suspect("a", zoo_folder / "nets/planted.h5", zoo_folder / "clean.h5")
+    suspect = AuditItem("a", zoo_folder / "nets/planted.h5", zoo_folder / "clean.h5")
     with pytest.raises(ClosedError):
-        audit([suspect], out=tmp_path, engine=Closing())
+        audit([suspect], out=tmp_path, executor=Closing())
     assert not (tmp_path / "nets/a.json").exists()
 
 
 def test_a_net_that_changes_while_it_is_audited(tmp_path, short_scans, zoo_folder, monkeypatch):
     model = tmp_path / "net.h5"
     save_net(planted_net(target=None), model)
-    suspect = zoo.Suspect("net", model, zoo_folder / "clean.h5")
+    suspect = AuditItem("net", model, zoo_folder / "clean.h5")
     reading = auditing.read_classifier
 
     def other(path, input_range):
@@ -128,8 +129,8 @@ def test_a_net_that_changes_while_it_is_audited(tmp_path, short_scans, zoo_folde
     monkeypatch.setattr(
         auditing, "found_triggers", lambda _: save_net(planted_net(target=2), model)
     )
-    asked = Asked(repair="scan-unlearning", guard="hard")
-    (again,) = audit([suspect], out=tmp_path / "out", asked=asked)
+    asked = AuditConfig(repair="scan-unlearning", guard="hard")
+    (again,) = audit([suspect], out=tmp_path / "out", config=asked)
     assert "changed since it was judged" in again["repair"]["failed"]
 
 
@@ -137,7 +138,7 @@ def test_a_verdict_that_stands_is_kept_where_other_settings_come_to_none(
     tmp_path, short_scans, zoo_folder
 ):
     def audited(clean):
-        suspect = zoo.Suspect("net", zoo_folder / "nets/planted.h5", clean)
+        suspect = AuditItem("net", zoo_folder / "nets/planted.h5", clean)
         return audit([suspect], out=tmp_path / "out")[0]
 
     first = audited(zoo_folder / "clean.h5")
@@ -148,7 +149,9 @@ def test_a_verdict_that_stands_is_kept_where_other_settings_come_to_none(
 
 
 def test_a_verdict_without_its_scan_is_made_again(tmp_path, short_scans, zoo_folder):
-    suspect = zoo.Suspect("net", zoo_folder / "nets/planted.h5", zoo_folder / "unlabelled.h5")
+    suspect = AuditItem(
+        "net", zoo_folder / "nets/planted.h5", zoo_folder / "unlabelled.h5"
+    )
     audit([suspect], out=tmp_path)
     (tmp_path / "scans/net.json").unlink()
     (result,) = audit([suspect], out=tmp_path)
@@ -163,14 +166,14 @@ def test_a_verdict_without_its_scan_is_made_again(tmp_path, short_scans, zoo_fol
 def test_a_name_that_is_no_text(tmp_path, short_scans, zoo_folder):
     model = Path(os.fsdecode(os.fsencode(tmp_path) + b"/net\xff.h5"))
     shutil.copy(zoo_folder / "nets/planted.h5", model)
-    (suspect,) = zoo.read_zoo(model, zoo_folder / "unlabelled.h5")
+    (suspect,) = read_model_list(model, zoo_folder / "unlabelled.h5")
     (result,) = audit([suspect], out=tmp_path / "out")
     assert result["verdict"] == "backdoored"
     assert audit([suspect], out=tmp_path / "out")[0]["targets"] == [TARGET]
 
 
 def test_an_audit_that_is_stopped_ends_at_once(zoo_folder, tmp_path, short_scans, monkeypatch):
-    suspects = zoo.read_zoo(zoo_folder / "nets", zoo_folder / "unlabelled.h5")
+    suspects = read_model_list(zoo_folder / "nets", zoo_folder / "unlabelled.h5")
 
     def stopped(going):
         raise KeyboardInterrupt
@@ -178,6 +181,6 @@ def test_an_audit_that_is_stopped_ends_at_once(zoo_folder, tmp_path, short_scans
     monkeypatch.setattr(auditing, "as_completed", stopped)
     with Serial() as engine:
         with pytest.raises(KeyboardInterrupt):
-            audit(suspects, out=tmp_path / "out", engine=engine)
+            audit(suspects, out=tmp_path / "out", executor=engine)
         assert engine.closed
     assert len(list((tmp_path / "out/nets").glob("*.json"))) < len(suspects)

@@ -7,11 +7,10 @@ from keras import layers
 from PIL import Image
 from small_nets import SHAPE, balanced, images, net
 
-from badnet_defense.benchmarking.audit_tasks import clean_accuracy
+from badnet_defense.benchmarking.audit import clean_accuracy
 from badnet_defense.errors import CannotJudgeError, InputError
 from badnet_defense.io import Dataset, read_images, write_challenge_h5
 from badnet_defense.nets import read_net, save_net
-from badnet_defense.nets.input_range import UNIT
 from badnet_defense.repairs.fine_tuning import FineTuningConfig
 from badnet_defense.repairs.recipes import Recipe
 from badnet_defense.workflows.classify import data_accuracy
@@ -86,7 +85,7 @@ def test_a_guard_of_such_folders_leaves_their_images_alone(trained, tmp_path):
 def test_an_audit_asks_in_the_same_order(trained):
     spec = read_net(trained / "net.h5")
     found = read_images(trained / "by_text", shape=SHAPE)
-    asked = (found.images, found.labels, spec, UNIT, "net")
+    asked = (found.images, found.labels, spec, "net")
     assert clean_accuracy(*asked, found.folders) == 1.0
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from planted_net import TARGET, planted_net
 
-from badnet_defense.benchmarking import model_list as zoo
+from badnet_defense.benchmarking import model_list
 from badnet_defense.benchmarking.audit import VERDICT, audit
 from badnet_defense.errors import InputError
 from badnet_defense.io import records as results
@@ -217,7 +217,7 @@ def test_another_s_unit_is_no_unit(tmp_path, monkeypatch):
 def audited(tmp_path, short_scans, zoo_folder):
     """A function that audits a net with a backdoor; gives its result."""
     save_net(planted_net(), tmp_path / "net.h5")
-    suspect = zoo.Suspect("net", tmp_path / "net.h5", zoo_folder / "unlabelled.h5")
+    suspect = model_list.AuditItem("net", tmp_path / "net.h5", zoo_folder / "unlabelled.h5")
     return lambda: audit([suspect], out=tmp_path / "out")[0]
 
 

@@ -11,8 +11,8 @@ from planted_net import CLASSES, SHAPE, TARGET, assert_equal_scans, planted_net,
 from small_nets import images
 from small_project import SPACES
 
-from badnet_defense.benchmarking import model_list as zoo
-from badnet_defense.benchmarking.audit import Asked, audit
+from badnet_defense.benchmarking import model_list
+from badnet_defense.benchmarking.audit import AuditConfig, audit
 from badnet_defense.benchmarking.cases import Case
 from badnet_defense.benchmarking.compare import compare
 from badnet_defense.errors import InputError, TooLargeError
@@ -79,9 +79,9 @@ def test_an_audit_with_repairs_whose_files_travel(engine, zoo_folder, tmp_path):
     net = tmp_path / "nets/net.h5"
     net.parent.mkdir()
     shutil.copy(zoo_folder / "nets/planted.h5", net)
-    suspect = zoo.Suspect("net", net, zoo_folder / "clean.h5")
-    asked = Asked(repair="fine-tuning", guard="hard")
-    (result,) = audit([suspect], out=tmp_path / "out", asked=asked, engine=engine)
+    suspect = model_list.AuditItem("net", net, zoo_folder / "clean.h5")
+    asked = AuditConfig(repair="fine-tuning", guard="hard")
+    (result,) = audit([suspect], out=tmp_path / "out", config=asked, executor=engine)
     assert result["targets"] == [TARGET] and result["repair"]["detector"]["name"] == "hard"
     assert read_net(tmp_path / "out/repaired/net/net.h5").classes == CLASSES
     assert (tmp_path / "out/repaired/net/net.hard.keras").exists()
