@@ -23,7 +23,7 @@ from small_grid import QUICK, replace_repair
 from small_nets import net
 from small_project import SPACES, make_project, start
 
-from badnet_defense.benchmarking.cases import Case
+from badnet_defense.benchmarking.cases import BenchmarkCase
 from badnet_defense.io import write_challenge_h5
 from badnet_defense.nets import save_net
 from badnet_defense.sandbox import client as isolation
@@ -140,7 +140,7 @@ def case(project, tmp_path):
     shutil.copytree(project / "data", tmp_path / "data")
     data = tmp_path / "data"
     poisoned = {"lipstick": tmp_path / SPACES, "again": tmp_path / SPACES}
-    return Case(
+    return BenchmarkCase(
         project / "models/sunglasses_bd_net.h5",
         data / "clean_validation_data.h5",
         data / "clean_test_data.h5",

@@ -1,7 +1,8 @@
-"""A quick repair and what a small grid is asked for."""
+"""A quick repair and a small grid."""
 
 from dataclasses import replace
 
+from badnet_defense.benchmarking.compare import CompareConfig, compare
 from badnet_defense.nets.input_range import UNIT
 from badnet_defense.repairs.fine_tuning import FineTuningConfig, fine_tune
 from badnet_defense.repairs.recipes import RECIPES
@@ -20,11 +21,17 @@ def QUICK(net, data, *, config=None, **how):
     return fine_tune(net, data, config=FineTuningConfig(tuning=recipe), **how)
 
 
+def compared(cases, *, out, scans="no such folder", executor=None, **asked):
+    """What `compare` gives."""
+    asked = {name: tuple(one) if isinstance(one, list) else one for name, one in asked.items()}
+    config = CompareConfig(**asked)
+    return compare(cases, out=out, scans=scans, config=config, executor=executor)
+
+
 ASKED = {
     "repairs": ["fine-tuning"],
     "detectors": ["hard", "sentinet"],
     "seeds": [0],
-    "scans": "no such folder",
     "false_positive_rate": 0.2,
     "input_range": UNIT,
 }

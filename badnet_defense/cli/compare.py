@@ -83,7 +83,7 @@ def run(arguments: argparse.Namespace) -> None:
     check_writable(out / "report.html", out / "leaderboard.csv")
     load_tensorflow()
     from badnet_defense.benchmarking.cases import read_case
-    from badnet_defense.benchmarking.compare import compare
+    from badnet_defense.benchmarking.compare import CompareConfig, compare
     from badnet_defense.report.comparison import (
         leaderboard,
         leaderboard_text,
@@ -97,17 +97,20 @@ def run(arguments: argparse.Namespace) -> None:
     named = arguments.nets or [f"models/{name}_bd_net.h5" for name in NETS]
     sets = (arguments.clean_validation, arguments.clean_test)
     cases = [read_case(one, data=arguments.data, validation=sets[0], test=sets[1]) for one in named]
+    config = CompareConfig(
+        repairs=tuple(arguments.repairs),
+        detectors=tuple(arguments.detectors),
+        seeds=tuple(arguments.seeds),
+        false_positive_rate=arguments.false_positive_rate,
+        input_range=arguments.input_range,
+    )
     with engine_of(arguments) as engine:
         runs, failed = compare(
             cases,
-            repairs=arguments.repairs,
-            detectors=arguments.detectors,
-            seeds=arguments.seeds,
             out=out,
             scans=arguments.scans,
-            false_positive_rate=arguments.false_positive_rate,
-            input_range=arguments.input_range,
-            engine=engine,
+            config=config,
+            executor=engine,
         )
     if not runs:
         raise InputError(f"none of {len(failed)} runs could be done; see the messages above.")

@@ -2,6 +2,7 @@
 
 import shutil
 import sys
+from dataclasses import replace
 
 import h5py
 import numpy as np
@@ -10,17 +11,19 @@ from planted_net import CLASSES, TARGET, clean_images, planted_net
 from small_grid import QUICK, replace_repair
 
 from badnet_defense.benchmarking import audit as auditing
-from badnet_defense.benchmarking.model_list import AuditItem, plain, read_model_list
 from badnet_defense.benchmarking.audit import AuditConfig, audit
+from badnet_defense.benchmarking.model_list import AuditItem, read_model_list
 from badnet_defense.cli.scan import verdict_code
 from badnet_defense.errors import InputError
-from badnet_defense.io import write_challenge_h5
+from badnet_defense.io import records, write_challenge_h5
 from badnet_defense.io.current import CODE_VERSIONS
 from badnet_defense.io.records import own_result
 from badnet_defense.nets import backend, build, predict_labels, read_net, save_net
 from badnet_defense.parallel import open_engine
 from badnet_defense.report import audit as report
 from badnet_defense.report.audit import audit_rows, audit_sentence, audit_text
+from badnet_defense.repairs.registry import REPAIRS
+from badnet_defense.scan.registry import SCAN_PASSES
 from badnet_defense.workflows.scanned import triggers_shown
 
 
@@ -93,17 +96,33 @@ def test_one_hot_labels_tell_no_accuracy_and_stop_no_scan(zoo_folder, tmp_path, 
     assert (result["verdict"], result["accuracy"]) == ("backdoored", None)
 
 
-def test_a_verdict_of_another_statistic_is_made_again(
-    zoo_folder, tmp_path, short_scans, monkeypatch
+@pytest.mark.parametrize(
+    ("change", "again"),
+    [
+        (lambda patch: patch.setitem(CODE_VERSIONS, "statistic", -1), True),
+        (lambda patch: patch.setitem(CODE_VERSIONS, "inversion", -1), True),
+        (lambda patch: raise_version(patch, SCAN_PASSES, "smooth"), True),
+        (lambda patch: raise_version(patch, SCAN_PASSES, "weights"), True),
+        (lambda patch: patch.setattr(records, "code_sha256", lambda: "other"), False),
+        (lambda patch: patch.setitem(CODE_VERSIONS, "repair", -1), False),
+    ],
+)
+def test_a_verdict_that_today_s_code_might_not_give_is_made_again(
+    zoo_folder, tmp_path, short_scans, monkeypatch, change, again
 ):
-    suspects = [
-        AuditItem("net", zoo_folder / "nets/planted.h5", zoo_folder / "unlabelled.h5")
-    ]
-    audit(suspects, out=tmp_path)
+    items = [AuditItem("net", zoo_folder / "nets/planted.h5", zoo_folder / "unlabelled.h5")]
+    first = audit(items, out=tmp_path)
     scanned = (tmp_path / "scans/net.npz").stat().st_mtime_ns
-    monkeypatch.setitem(CODE_VERSIONS, "statistic", -1)
-    audit(suspects, out=tmp_path)
-    assert (tmp_path / "scans/net.npz").stat().st_mtime_ns != scanned
+    change(monkeypatch)
+    second = audit(items, out=tmp_path)
+    assert ((tmp_path / "scans/net.npz").stat().st_mtime_ns != scanned) == again
+    assert second[0]["verdict"] == first[0]["verdict"] == "backdoored"
+
+
+def raise_version(patch, registry, name):
+    """A method of today computes something else."""
+    raised = replace(registry[name], version=registry[name].version + 1)
+    patch.setitem(registry._methods, name, raised)
 
 
 def test_a_changed_net_is_judged_again(zoo_folder, tmp_path, short_scans):
@@ -133,9 +152,15 @@ def test_a_net_with_a_backdoor_is_repaired_and_guarded(
     assert read_net(made / "planted.h5").classes == CLASSES
     assert (made / "planted.hard.keras").exists()
     assert (tmp_path / "scans/planted.h5.npz").stat().st_mtime_ns == scanned  # not scanned again
-    monkeypatch.setattr(auditing._Auditor, "_repair", None)  # nor repaired again
-    assert by_name(audit(chosen, out=tmp_path, config=asked)) == results
-    assert by_name(audit(chosen, out=tmp_path)) == results
+    with monkeypatch.context() as patch:
+        patch.setattr(auditing._Auditor, "_repair", None)  # nor repaired again
+        assert by_name(audit(chosen, out=tmp_path, config=asked)) == results
+        assert by_name(audit(chosen, out=tmp_path)) == results
+    repaired = (made / "planted.h5").stat().st_mtime_ns
+    raise_version(monkeypatch, REPAIRS, "fine-tuning")
+    audit(chosen, out=tmp_path, config=asked)
+    assert (made / "planted.h5").stat().st_mtime_ns > repaired
+    assert (tmp_path / "scans/planted.h5.npz").stat().st_mtime_ns == scanned
 
 
 def test_several_workers_scan_small_nets_whole(zoo_folder, tmp_path):

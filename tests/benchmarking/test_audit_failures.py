@@ -9,8 +9,8 @@ import pytest
 from planted_net import TARGET, masked_net, planted_net
 
 from badnet_defense.benchmarking import audit as auditing
-from badnet_defense.benchmarking.model_list import AuditItem, plain, read_model_list
 from badnet_defense.benchmarking.audit import AuditConfig, audit
+from badnet_defense.benchmarking.model_list import AuditItem, read_model_list
 from badnet_defense.errors import EngineError
 from badnet_defense.io.records import own_result
 from badnet_defense.nets import save_net
@@ -87,8 +87,7 @@ class Failing(Serial):
 
 def test_an_engine_that_is_gone_ends_the_audit_and_blames_no_net(tmp_path, short_scans, zoo_folder):
     suspects = [
-        AuditItem(name, zoo_folder / "nets/planted.h5", zoo_folder / "clean.h5")
-        for name in "ab"
+        AuditItem(name, zoo_folder / "nets/planted.h5", zoo_folder / "clean.h5") for name in "ab"
     ]
     engine = Failing(2, EngineError("the cluster failed."))
     with pytest.raises(EngineError, match=r"the cluster failed\."):
@@ -149,9 +148,7 @@ def test_a_verdict_that_stands_is_kept_where_other_settings_come_to_none(
 
 
 def test_a_verdict_without_its_scan_is_made_again(tmp_path, short_scans, zoo_folder):
-    suspect = AuditItem(
-        "net", zoo_folder / "nets/planted.h5", zoo_folder / "unlabelled.h5"
-    )
+    suspect = AuditItem("net", zoo_folder / "nets/planted.h5", zoo_folder / "unlabelled.h5")
     audit([suspect], out=tmp_path)
     (tmp_path / "scans/net.json").unlink()
     (result,) = audit([suspect], out=tmp_path)

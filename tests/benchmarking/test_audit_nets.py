@@ -16,12 +16,8 @@ def test_lists(zoo_folder):
     )
     found = read_model_list(zoo_folder / "list.csv", zoo_folder / "clean.h5")
     assert found == [
-        AuditItem(
-            "nets--planted.h5", zoo_folder / "nets/planted.h5", zoo_folder / "clean.h5"
-        ),
-        AuditItem(
-            "nets--small.h5", zoo_folder / "nets/small.h5", zoo_folder / "unlabelled.h5"
-        ),
+        AuditItem("nets--planted.h5", zoo_folder / "nets/planted.h5", zoo_folder / "clean.h5"),
+        AuditItem("nets--small.h5", zoo_folder / "nets/small.h5", zoo_folder / "unlabelled.h5"),
     ]
     (zoo_folder / "ranges.csv").write_text("nets/planted.h5,,0,255\n")
     (found,) = read_model_list(zoo_folder / "ranges.csv", zoo_folder / "clean.h5")

@@ -2,29 +2,28 @@
 
 import numpy as np
 import pytest
-from small_grid import ASKED
+from small_grid import ASKED, compared
 from small_nets import images
 
-from badnet_defense.benchmarking import compare_run as comparing_run
-from badnet_defense.benchmarking.compare import compare
+from badnet_defense.benchmarking import run_figures
 from badnet_defense.nets.input_range import InputRange
 
 
 def test_wrong_range_is_refused_without_a_repair(case, tmp_path):
     asked = {**ASKED, "detectors": ["sentinet"], "input_range": InputRange(0, 255)}
-    runs, failed = compare([case], out=tmp_path / "out", **asked)
+    runs, failed = compared([case], out=tmp_path / "out", **asked)
     assert not runs and "give 0,1 as the input range" in failed[0][1]
 
 
 def test_grey_pictures_are_shown(project):
     grey = images(3, shape=(12, 10, 1))
     answers = {"bad": {"clean_test": np.zeros(3)}, "guard": {"clean_test": np.zeros(3)}}
-    (shown,) = comparing_run.examples({"clean_test": grey}, answers)
+    (shown,) = run_figures.examples({"clean_test": grey}, answers)
     assert shown["title"] == "clean" and shown["png"]
 
 
 def test_a_run_s_figures(case, tmp_path, quick):
-    runs, _ = compare([case], out=tmp_path / "out", **ASKED)
+    runs, _ = compared([case], out=tmp_path / "out", **ASKED)
     run = next(run for run in runs if run["detector"] == "hard")
     assert run["clean"]["pictures"] == 40
     assert run["clean"]["bad_accuracy"] == 1.0  # its own answers are the labels
@@ -48,9 +47,9 @@ def test_a_run_s_figures(case, tmp_path, quick):
 
 
 def test_many_pictures_are_drawn_from(case, tmp_path, quick, monkeypatch):
-    monkeypatch.setattr(comparing_run, "MOST_CLEAN", 25)
-    monkeypatch.setattr(comparing_run, "MOST_POISONED", 10)
-    runs, _ = compare([case], out=tmp_path / "out", **ASKED)
+    monkeypatch.setattr(run_figures, "MAX_CLEAN", 25)
+    monkeypatch.setattr(run_figures, "MAX_POISONED", 10)
+    runs, _ = compared([case], out=tmp_path / "out", **ASKED)
     for run in runs:
         assert run["clean"]["pictures"] == 25
         assert all(figures["pictures"] == 10 for figures in run["triggers"].values())
@@ -61,10 +60,10 @@ def test_an_attack_with_many_targets_has_no_one_target():
     targets = np.array([1, 1, 2, 3])
     answers = {"bad": np.array([1, 0, 2, 0]), "guard": np.array([5, 5, 2, 5])}
     labels = np.arange(4)
-    clean = comparing_run.clean_figures({name: labels for name in answers}, labels, 5)
+    clean = run_figures.clean_figures({name: labels for name in answers}, labels, 5)
     scores = (np.zeros(4), np.ones(4))
-    found = comparing_run.trigger_figures(answers, targets, clean, 5, scores, with_curve=False)
+    found = run_figures.trigger_figures(answers, targets, clean, 5, scores, with_curve=False)
     assert (found["target"], found["targets"]) == (None, 3)
     assert (found["bad_success"], found["guard_success"]) == (0.5, 0.25)
-    one = comparing_run.trigger_figures(answers, np.full(4, 2), clean, 5, scores, with_curve=False)
+    one = run_figures.trigger_figures(answers, np.full(4, 2), clean, 5, scores, with_curve=False)
     assert (one["target"], one["targets"]) == (2, 1)

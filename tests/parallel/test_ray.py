@@ -8,13 +8,13 @@ from importlib.util import find_spec
 import pytest
 import work_units
 from planted_net import CLASSES, SHAPE, TARGET, assert_equal_scans, planted_net, scanned
+from small_grid import compared
 from small_nets import images
 from small_project import SPACES
 
 from badnet_defense.benchmarking import model_list
 from badnet_defense.benchmarking.audit import AuditConfig, audit
-from badnet_defense.benchmarking.cases import Case
-from badnet_defense.benchmarking.compare import compare
+from badnet_defense.benchmarking.cases import BenchmarkCase
 from badnet_defense.errors import InputError, TooLargeError
 from badnet_defense.nets import describe, read_net
 from badnet_defense.nets.input_range import UNIT
@@ -89,12 +89,12 @@ def test_an_audit_with_repairs_whose_files_travel(engine, zoo_folder, tmp_path):
 
 def test_a_grid_on_a_cluster_is_the_grid_of_this_machine(engine, project, tmp_path):
     sets = (project / "data/clean_validation_data.h5", project / "data/clean_test_data.h5")
-    case = Case(project / "models/sunglasses_bd_net.h5", *sets, {"lipstick": project / SPACES})
+    case = BenchmarkCase(project / "models/sunglasses_bd_net.h5", *sets, {"lipstick": project / SPACES})
     asked = {"repairs": [], "detectors": ["sentinet"], "seeds": [0, 1], "scans": tmp_path}
     asked |= {"false_positive_rate": 0.2, "input_range": UNIT}
     with open_engine("local", workers=1) as local:
-        here, _ = compare([case], out=tmp_path / "here", engine=local, **asked)
-    runs, failed = compare([case], out=tmp_path / "ray", engine=engine, **asked)
+        here, _ = compared([case], out=tmp_path / "here", executor=local, **asked)
+    runs, failed = compared([case], out=tmp_path / "ray", executor=engine, **asked)
     assert not failed and len(runs) == 2
     for run, other in zip(runs, here, strict=True):
         for figures in ("seed", "clean", "triggers", "expected", "threshold"):

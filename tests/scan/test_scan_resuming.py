@@ -1,11 +1,13 @@
 """Units of a scan on disk: scans that were stopped or killed go on to the same result."""
 
+import functools
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -20,12 +22,17 @@ from planted_net import (
 from small_nets import images
 from small_project import ROOT
 
-from badnet_defense.io import write_challenge_h5
+from badnet_defense.io import records, write_challenge_h5
+from badnet_defense.io.current import CODE_VERSIONS
 from badnet_defense.nets import describe, save_net
 from badnet_defense.scan import halving, schedule
+from badnet_defense.nets.input_range import UNIT
 from badnet_defense.scan.progress import Progress
+from badnet_defense.scan.registry import SCAN_PASSES
 from badnet_defense.scan.schedule import Rung
+from badnet_defense.workflows import scan as scanning
 from badnet_defense.workflows.scan import scan_file
+from badnet_defense.workflows.scanned import scan_of
 
 
 @pytest.fixture(scope="module")
@@ -234,3 +241,67 @@ def test_a_killed_command_goes_on_to_the_same_result(tmp_path, short, monkeypatc
         assert set(one) == set(other)
         for name in one:
             np.testing.assert_array_equal(one[name], other[name], err_msg=name)
+
+
+# Other code --------------------------------------------------------------------------------------
+
+
+def rung_files(folder):
+    return {path.name: path.stat().st_mtime_ns for path in folder.glob("rung*.npz")}
+
+
+@pytest.mark.parametrize(
+    ("change", "kept"),
+    [
+        (lambda patch: None, True),
+        (lambda patch: patch.setattr(records, "code_sha256", lambda: "other"), True),
+        (lambda patch: patch.setitem(CODE_VERSIONS, "statistic", -1), True),  # after the triggers
+        (lambda patch: patch.setitem(CODE_VERSIONS, "inversion", -1), False),
+        (lambda patch: raise_version(patch, "sharp"), False),
+        (lambda patch: patch.setattr(halving, "LABELS_AT_ONCE", 3), False),
+    ],
+)
+def test_finished_tasks_that_today_s_code_might_not_give_are_run_again(
+    tmp_path, monkeypatch, change, kept
+):
+    net, clean = tmp_path / "net.h5", tmp_path / "clean.h5"
+    save_net(planted_net(), net)
+    write_challenge_h5(clean, clean_images(60))
+    short_rungs(monkeypatch, (Rung(3, 8), Rung(3, 8)))
+    with monkeypatch.context() as patch:
+        patch.setattr(scanning, "write_scan", stop)
+        with pytest.raises(KeyboardInterrupt):
+            scan_file(net, clean, out=tmp_path / "out")
+    before = rung_files(tmp_path / "out.partial")
+    assert before
+    change(monkeypatch)
+    with monkeypatch.context() as patch:
+        patch.setattr(scanning, "write_scan", stop)
+        with pytest.raises(KeyboardInterrupt):
+            scan_file(net, clean, out=tmp_path / "out")
+    assert (rung_files(tmp_path / "out.partial") == before) == kept
+
+
+def stop(*_):
+    raise KeyboardInterrupt
+
+
+def raise_version(patch, name):
+    """A pass of today computes something else."""
+    raised = replace(SCAN_PASSES[name], version=SCAN_PASSES[name].version + 1)
+    patch.setitem(SCAN_PASSES._methods, name, raised)
+
+
+def test_a_finished_scan_of_other_code_is_not_taken(tmp_path, monkeypatch):
+    net, clean = tmp_path / "net.h5", tmp_path / "clean.h5"
+    save_net(planted_net(), net)
+    write_challenge_h5(clean, clean_images(60))
+    short_rungs(monkeypatch, (Rung(3, 8), Rung(3, 8)))
+    scan_file(net, clean, out=tmp_path / "out", seed=4)
+    found = functools.partial(scan_of, tmp_path / "out", net, clean, input_range=UNIT)
+    assert found()["seed"] == 4
+    with monkeypatch.context() as patch:
+        patch.setitem(CODE_VERSIONS, "statistic", -1)
+        assert found() is None
+    raise_version(monkeypatch, "smooth")
+    assert found() is None
