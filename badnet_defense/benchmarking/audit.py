@@ -368,7 +368,8 @@ def clean_accuracy(
     """
     named = replace(net, attributes={**net.attributes, "file": name})
     data = Dataset(images, labels, source="the clean images", folders=folders)
-    return accuracy(named.predict(images), check_belonging(named, data).labels)
+    settled: Any = check_belonging(named, data).labels
+    return float(accuracy(named.predict(images), settled))
 
 
 def repair_and_guard(
@@ -399,7 +400,7 @@ def repair_and_guard(
         InputError: the model is another one by now, or cannot be repaired.
     """
     method, detector = str(config.repair), config.guard
-    asked = {"input_range": input_range, "seed": config.seed}
+    asked: dict[str, Any] = {"input_range": input_range, "seed": config.seed}
     with results_below(out) as (folder, made):
         path, images = model.here(), clean.here()
         net = read_classifier(path, input_range)

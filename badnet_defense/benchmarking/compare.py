@@ -473,7 +473,7 @@ class _GroupRuns:
             "repair_seconds": context.report.get("seconds", 0.0),
             "fit_seconds": time.perf_counter() - fitting,
             "pruning": context.report.get("pruning"),
-            **run_figures(fitted, context),
+            **run_figures(detector, fitted, context),
         }
 
     def _once(self, name: str) -> Any:

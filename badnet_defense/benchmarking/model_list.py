@@ -65,6 +65,7 @@ def read_model_list(
         ['a.h5', 'b.keras']
     """
     models = Path(models)
+    found: list[tuple[str, Path, str | Path | None, InputRange | None]]
     if models.is_dir():
         found = [(name, model, clean, None) for name, model in _below(models, clean, out)]
     elif models.is_file() and models.suffix.lower() in ENDINGS:

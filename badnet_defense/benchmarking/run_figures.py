@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from badnet_defense.detectors.registry import has_threshold
+from badnet_defense.errors import InputError
 from badnet_defense.evaluation.metrics import (
     auroc,
     defense_effectiveness,
@@ -31,7 +32,7 @@ from badnet_defense.workflows.calibrate import (
 
 CLEAN = "clean_test"
 MAX_CLEAN, MAX_POISONED = 2000, 500
-"""At most this many images of a set are measured: SentiNet's test makes 160 predictions per image."""
+"""At most this many images of a set are measured: SentiNet makes 160 predictions per image."""
 ROC_POINTS = 120
 
 
@@ -95,10 +96,13 @@ def sample(part: str, data: Dataset) -> Dataset:
     return data.sample(MAX_CLEAN if part == CLEAN else MAX_POISONED, 0)
 
 
-def run_figures(fitted: CalibratedDetector, context: EvaluationContext) -> dict[str, Any]:
+def run_figures(
+    name: str, fitted: CalibratedDetector, context: EvaluationContext
+) -> dict[str, Any]:
     """A fitted detector's figures beside those of both models, as plain numbers.
 
     Args:
+        name: of the detector.
         fitted: the detector with its threshold.
         context: models, images and predictions.
 
@@ -116,18 +120,18 @@ def run_figures(fitted: CalibratedDetector, context: EvaluationContext) -> dict[
     }
     answers = {**context.answers, "guard": guard}
 
-    def of(part: str) -> tuple[dict[str, np.ndarray], np.ndarray | None]:
+    def of(part: str) -> tuple[dict[str, np.ndarray], np.ndarray]:
         given = {stage: predicted[part] for stage, predicted in answers.items()}
-        return given, context.sets[part].labels
+        return given, labels_of(context.sets[part])
 
     clean = clean_figures(*of(CLEAN), classes)
-    with_curve = has_threshold(detector.name)
+    with_curve = has_threshold(name)
     triggers = {
-        name: trigger_figures(
-            *of(name), clean, classes, (scores[CLEAN], scores[name]), with_curve=with_curve
+        part: trigger_figures(
+            *of(part), clean, classes, (scores[CLEAN], scores[part]), with_curve=with_curve
         )
-        for name in scores
-        if name != CLEAN
+        for part in scores
+        if part != CLEAN
     }
     return {
         "clean": clean,
@@ -139,6 +143,13 @@ def run_figures(fitted: CalibratedDetector, context: EvaluationContext) -> dict[
         "pictures_per_second": sum(map(len, scores.values())) / seconds,
         "examples": examples(context.sets, answers),
     }
+
+
+def labels_of(data: Dataset) -> np.ndarray:
+    """The labels of a measured set, which has some."""
+    if data.labels is None:
+        raise InputError(f"{data.source}: it has no labels, which a comparison needs.")
+    return data.labels
 
 
 def clean_figures(
@@ -218,7 +229,7 @@ def examples(
     found = []
     for title, (part, place) in wanted.items():
         given = {stage: int(answers[stage][part][place]) for stage in answers}
-        label = {"label": int(sets[part].labels[place])} if part == CLEAN else {}
+        label = {"label": int(labels_of(sets[part])[place])} if part == CLEAN else {}
         png = _png(sets[part].images[place])
         found.append({"title": title, "png": png, "answers": given, **label})
     return found

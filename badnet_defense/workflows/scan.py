@@ -163,8 +163,8 @@ def scan_recorded(
     """
     check_count(images)
     files = about["net"]["sha256"], about["data"]["clean"]["sha256"]
-    asked = config, net.input_range, seed
-    progress = Progress(None if whole else f"{out}.partial", task_dependencies(*files, *asked))
+    depends_on = task_dependencies(*files, config, net.input_range, seed)
+    progress = Progress(None if whole else f"{out}.partial", depends_on)
     try:
         if whole:
             shared = (executor.share(images),)
@@ -190,7 +190,7 @@ def scan_recorded(
         "budget": config.budget,
         "pictures": len(images),
         "input_range": str(net.input_range),
-        DEPENDS_ON: scan_dependencies(*files, *asked),
+        DEPENDS_ON: scan_dependencies(*files, config, net.input_range, seed),
     }
     return found, result, progress
 
