@@ -13,7 +13,6 @@ import numpy as np
 from PIL import Image
 
 from badnet_defense.detectors.registry import has_threshold
-from badnet_defense.errors import InputError
 from badnet_defense.evaluation.metrics import (
     auroc,
     defense_effectiveness,
@@ -23,6 +22,7 @@ from badnet_defense.evaluation.metrics import (
 )
 from badnet_defense.io.dataset import Dataset
 from badnet_defense.nets.net import Net
+from badnet_defense.repairs.pseudo_labels import labels_of
 from badnet_defense.workflows.calibrate import (
     MIN_ABOVE_THRESHOLD,
     CalibratedDetector,
@@ -143,13 +143,6 @@ def run_figures(
         "pictures_per_second": sum(map(len, scores.values())) / seconds,
         "examples": examples(context.sets, answers),
     }
-
-
-def labels_of(data: Dataset) -> np.ndarray:
-    """The labels of a measured set, which has some."""
-    if data.labels is None:
-        raise InputError(f"{data.source}: it has no labels, which a comparison needs.")
-    return data.labels
 
 
 def clean_figures(

@@ -20,9 +20,9 @@ from badnet_defense.io.current import CODE_VERSIONS
 from badnet_defense.io.records import own_result
 from badnet_defense.nets import backend, build, predict_labels, read_net, save_net
 from badnet_defense.parallel import open_engine
+from badnet_defense.repairs.registry import REPAIRS
 from badnet_defense.report import audit as report
 from badnet_defense.report.audit import audit_rows, audit_sentence, audit_text
-from badnet_defense.repairs.registry import REPAIRS
 from badnet_defense.scan.registry import SCAN_PASSES
 from badnet_defense.workflows.scanned import triggers_shown
 

@@ -23,8 +23,8 @@ from badnet_defense.nets import read_net, save_net
 from badnet_defense.nets.input_range import UNIT, InputRange
 from badnet_defense.parallel import Serial
 from badnet_defense.repairs.fine_tuning import FineTuningConfig
-from badnet_defense.repairs.registry import REPAIRS
 from badnet_defense.repairs.recipes import RECIPES, Recipe
+from badnet_defense.repairs.registry import REPAIRS
 from badnet_defense.scan.scan import ALL_LABELS, scan_dependencies
 
 
@@ -89,7 +89,9 @@ def test_nets_and_triggers_of_one_name(case, project, tmp_path):
     odd.parent.mkdir()
     shutil.copy(case.model, odd)
     assert read_case(str(odd), data=project / "data").model == odd
-    with pytest.raises(InputError, match=r"clean_test_data\.h5: no such file; name clean test images"):
+    with pytest.raises(
+        InputError, match=r"clean_test_data\.h5: no such file; name clean test images"
+    ):
         read_case(str(odd), data=tmp_path, validation=case.validation)
     twice = f"{case.model}={tmp_path / SPACES},{tmp_path / SPACES}"
     with pytest.raises(InputError, match="need different names"):

@@ -89,7 +89,9 @@ def test_an_audit_with_repairs_whose_files_travel(engine, zoo_folder, tmp_path):
 
 def test_a_grid_on_a_cluster_is_the_grid_of_this_machine(engine, project, tmp_path):
     sets = (project / "data/clean_validation_data.h5", project / "data/clean_test_data.h5")
-    case = BenchmarkCase(project / "models/sunglasses_bd_net.h5", *sets, {"lipstick": project / SPACES})
+    case = BenchmarkCase(
+        project / "models/sunglasses_bd_net.h5", *sets, {"lipstick": project / SPACES}
+    )
     asked = {"repairs": [], "detectors": ["sentinet"], "seeds": [0, 1], "scans": tmp_path}
     asked |= {"false_positive_rate": 0.2, "input_range": UNIT}
     with open_engine("local", workers=1) as local:

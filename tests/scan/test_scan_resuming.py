@@ -25,8 +25,8 @@ from small_project import ROOT
 from badnet_defense.io import records, write_challenge_h5
 from badnet_defense.io.current import CODE_VERSIONS
 from badnet_defense.nets import describe, save_net
-from badnet_defense.scan import halving, schedule
 from badnet_defense.nets.input_range import UNIT
+from badnet_defense.scan import halving, schedule
 from badnet_defense.scan.progress import Progress
 from badnet_defense.scan.registry import SCAN_PASSES
 from badnet_defense.scan.schedule import Rung
