@@ -130,7 +130,7 @@ def test_a_net_that_changes_while_it_is_audited(tmp_path, short_scans, zoo_folde
     )
     asked = AuditConfig(repair="scan-unlearning", guard="hard")
     (again,) = audit([suspect], out=tmp_path / "out", config=asked)
-    assert "changed since it was judged" in again["repair"]["failed"]
+    assert "changed since it was scanned" in again["repair"]["failed"]
 
 
 def test_a_verdict_that_stands_is_kept_where_other_settings_come_to_none(
