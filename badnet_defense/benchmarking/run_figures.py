@@ -27,8 +27,8 @@ from badnet_defense.workflows.calibrate import (
     MIN_ABOVE_THRESHOLD,
     CalibratedDetector,
     CalibrationSplit,
-    like_repairs,
 )
+from badnet_defense.workflows.cross_fitting import make_fold_repairs
 
 CLEAN = "clean_test"
 MAX_CLEAN, MAX_POISONED = 2000, 500
@@ -78,15 +78,12 @@ class EvaluationContext:
         return cls(suspect, repaired, measured, clean, report, answers)
 
     def fold_repairs(self, rate: float, seed: int) -> Any:
-        """What `like_repairs` gives, made once; None where enough images are unseen."""
+        """What `make_fold_repairs` gives, made once; None where enough images are unseen."""
         if self.repaired is None or len(self.clean.unseen) * rate >= MIN_ABOVE_THRESHOLD:
             return None
         if self._fold_repairs is None:
-            self._fold_repairs = like_repairs(
-                (self.suspect, self.repaired),
-                self.clean,
-                input_range=self.suspect.input_range,
-                seed=seed,
+            self._fold_repairs = make_fold_repairs(
+                self.suspect, self.repaired, self.clean, seed=seed
             )
         return self._fold_repairs
 

@@ -27,8 +27,10 @@ DESCRIPTION = (
     "Find a model's target labels by inverting a trigger for each label. Rerun the command to "
     "resume an interrupted scan."
 )
-REPAIRS = {"scan-pruning": "prune", "scan-unlearning": "unlearn"}
-"""{repair that works on a scan's triggers: what it was called here before, and its files are}."""
+REPAIRS = ("scan-pruning", "scan-unlearning")
+"""Repairs that use a scan's triggers."""
+OLD_NAMES = {"prune": "scan-pruning", "unlearn": "scan-unlearning"}
+"""What they were called here before."""
 EXAMPLE = "models/net.h5 --clean data/clean_validation_data.h5"
 
 
@@ -51,7 +53,7 @@ def add_arguments(parser: Parser) -> None:
     add("--budget", choices=("fast", "full"), default="fast", help="steps per label")
     add(
         "--repair",
-        choices=(*REPAIRS, *REPAIRS.values()),
+        choices=(*REPAIRS, *OLD_NAMES),
         metavar="NAME",
         help="also repair with the triggers found: scan-pruning or scan-unlearning",
     )
@@ -92,7 +94,7 @@ def run(arguments: argparse.Namespace) -> int:
             arguments.clean,
             out=arguments.out or f"results/scan/{Path(arguments.model).stem}",
             config=ScanConfig(labels=chosen, budget=arguments.budget),
-            repair=REPAIRS.get(arguments.repair, arguments.repair),
+            repair=OLD_NAMES.get(arguments.repair, arguments.repair),
             pseudo_labels=arguments.pseudo_labels,
             input_range=arguments.input_range,
             seed=arguments.seed,

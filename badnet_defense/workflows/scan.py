@@ -31,7 +31,7 @@ from badnet_defense.nets.input_range import InputRange
 from badnet_defense.nets.net import Net
 from badnet_defense.nets.outputs import read_classifier
 from badnet_defense.repairs.pseudo_labels import pseudo_labelled
-from badnet_defense.repairs.registry import REPAIRS
+from badnet_defense.repairs.registry import REPAIRS, uses_triggers
 from badnet_defense.repairs.scanned_triggers import MAX_TRIGGERS
 from badnet_defense.report.scan_plots import plot_norms, plot_triggers
 from badnet_defense.scan.progress import Progress
@@ -51,8 +51,6 @@ from badnet_defense.workflows.pair_files import record_of, write_pair
 from badnet_defense.workflows.scanned import PICTURE, SCAN, TRIGGERS
 
 log = logging.getLogger(__name__)
-REPAIRS_BY_TRIGGERS = {"prune": "scan-pruning", "unlearn": "scan-unlearning"}
-"""The short names of the repairs that work on a scan's triggers."""
 SHOWN = 3
 """Labels whose triggers are shown where none is flagged: those that stand out most."""
 
@@ -80,7 +78,8 @@ def scan_file(
         clean: path of clean images; without `repair` their labels play no part.
         out: path of what is written, without its endings.
         config: labels and budget.
-        repair: None, "prune" or "unlearn"; writes `<out>.<repair>.h5` and `.guard.keras`, too.
+        repair: None, or the name of a registered repair that uses triggers, such as
+            "scan-unlearning"; writes `<out>.<repair>.h5` and `.guard.keras`, too.
         pseudo_labels: use the model's predicted probabilities as labels of the repair.
         input_range: the model's range; default: the one recorded in its file, else [0, 1].
         seed: random seed.
@@ -202,7 +201,9 @@ def _check(model: str | Path, net: Net, config: ScanConfig, repair: str | None) 
             f"label {max(config.labels)} is not one of {model}, which has {net.classes} classes "
             f"(0..{net.classes - 1})."
         )
-    if repair == "prune":
+    if repair is not None and not uses_triggers(repair):
+        raise InputError(f"{repair}: this repair does not use a scan's triggers.")
+    if repair is not None and hasattr(REPAIRS[repair].config(), "layer"):
         layer_to_prune(net)
 
 
@@ -289,25 +290,24 @@ def _repair(
     seed: int,
 ) -> tuple[dict[str, Any], Callable[[], None]]:
     """A repair with the triggers that were found: (figures, what writes the net and its guard)."""
-    targets, repair = None, REPAIRS[REPAIRS_BY_TRIGGERS[method]]
+    targets, repair = None, REPAIRS[method]
+    run: Any = repair.run  # these take triggers, too
     if pseudo_labels:
         data, targets = pseudo_labelled(net, data)
     check_several_classes(data, net.classes)
     triggers = [(label, *found.trigger(label)[:2]) for label in found.flagged()[:MAX_TRIGGERS]]
     config = repair.config()
-    repaired, report = repair.run(
-        net, data, config=config, targets=targets, seed=seed, triggers=triggers
-    )
+    repaired, report = run(net, data, config=config, targets=targets, seed=seed, triggers=triggers)
     about = report.get("trigger_pruning", {})
     if hasattr(config, "tuning"):
         about = {**report["tuning"], "recipe": asdict(config.tuning)}
     nets = {"bad": net, "repaired": repaired}
     stages = evaluate_defense(nets, {"clean_validation": data})
-    record = record_of(net, data, repair.name, config, seed=seed, pseudo_labels=pseudo_labels)
+    record = record_of(net, data, method, config, seed=seed, pseudo_labels=pseudo_labels)
     synthetic = bool(data.synthetic or net.attributes.get("synthetic"))
     write = partial(write_pair, f"{out}.{method}", nets, record, synthetic=synthetic)
     summary = {
-        "method": repair.name,
+        "method": method,
         "labels": report["labels"],
         "pseudo_labels": pseudo_labels,
         "repair_record": asdict(record),

@@ -239,7 +239,7 @@ def test_page_says_what_a_guard_s_rate_rests_on(tmp_path):
 
 
 def test_command(zoo_folder, tmp_path, monkeypatch, capfd):
-    from badnet_defense.__main__ import main
+    from badnet_defense.cli.main import main
 
     (zoo_folder / "one.txt").write_text("nets/broken.h5\nnets/pair.h5,unlabelled.h5,0,255\n")
     out = tmp_path / "a zoo_folder"

@@ -320,7 +320,7 @@ def test_one_scan_serves_every_seed(case, tmp_path, monkeypatch):
 
 
 def test_command(project, monkeypatch, capfd, quick, tmp_path):
-    from badnet_defense.__main__ import main
+    from badnet_defense.cli.main import main
 
     save_net(small_challenge_net(seed=0), tmp_path / "sunglasses_bd_net.h5")
     asked = ["compare", "--nets", f"{tmp_path / 'sunglasses_bd_net.h5'}={project / SPACES}"]

@@ -126,7 +126,7 @@ def test_a_scan_needs_no_labels(trained, tmp_path):
     with pytest.raises(CannotJudgeError, match="20 clean images came"):
         scan_file(trained / "net.h5", path, out=tmp_path / "scan")
     with pytest.raises(InputError, match="as one-hot labels have"):
-        scan_file(trained / "net.h5", path, out=tmp_path / "scan", repair="unlearn")
+        scan_file(trained / "net.h5", path, out=tmp_path / "scan", repair="scan-unlearning")
 
 
 @pytest.mark.parametrize("pseudo_labels", [False, True])

@@ -36,7 +36,7 @@ def unlearnt(folder, tmp_path_factory):
     """(folder of the results, stdout) of a scan with `--repair unlearn`."""
     out = tmp_path_factory.mktemp("unlearnt")
     code, printed, told = scan(
-        *(folder / "net.h5", "--clean", folder / "clean.h5", "--repair", "unlearn"),
+        *(folder / "net.h5", "--clean", folder / "clean.h5", "--repair", "scan-unlearning"),
         *("--out", out / "new/net", "--json", out / "also.json"),
     )
     assert code == 1 and "Traceback" not in told, told
@@ -53,7 +53,7 @@ def result(unlearnt):
 
 def test_files(unlearnt):
     out, _ = unlearnt
-    expected = [*ENDINGS, "unlearn.guard.keras", "unlearn.h5"]
+    expected = [*ENDINGS, "scan-unlearning.guard.keras", "scan-unlearning.h5"]
     assert names(out / "new") == sorted(f"net.{ending}" for ending in expected)
     own = own_result(out / "new/net.json", SCAN)
     assert own and json.loads((out / "also.json").read_text()) == own
@@ -177,7 +177,7 @@ def attack(net, folder):
 
 
 def test_unlearning_repairs_the_net(unlearnt, folder, result):
-    repaired = unlearnt[0] / "new/net.unlearn.h5"
+    repaired = unlearnt[0] / "new/net.scan-unlearning.h5"
     assert attack(folder / "net.h5", folder) > 0.95
     assert attack(repaired, folder) < 0.5
     pair = read_pair(folder / "net.h5", repaired)
@@ -197,9 +197,11 @@ def test_unlearning_repairs_the_net(unlearnt, folder, result):
 
 def test_guard_holds_both_nets(unlearnt, folder):
     shown = clean_images(6).images / np.float32(255)
-    files = folder / "net.h5", unlearnt[0] / "new/net.unlearn.h5"
+    files = folder / "net.h5", unlearnt[0] / "new/net.scan-unlearning.h5"
     for spec, file in zip(
-        read_guard(unlearnt[0] / "new/net.unlearn.guard.keras").nets.values(), files, strict=True
+        read_guard(unlearnt[0] / "new/net.scan-unlearning.guard.keras").nets.values(),
+        files,
+        strict=True,
     ):
         np.testing.assert_allclose(
             spec.numpy_proba(shown), read_net(file).numpy_proba(shown), atol=1e-5
@@ -207,7 +209,7 @@ def test_guard_holds_both_nets(unlearnt, folder):
 
 
 def test_unlabelled_pictures_of_chosen_labels_and_a_pruned_net(pruned, folder):
-    expected = [*ENDINGS, "prune.guard.keras", "prune.h5"]
+    expected = [*ENDINGS, "scan-pruning.guard.keras", "scan-pruning.h5"]
     assert names(pruned) == sorted(f"net.{ending}" for ending in expected)
     result = json.loads((pruned / "net.json").read_text())
     assert result["labels"] == CLASSES - 1 and result["seed"] == 5
@@ -222,7 +224,7 @@ def test_unlabelled_pictures_of_chosen_labels_and_a_pruned_net(pruned, folder):
     )
     assert about["curve"][0] == about["bad"]["clean_validation"]["accuracy"] == 1.0
     assert about["success"][str(TARGET)][0] > 0.9
-    repaired = read_pair(folder / "net.h5", pruned / "net.prune.h5").repaired
+    repaired = read_pair(folder / "net.h5", pruned / "net.scan-pruning.h5").repaired
     silent = ~repaired.layers["conv"].weights[0].any(axis=(0, 1, 2))
     assert set(about["order"][: about["removed"]]) <= set(np.flatnonzero(silent).tolist())
     with np.load(pruned / "net.npz") as stored:
@@ -232,7 +234,9 @@ def test_unlabelled_pictures_of_chosen_labels_and_a_pruned_net(pruned, folder):
 @pytest.mark.parametrize("made", ["unlearnt", "pruned"])
 def test_eval_defense_takes_both_repairs(made, folder, request, tmp_path):
     out = request.getfixturevalue(made)
-    repaired = out / "net.prune.h5" if made == "pruned" else out[0] / "new/net.unlearn.h5"
+    repaired = (
+        out / "net.scan-pruning.h5" if made == "pruned" else out[0] / "new/net.scan-unlearning.h5"
+    )
     code, printed, told = called(
         lambda: runpy.run_path(str(ROOT / "eval_defense.py"), run_name="__main__"),
         "eval_defense.py",

@@ -15,6 +15,7 @@ from small_project import message, start
 from badnet_defense.cli import options
 from badnet_defense.io import write_challenge_h5
 from badnet_defense.nets import predict_labels, save_net
+from badnet_defense.workflows.scan import scan_file
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +43,7 @@ def test_missing_and_wrong_files(folder, tmp_path):
     assert "no net" in refused(folder, tmp_path, model="clean.h5")
 
 
-@pytest.mark.parametrize("how", ["prune", "unlearn"])
+@pytest.mark.parametrize("how", ["scan-pruning", "unlearn"])
 def test_a_repair_needs_labels_or_pseudo_labels(folder, tmp_path, how):
     told = refused(folder, tmp_path, "--repair", how, clean="unlabelled.h5")
     assert "no labels" in told or "`label`" in told
@@ -200,3 +201,10 @@ def test_refusal_as_a_process(tmp_path):
     done = start(tmp_path, *command)
     told = message((done.returncode, done.stdout, done.stderr))
     assert told.startswith("nothing.h5: no such file")
+
+
+def test_a_repair_that_uses_no_triggers(folder, tmp_path):
+    given = folder / "net.h5", folder / "clean.h5"
+    with pytest.raises(InputError, match="fine-tuning: this repair does not use a scan's triggers"):
+        scan_file(*given, out=tmp_path / "net", repair="fine-tuning")
+    assert names(tmp_path) == []

@@ -177,13 +177,13 @@ UNITS = 8
 SHORT = """
 import pytest
 from planted_net import short_rungs
-from badnet_defense import __main__
 from badnet_defense.cli import console
+from badnet_defense.cli.main import main
 from badnet_defense.scan import halving, schedule
 
 halving.LABELS_AT_ONCE = 4
 short_rungs(pytest.MonkeyPatch(), (schedule.Rung(30, 8), schedule.Rung(40, 12)))
-console.run(__main__.main)
+console.run(main)
 """
 
 
