@@ -13,6 +13,7 @@ from small_nets import images, net
 from small_project import message, start
 
 from badnet_defense.cli import options
+from badnet_defense.errors import InputError
 from badnet_defense.io import write_challenge_h5
 from badnet_defense.nets import predict_labels, save_net
 from badnet_defense.workflows.scan import scan_file
