@@ -90,6 +90,7 @@ def test_the_interval_of_a_rate_by_the_binomial_distribution():
 def test_many_equal_scores_at_the_threshold_are_told(caplog):
     """Two of 19 may lie above; three that share the threshold's score do not."""
     threshold_at([*range(17), 17, 17], 0.1)
+    threshold_at([*range(16), 17, 17, 18], 0.1)
     assert not caplog.messages
     threshold, _ = threshold_at([*range(16), 17, 17, 17], 0.1)
     assert threshold == 17
@@ -111,6 +112,9 @@ def test_the_refusal_names_the_rate_in_percent():
 
 
 def test_a_caveat_is_told_with_the_rate():
-    expected = replace(expected_rate(1, 19), caveat="holds only on Sundays")
+    promised = expected_rate(1, 19)
+    with pytest.raises(AttributeError):  # what was promised stands
+        promised.rate = 0.0
+    expected = replace(promised, caveat="holds only on Sundays")
     assert str(expected).startswith("5.00 % (95 %: 0.13 to 17.65 %), from 19 clean images; this ")
     assert str(expected).endswith("; this holds only on Sundays")

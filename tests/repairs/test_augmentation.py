@@ -49,14 +49,14 @@ def test_shift_by_hand():
 
 
 def test_the_largest_shifts_by_hand():
-    """Three rows of 12 and one column of 4; none of 3 rows and one of 20 columns."""
+    """Three rows of 12 and one column of 4; none of 3 rows and three of 60 columns."""
     rows = np.arange(12, dtype=np.uint8).repeat(4).reshape(1, 12, 4, 1)
     up, down = (random_shift(rows, 0.25, Draws([draw], [0]))[0, :, 0, 0] for draw in (0.999, 0))
     assert up.tolist() == [*range(3, 12), 11, 11, 11]
     assert down.tolist() == [0, 0, 0, *range(9)]
-    columns = np.tile(np.arange(20, dtype=np.uint8), 3).reshape(1, 3, 20, 1)
+    columns = np.tile(np.arange(60, dtype=np.uint8), 3).reshape(1, 3, 60, 1)
     left = random_shift(columns, 0.05, Draws([0.999], [0.999]))[0, 0, :, 0]
-    assert left.tolist() == [*range(1, 20), 19]
+    assert left.tolist() == [*range(3, 60), 59, 59, 59]
 
 
 def test_each_picture_is_shifted_for_itself_and_as_a_whole():
@@ -83,7 +83,7 @@ def test_no_shift_leaves_pictures_alone():
 
 def test_light_by_hand():
     """Contrast 1.2 about 127.5 and brightness +0.05 of 255; then 0.9, and the darkest."""
-    gain, offset = draw_brightness_contrast(2, 0.2, Draws([1, 0], [0.75, 0]))
+    gain, offset = draw_brightness_contrast(2, 0.2, Draws([1, 0.25], [0.75, 0]))
     assert gain.shape == offset.shape == (2, 1, 1, 1) and gain.dtype == np.float32
     np.testing.assert_allclose(gain.ravel(), [1.2, 0.9], rtol=1e-6)
     np.testing.assert_allclose(offset.ravel(), [-25.5 + 12.75, 12.75 - 25.5], atol=1e-4)
@@ -127,15 +127,15 @@ def test_patterns_are_faint_mosaics_over_some_pictures():
 
 def test_patterns_by_hand():
     """Squares of 2 pixels, a quarter opaque, over a grey picture; the second one stays as it is."""
-    grey = np.full((2, 4, 3, 1), 90, np.uint8)
+    grey = np.full((2, 4, 3, 1), 87, np.uint8)
     colours = np.arange(24).reshape(2, 4, 3, 1) * 10 / 256
     # 5/6 of 0.3 is 0.25; half way from 1 to 4 pixels is 2 on a logarithmic scale.
     draws = Draws([5 / 6, 5 / 6], [0.1, 0.5], [0.499, 0.499], colours)
     first, second = random_mosaic(grey, 0.5, draws)[..., 0].tolist()
     # The mosaic's upper left squares have the colours 0 and 10, the next ones 30 and 40.
-    upper, lower = [68, 68, 70], [75, 75, 78]  # 90 + (colour - 90) / 4
+    upper, lower = [65, 65, 68], [73, 73, 75]  # 87 + (colour - 87) / 4
     assert first == [upper, upper, lower, lower]
-    assert second == [[90] * 3] * 4
+    assert second == [[87] * 3] * 4
 
 
 def test_a_pattern_is_at_most_three_tenths_opaque():
