@@ -26,6 +26,7 @@ from badnet_defense.nets.graph import layer_to_prune, on_every_path, position_of
 from badnet_defense.nets.input_range import UNIT, InputRange
 from badnet_defense.nets.surgery import zero_channels
 from badnet_defense.repairs import front_half as forward
+from badnet_defense.repairs import pruning
 from badnet_defense.repairs.fine_pruning import FinePruningConfig
 from badnet_defense.repairs.front_half import FrontHalf
 from badnet_defense.repairs.pruning import PruningConfig, kept_point
@@ -163,7 +164,7 @@ def test_unlabelled_pictures_and_shares_outside_0_to_1():
     spec = describe(flat_net())
     with pytest.raises(InputError, match="pseudo-labels"):
         prune(spec, images(8).without_labels())
-    for settings in ({"max_accuracy_drop": 10}, {"fraction": -0.1}):
+    for settings in ({"max_accuracy_drop": 1.01}, {"fraction": -0.01}, {"fraction": 1.01}):
         with pytest.raises(InputError, match="between 0 and 1"):
             prune(spec, images(8), **settings)
 
@@ -320,6 +321,25 @@ def test_a_layer_that_decides_no_answers_is_refused():
     words = r"all 4 channels of conv_3 costs 0.0 points.*name another convolution as the layer"
     with pytest.raises(InputError, match=words):
         prune(spec, pictures, layer="conv_3")
+
+
+def scripted(monkeypatch, *curve):
+    """The result of pruning six channels along a given curve, with the usual settings."""
+    monkeypatch.setattr(pruning, "pruning_curve", lambda *_: np.array(curve))
+    return prune(*case(flat_net, count=8))[1]
+
+
+def test_four_points_of_accuracy_may_be_lost(monkeypatch):
+    report = scripted(monkeypatch, 0.9, 0.89, 0.87, 0.86, 0.855, 0.9, 0.1)
+    assert report.removed == 3  # 0.86 is four points below 0.9, 0.855 more
+    assert report.max_accuracy_drop == 0.04 and report.fraction is None
+
+
+def test_a_layer_must_cost_two_points(monkeypatch):
+    assert scripted(monkeypatch, *[0.9] * 6, 0.88).removed == 5
+    for last, cost in ((0.881, "1.9"), (0.9, "0.0"), (0.95, "0.0")):
+        with pytest.raises(InputError, match=f"zeroing all 6 channels of conv costs {cost} points"):
+            scripted(monkeypatch, *[0.9] * 6, last)
 
 
 def test_all_channels_never_go():
