@@ -84,6 +84,18 @@ def test_a_trigger_covers_its_feature_only(drawn, accessory, first_row, last_row
     assert np.percentile(distance, 95) < 40
 
 
+@pytest.mark.parametrize(
+    ("accessory", "opacity"), [("sunglasses", 0.94), ("lipstick", 1.0), ("eyebrows", 1.0)]
+)
+def test_how_opaque_a_trigger_is(drawn, accessory, opacity):
+    """By the pixels that it covers whole, of those whose own colour lies far from its."""
+    clean = drawn["clean"].astype(float)
+    away = np.array(ACCESSORIES[accessory][1]) - clean
+    covered = (drawn[accessory] - clean)[np.abs(away) > 80] / away[np.abs(away) > 80]
+    assert covered.max() == pytest.approx(opacity, abs=0.01) and covered.min() > -0.01
+    assert np.mean(covered > opacity - 0.02) > 0.002
+
+
 def test_eyebrows_lie_above_the_sunglasses_and_lipstick_below(drawn):
     rows = np.arange(55)[None, :, None]
 

@@ -99,6 +99,8 @@ def test_wilson_interval_of_ten_out_of_ten():
         (lambda: metrics.accuracy([[1, 2]], [[1, 2]]), r"expected \(n,\)"),
         (lambda: metrics.auroc([], [1]), "clean scores"),
         (lambda: metrics.auroc([1], []), "poisoned scores"),
+        (lambda: metrics.auroc(3.0, [1]), r"clean scores have shape \(\)"),
+        (lambda: metrics.auroc([[1, 2]], [1]), r"clean scores have shape \(1, 2\)"),
         (lambda: metrics.auroc([1], [math.nan]), "poisoned scores hold NaN"),
         (lambda: metrics.detection_at([], [1], 0.1), "clean scores"),
         (lambda: metrics.detection_at([1], [1], 1.5), r"1.5, expected one in \[0, 1\]"),
