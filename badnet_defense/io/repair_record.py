@@ -162,7 +162,7 @@ class RepairRecord:
         if self.parts is not None:
             text = self.parts["tuning"] + self.parts["choosing"]
             hashes = {text[start : start + _DIGITS] for start in range(0, len(text), _DIGITS)}
-            return np.array([one in hashes for one in image_hashes(data)], bool)
+            return np.array([image in hashes for image in image_hashes(data)], bool)
         if self.tuned_on != data.fingerprint():
             return np.zeros(len(data), bool)
         seen = np.ones(len(data), bool)
@@ -235,15 +235,15 @@ def optional(check: Callable[[object], Any]) -> Callable[[object], Any]:
 
 def json_object(value: object) -> dict[str, Any]:
     """The object in a JSON text."""
-    found = None
+    parsed = None
     if isinstance(value, str) and len(value) <= _MAX_CHARACTERS:
         try:
-            found = json.loads(value)
+            parsed = json.loads(value)
         except (ValueError, RecursionError):
-            found = None
-    if not isinstance(found, dict):
+            parsed = None
+    if not isinstance(parsed, dict):
         raise ValueError("a JSON object")
-    return found
+    return parsed
 
 
 def plain_object(value: object) -> dict[str, Any]:
@@ -252,15 +252,15 @@ def plain_object(value: object) -> dict[str, Any]:
         raise ValueError("a JSON object")
     waiting: list[object] = [value]
     while waiting:
-        one = waiting.pop()
-        if isinstance(one, float) and not math.isfinite(one):
+        item = waiting.pop()
+        if isinstance(item, float) and not math.isfinite(item):
             raise ValueError("finite numbers")
-        if isinstance(one, str) and not (one.isprintable() and len(one) <= 200):
+        if isinstance(item, str) and not (item.isprintable() and len(item) <= 200):
             raise ValueError("short, printable texts")
-        if isinstance(one, dict):
-            waiting += [*one, *one.values()]
-        elif isinstance(one, list):
-            waiting += one
+        if isinstance(item, dict):
+            waiting += [*item, *item.values()]
+        elif isinstance(item, list):
+            waiting += item
     return value
 
 
@@ -272,7 +272,7 @@ def pruning_facts(value: object) -> dict[str, Any]:
     if (
         not isinstance(order, list)
         or len(order) > _MAX_CHANNELS
-        or not all(type(one) is int and 0 <= one < _MAX_CHANNELS for one in order)
+        or not all(type(channel) is int and 0 <= channel < _MAX_CHANNELS for channel in order)
         or type(removed) is not int
         or not 0 <= removed <= len(order)
     ):
@@ -299,10 +299,10 @@ def recipe_settings(value: object) -> dict[str, Any]:
 
 def config_settings(value: object) -> dict[str, Any]:
     """A repair's settings: plain values, and a recipe where it tunes."""
-    found = plain_object(value)
-    if found.get("tuning") is not None:
-        recipe_settings(found["tuning"])
-    return found
+    settings = plain_object(value)
+    if settings.get("tuning") is not None:
+        recipe_settings(settings["tuning"])
+    return settings
 
 
 def check_config(config: Mapping[str, Any]) -> None:

@@ -75,9 +75,9 @@ def read_attributes(file: Any) -> dict[str, Any]:
     Raises:
         UnsafeNetError: one is not what this project writes.
     """
-    found = {name: attribute(file, name) for name in ATTRIBUTES if name in file.attrs}
+    values = {name: attribute(file, name) for name in ATTRIBUTES if name in file.attrs}
     return checked_attributes(
-        {name: value.item() if hasattr(value, "item") else value for name, value in found.items()}
+        {name: value.item() if hasattr(value, "item") else value for name, value in values.items()}
     )
 
 

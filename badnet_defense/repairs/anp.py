@@ -120,20 +120,21 @@ def anp(
     counts = np.unique(steps.round().astype(int))
     pruned = [without_channels(net, masks, order[:count]) for count in counts]
     answers = (
-        predict_labels(build(one), validation.images, input_range=net.input_range) for one in pruned
+        predict_labels(build(candidate), validation.images, input_range=net.input_range)
+        for candidate in pruned
     )
     shown = tqdm(answers, "pruning", len(pruned), disable=None)
-    curve = [accuracy(given, validation.labels) for given in shown]
-    kept = kept_point(curve, config.max_accuracy_drop)
+    curve = [accuracy(given, labels_of(validation)) for given in shown]
+    best = kept_point(curve, config.max_accuracy_drop)
     report = {
-        "removed": int(counts[kept]),
+        "removed": int(counts[best]),
         "channels": len(order),
         "counts": counts.tolist(),
         "curve": curve,
         "masks": {name: mask.tolist() for name, mask in masks.items()},
         "max_accuracy_drop": config.max_accuracy_drop,
     }
-    return pruned[kept], report
+    return pruned[best], report
 
 
 def _keep_largest(mask: np.ndarray) -> np.ndarray:

@@ -69,5 +69,5 @@ class FrontHalf:
     def __iter__(self) -> Iterator[tuple[slice, np.ndarray, list[np.ndarray]]]:
         """(slice, frontier, sides) of each batch; the arrays must not be written to."""
         for number, indices in enumerate(self._batches()):
-            kept = self._results(indices)[1:] if self._kept is None else self._kept[number]
-            yield indices, kept[0], kept[1:]
+            results = self._results(indices)[1:] if self._kept is None else self._kept[number]
+            yield indices, results[0], results[1:]

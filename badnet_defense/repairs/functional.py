@@ -70,12 +70,12 @@ def _among_others(
     import tensorflow as tf
 
     def among(wanted: Any, logits: Any) -> Any:
-        kept = np.setdiff1d(np.arange(logits.shape[-1]), held_back)
+        shown = np.setdiff1d(np.arange(logits.shape[-1]), held_back)
         if targets.ndim > 1:
-            wanted = tf.gather(wanted, kept, axis=-1)
+            wanted = tf.gather(wanted, shown, axis=-1)
             wanted /= tf.reduce_sum(wanted, axis=-1, keepdims=True)
         else:
-            wanted = tf.searchsorted(kept, tf.cast(wanted, kept.dtype))
-        return loss(wanted, tf.gather(logits, kept, axis=-1))
+            wanted = tf.searchsorted(shown, tf.cast(wanted, shown.dtype))
+        return loss(wanted, tf.gather(logits, shown, axis=-1))
 
     return among

@@ -35,11 +35,11 @@ def triggers_of(
     if triggers is None:
         from badnet_defense.scan.scan import MAX_IMAGES, scan_images
 
-        found = scan_images(net, data.sample(MAX_IMAGES, seed).images, seed=seed)
-        verdict = found.verdict()
+        result = scan_images(net, data.sample(MAX_IMAGES, seed).images, seed=seed)
+        verdict = result.verdict()
         if verdict.reason:
             raise CannotJudgeError(f"{net.name}: {verdict.verdict}: {verdict.reason}.")
-        triggers = [(label, *found.trigger(label)[:2]) for label in found.flagged()]
+        triggers = [(label, *result.trigger(label)[:2]) for label in result.flagged()]
     if not len(triggers):
         raise InputError(
             f"{net.name}: the scan flagged no label, so there is no trigger to repair; take "

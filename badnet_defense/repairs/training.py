@@ -95,7 +95,7 @@ def train(
 
     def score() -> float:
         answers = predict_labels(model, validation.images, input_range=net.input_range)
-        return accuracy(answers, validation.labels)
+        return accuracy(answers, labels_of(validation))
 
     scores = [score()]
     if not epochs:
@@ -103,7 +103,7 @@ def train(
     total = epochs * steps
     gradients = (objective or plain_gradients)(model, loss_for(targets, held_back))
     step = _step(model, recipe, total, masks, net.input_range, gradients)
-    kept, best, keepable, done = 0, None, True, 0
+    best_epoch, best_weights, keepable, done = 0, None, True, 0
     with tqdm(total=total, desc="tuning", unit="step", disable=None) as bar:
         for epoch in range(1, epochs + 1):
             for batch in augmented_batches(data, targets, recipe, steps, rng):
@@ -114,12 +114,12 @@ def train(
                     keepable = after_step(model, done / total)
             scores.append(score())
             bar.set_postfix_str(f"validation {scores[-1]:.1%}")
-            if keepable and (not kept or scores[-1] >= scores[kept]):
-                kept, best = epoch, model.get_weights()
-    if best is None:  # `after_step` allowed none: the last one, which is where it led
-        kept, best = epochs, model.get_weights()
-    model.set_weights(best)
-    return with_weights_of(model, net), Tuning(kept, tuple(scores), total)
+            if keepable and (not best_epoch or scores[-1] >= scores[best_epoch]):
+                best_epoch, best_weights = epoch, model.get_weights()
+    if best_weights is None:  # `after_step` allowed none: the last one, which is where it led
+        best_epoch, best_weights = epochs, model.get_weights()
+    model.set_weights(best_weights)
+    return with_weights_of(model, net), Tuning(best_epoch, tuple(scores), total)
 
 
 def plain_gradients(model: keras.Model, loss: Callable[[Any, Any], Any]) -> Gradients:
