@@ -10,6 +10,7 @@ from badnet_defense.errors import InputError
 from badnet_defense.io.dataset import Dataset
 from badnet_defense.nets.answers import NO_ANSWER, classes_of
 from badnet_defense.nets.net import Net
+from badnet_defense.nets.outputs import is_distribution
 
 
 def pseudo_labelled(net: Net, data: Dataset) -> tuple[Dataset, np.ndarray]:
@@ -23,8 +24,13 @@ def pseudo_labelled(net: Net, data: Dataset) -> tuple[Dataset, np.ndarray]:
         (`Dataset`, (n, N) `float32` predicted probabilities, as soft targets).
 
     Raises:
-        InputError: a prediction is not finite.
+        InputError: the net's outputs are no probabilities, or a prediction is not finite.
     """
+    if not is_distribution(net):
+        raise InputError(
+            f"{net.name}: its outputs are no probabilities, so they cannot be labels; append a "
+            "softmax (nets.as_probabilities does it)."
+        )
     targets = net.predict_proba(data.images)
     labels = classes_of(np, targets).astype(np.int64)
     if broken := int(np.sum(labels == NO_ANSWER)):

@@ -16,11 +16,13 @@ from small_nets import images
 from badnet_defense import registry as registries
 from badnet_defense.errors import InputError
 from badnet_defense.io import Dataset
+from badnet_defense.nets.graph import without_softmax
 from badnet_defense.nets.input_range import InputRange
 from badnet_defense.registry import Registry
 from badnet_defense.repairs import REPAIRS, repair
 from badnet_defense.repairs.base import MIN_IMAGES
 from badnet_defense.repairs.fine_tuning import FineTuningConfig
+from badnet_defense.repairs.pseudo_labels import pseudo_labelled
 from badnet_defense.repairs.recipes import Recipe
 
 TARGET = 2
@@ -108,6 +110,11 @@ def test_pseudo_labels_are_the_net_s_predictions():
     wrong = replace(data, labels=(data.labels + 1) % 4)
     repaired, _ = repair(net, wrong, "fine-tuning", QUICK, pseudo_labels=True)
     assert accuracy(repaired, data) > 0.8
+
+
+def test_outputs_that_are_no_probabilities_are_no_pseudo_labels():
+    with pytest.raises(InputError, match="outputs are no probabilities.*append a softmax"):
+        pseudo_labelled(without_softmax(trained_net()), quarter_images(40))
 
 
 def data_of(change):
