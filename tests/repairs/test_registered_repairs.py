@@ -113,7 +113,7 @@ def test_pseudo_labels_are_the_net_s_predictions():
 
 
 def test_outputs_that_are_no_probabilities_are_no_pseudo_labels():
-    with pytest.raises(InputError, match="outputs are no probabilities.*append a softmax"):
+    with pytest.raises(InputError, match=r"outputs are no probabilities.*append a softmax"):
         pseudo_labelled(without_softmax(trained_net()), quarter_images(40))
 
 
