@@ -73,7 +73,7 @@ def repair(
         >>> config = REPAIRS["fine-tuning"].make_config({"tuning": short})
         >>> repaired, report = repair(net, data, "fine-tuning", config)
         >>> report["tuning"]["steps"]
-        4
+        5
     """
     inputs = check_inputs(net, data, method, config, pseudo_labels=pseudo_labels)
     return run_method(net, inputs, seed=seed, triggers=triggers)

@@ -81,8 +81,8 @@ def fine_prune(
         >>> pruned_only = Recipe(learning_rate=1e-3, epochs=0, batch_size=8)
         >>> config = FinePruningConfig(tuning=pruned_only)
         >>> repaired, report = fine_prune(describe(model), data, config=config)
-        >>> report["pruning"]["removed"], report["pruning"]["curve"]
-        (1, [1.0, 1.0, 0.5, 0.5])
+        >>> report["pruning"]["removed"], report["pruning"]["order"]
+        (1, [2, 0, 1])
     """
     return prune_and_tune(net, data, config, np.arange, targets, seed)
 
