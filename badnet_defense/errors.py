@@ -67,10 +67,6 @@ class FilterInFileError(UnsafeFileError):
     """An HDF5 array is packed by a filter that is not built in, so it would load a plug-in."""
 
 
-class HeapInFileError(UnsafeFileError):
-    """An HDF5 file's heap of texts has an entry that leads nowhere, or out of the heap."""
-
-
 class TooLargeError(UnsafeFileError):
     """A file claims, or unpacks to, more bytes than are allowed."""
 

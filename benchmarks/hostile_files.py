@@ -15,7 +15,7 @@ from pathlib import Path
 from tabulate import tabulate
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "tests"))
+sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests/sandbox")]
 
 KERAS = """
 import json, os, sys
@@ -61,13 +61,19 @@ def main():
     from hostile_files import ATTACKS
     from test_hostile_files import watched
 
+    from badnet_defense.errors import ReaderError
+
     with tempfile.TemporaryDirectory() as folder:
         files = {}
         for name, attack in ATTACKS.items():
             own = Path(folder) / name
             own.mkdir()
             files[name] = (attack.write(own, own / "marker"), own / "marker")
-        ours = {name: watched(path) for name, (path, _) in files.items()}
+        # What the HDF5 library never ends is read as it always is: the reader's limit ends it.
+        ours = {
+            name: watched(path, *["isolate"] * (ATTACKS[name].error is ReaderError))
+            for name, (path, _) in files.items()
+        }
         tried = {name: files[name] for name, attack in ATTACKS.items() if attack.for_keras}
         modes = [keras_says(tried, mode) for mode in ("safe", "unsafe")]
     rows = []

@@ -12,9 +12,9 @@ from hostile_base import attack, h5_net, keras_net, kernel_name, kernel_out, lay
 from badnet_defense.errors import (
     CodeInNetError,
     FilterInFileError,
-    HeapInFileError,
     InputError,
     MemberError,
+    ReaderError,
     TooLargeError,
     UnsafeNetError,
     WeightError,
@@ -239,7 +239,7 @@ def forged_lines(folder, marker):
     return h5_net(folder, change)
 
 
-@attack("a heap of texts that the HDF5 library walks for ever", HeapInFileError)
+@attack("a heap of texts that the HDF5 library walks for ever", ReaderError)
 def endless_heap(folder, marker):
     path = folder / "net.h5"
     content = bytearray(original("h5"))

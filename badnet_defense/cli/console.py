@@ -119,7 +119,6 @@ def run(main):
 def _code(main):
     """The exit code of `main()`."""
     before = current()
-    set_limits(isolate=isolation.supported())
     try:
         with own_temporary_files():
             return main()

@@ -12,7 +12,6 @@ from badnet_defense.io.files import new_hdf5, require_file
 from badnet_defense.io.labels import check_label_shape, check_labels
 from badnet_defense.io.pixels import check_not_scaled, check_number_dtype, check_pixels, is_whole
 from badnet_defense.sandbox.client import memory_limit
-from badnet_defense.sandbox.hdf5_heaps import open_hdf5
 from badnet_defense.sandbox.hdf5_rules import FREE, attribute, is_there, member
 
 _log = logging.getLogger("badnet_defense")
@@ -53,7 +52,7 @@ def read_challenge_h5(path, *, classes=None, shape=None, need_labels=False, labe
         if not h5py.is_hdf5(path):
             raise InputError(f"{path}: this is not an HDF5 file, expected one with `data`.")
         with naming(path):
-            file = open_hdf5(path)
+            file = h5py.File(path, "r")
         with file:
             data = _plain_dataset(file, "data", path)
             _check_shape(data, shape, path)

@@ -15,6 +15,8 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import h5py
+
 from badnet_defense.errors import (
     InputError,
     MemberError,
@@ -37,7 +39,6 @@ from badnet_defense.nets.net import Net
 from badnet_defense.nets.parse import parse_model
 from badnet_defense.nets.weights import expected_weights, with_weights
 from badnet_defense.sandbox.client import isolated
-from badnet_defense.sandbox.hdf5_heaps import open_hdf5
 from badnet_defense.sandbox.hdf5_rules import FREE, RATIO, attribute, is_there
 from badnet_defense.sandbox.limits import current
 from badnet_defense.sandbox.serialize import spec_from_wire
@@ -173,7 +174,7 @@ def named_errors(path):
 
 
 def _read_hdf5(content):
-    with open_hdf5(io.BytesIO(content)) as file:
+    with h5py.File(io.BytesIO(content), "r") as file:
         document = attribute(file, "model_config")
         if document is None:
             return _read_weights_only(file)
@@ -235,7 +236,7 @@ def opened_keras_zip(content):
         metadata = {}
         if "metadata.json" in archive.namelist():
             metadata = _parsed(_member(archive, "metadata.json", MAX_METADATA_SIZE))
-    with open_hdf5(io.BytesIO(weights)) as file:
+    with h5py.File(io.BytesIO(weights), "r") as file:
         yield document, file, metadata
 
 

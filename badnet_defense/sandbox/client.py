@@ -44,11 +44,6 @@ _START = (
 )
 
 
-def supported():
-    """True where the platform has what isolation needs (POSIX: fork, rlimits, passing pipes)."""
-    return os.name == "posix" and hasattr(os, "fork") and hasattr(socket, "send_fds")
-
-
 def memory_limit():
     """Bytes that a reader may take: three eighths of the machine's memory.
 
@@ -117,7 +112,13 @@ def isolated(task, path, *, memory=None, count=None, **request):
 
 def _exchange(asked, limits):
     """(answer, failure, exit status) of a reader; whatever goes wrong, the next one starts anew."""
-    server = _server()
+    try:
+        server = _server()
+    except OSError as error:
+        told = (
+            f"the process that reads files cannot be started ({error}); set_limits(isolate=False) "
+        )
+        return None, told + "reads them in this one.", None
     read_end, write_end = os.pipe()
     answer = failure = status = None
     done = threading.Event()
@@ -211,14 +212,13 @@ def _server():
     with theirs:
         process = subprocess.Popen(
             # -P: modules that lie in the working folder, perhaps beside the suspects, stay there.
-            [sys.executable, "-P", "-c", _START, str(theirs.fileno())],
+            [sys.executable or "", "-P", "-c", _START, str(theirs.fileno())],
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             start_new_session=True,  # a group of its own, so that readers end with it
             env=environment,
         )
-    atexit.register(stop)
     _running.append((ours, process))
     return ours
 
@@ -246,3 +246,22 @@ def _kill():
     for _, process in _running:
         with contextlib.suppress(OSError):
             os.killpg(process.pid, signal.SIGKILL)
+
+
+def _leave_to_parent():
+    """In a process that was forked from one with a server: that is its parent's, and so is a turn.
+
+    Both would read each other's answers from the one socket.
+    """
+    global _one_at_a_time
+    _one_at_a_time = threading.Lock()
+    _server.cache_clear()
+    while _running:
+        server, process = _running.pop()
+        server.close()
+        process.returncode = 0  # nobody here waits for it
+
+
+atexit.register(stop)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_leave_to_parent)

@@ -11,8 +11,7 @@ import signal
 import sys
 
 from badnet_defense.errors import ReaderError
-from badnet_defense.sandbox.client import supported
-from badnet_defense.sandbox.limits import current
+from badnet_defense.sandbox.limits import current, supported
 from badnet_defense.sandbox.pipe import read_frame, write_frame
 
 _NO_MEMORY = 3

@@ -1,6 +1,13 @@
 """How large a file may be, and whether it is read in a process of its own."""
 
+import os
+import socket
 from dataclasses import dataclass, replace
+
+
+def supported() -> bool:
+    """True where the platform has what isolation needs (POSIX: fork, rlimits, passing pipes)."""
+    return os.name == "posix" and hasattr(os, "fork") and hasattr(socket, "send_fds")
 
 
 @dataclass(frozen=True)
@@ -9,11 +16,12 @@ class Limits:
 
     Attributes:
         max_net_size: bytes of a net's file, and of what it unpacks to.
-        isolate: True reads files in a child process with limits on memory, time and files.
+        isolate: True reads files in a child process with limits on memory, time and files;
+            the default wherever that is `supported`.
     """
 
     max_net_size: int = 2 * 2**30
-    isolate: bool = False
+    isolate: bool = supported()
 
 
 _in_force = [Limits()]

@@ -29,6 +29,8 @@ def fuzz_one(name, arguments):
         from readers import READERS
 
         from badnet_defense.errors import InputError
+        from badnet_defense.sandbox.limits import set_limits
+    set_limits(isolate=False)  # in this process, where the branches are counted
     path = f"/dev/shm/fuzz.{os.getpid()}.{name}"
 
     def test(content):

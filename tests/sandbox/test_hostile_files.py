@@ -10,12 +10,15 @@ from hostile_files import ATTACKS, h5_net, keras_net
 
 from badnet_defense.errors import ReaderError
 from badnet_defense.nets import read_net
+from badnet_defense.sandbox import client
 
 ROOT = Path(__file__).resolve().parents[2]
 WATCHED = """
 import json, resource, sys, time
 from badnet_defense.errors import InputError
 from badnet_defense.nets import read_net
+from badnet_defense.sandbox.limits import set_limits
+set_limits(isolate=len(sys.argv) > 2)  # in this process, which is watched
 done, path = [], sys.argv[1]
 ACTS = ("subprocess.", "os.system", "os.exec", "os.posix_spawn", "os.fork", "os.mkdir", "os.remove",
         "os.rename", "os.link", "os.symlink", "socket.", "urllib.", "pickle.", "ctypes.", "shutil.")
@@ -39,16 +42,16 @@ MOST_MEMORY = 200
 """MB that refusing may take; the largest honest piece of these files is a megabyte."""
 
 
-def watched(path):
+def watched(path, *isolate):
     """What reading a file in a process of its own did, took and said."""
     run = subprocess.run(
-        [sys.executable, "-c", WATCHED, str(path)],
+        [sys.executable, "-c", WATCHED, str(path), *isolate],
         cwd=ROOT, capture_output=True, text=True, timeout=60, check=True,
     )  # fmt: skip
     return json.loads(run.stdout)
 
 
-@pytest.mark.parametrize("name", ATTACKS)
+@pytest.mark.parametrize("name", [one for one in ATTACKS if one != "endless_heap"])
 def test_refused_with_nothing_done(name, tmp_path):
     marker = tmp_path / "marker"
     path = ATTACKS[name].write(tmp_path, marker)
@@ -79,3 +82,12 @@ def test_refused_by_a_reader_too(name, tmp_path, with_limits):
         read_net(path)
     assert not isinstance(caught.value, ReaderError)
     assert not (tmp_path / "marker").exists()
+
+
+def test_what_the_library_walks_for_ever_ends_at_the_reader_s_limit(tmp_path, monkeypatch):
+    """Reading in a process of its own is the default: nothing was set here."""
+    monkeypatch.setattr(client, "SECONDS", 1)
+    path = ATTACKS["endless_heap"].write(tmp_path, tmp_path / "marker")
+    with pytest.raises(ReaderError) as caught:
+        read_net(path)
+    assert str(caught.value) == f"{path}: reading it took more than 1 seconds; it was stopped."
