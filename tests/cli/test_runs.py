@@ -85,7 +85,8 @@ def test_results_note_the_hash_of_what_was_read(tmp_path, monkeypatch):
     assert file_sha256(model) != hashes[0] and file_sha256(clean) != hashes[1]
 
 
-def test_images_that_change_while_they_are_read_are_refused(tmp_path, monkeypatch):
+def test_images_that_change_while_they_are_read_are_refused(tmp_path, monkeypatch, with_limits):
+    with_limits(isolate=False)
     path = tmp_path / "clean.h5"
     write_challenge_h5(path, images())
     found = read_images(path, shape=images().images.shape[1:])

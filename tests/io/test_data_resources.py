@@ -50,7 +50,8 @@ def test_few_images_may_pack_as_well_as_they_like(tmp_path):
     assert len(read_images(packed(tmp_path / "black.h5", 500), shape=SHAPE)) == 500
 
 
-def test_images_that_do_not_fit_into_memory_are_refused(tmp_path, monkeypatch):
+def test_images_that_do_not_fit_into_memory_are_refused(tmp_path, monkeypatch, with_limits):
+    with_limits(isolate=False)
     monkeypatch.setattr(hdf5, "memory_limit", lambda: 10 * 2**20)
     path = packed(tmp_path / "whole.h5", 1500)
     read_images(path, shape=SHAPE)  # 7 MB
@@ -61,8 +62,9 @@ def test_images_that_do_not_fit_into_memory_are_refused(tmp_path, monkeypatch):
         read_images(fractions, shape=SHAPE)
 
 
-def test_a_folder_that_does_not_fit_into_memory_is_refused(tmp_path, monkeypatch):
+def test_a_folder_that_does_not_fit_into_memory_is_refused(tmp_path, monkeypatch, with_limits):
     """Small files, resized to what the net takes: only their number and the net's size count."""
+    with_limits(isolate=False)
     monkeypatch.setattr("badnet_defense.io.folder.memory_limit", lambda: 2**20)
     Image.fromarray(np.zeros((4, 4, 3), np.uint8)).save(tmp_path / "a.png")
     with pytest.raises(TooLargeError, match="1 images of 2000x2000 take 11 MB"):

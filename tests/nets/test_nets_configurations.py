@@ -117,7 +117,8 @@ def test_configuration_that_is_no_text(h5):
     refused(h5, "no text")
 
 
-def test_configuration_beyond_the_cap(h5, monkeypatch):
+def test_configuration_beyond_the_cap(h5, monkeypatch, with_limits):
+    with_limits(isolate=False)
     monkeypatch.setattr(loader, "MAX_CONFIG_SIZE", 100)
     refused(h5, "configuration is larger")
 

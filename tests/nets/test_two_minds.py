@@ -434,7 +434,8 @@ def test_what_training_leaves_is_passed_over(tmp_path):
     np.testing.assert_array_equal(own_answers(path), own_answers(source))
 
 
-def test_a_net_that_changes_while_it_is_read(h5, monkeypatch):
+def test_a_net_that_changes_while_it_is_read(h5, monkeypatch, with_limits):
+    with_limits(isolate=False)
     from badnet_defense.nets import reader as loader
 
     real, calls = loader.file_content, []
