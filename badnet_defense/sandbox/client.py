@@ -93,7 +93,7 @@ def isolated(task, path, *, memory=None, count=None, **request):
     }
     asked = {"task": task, "path": os.fspath(path), "request": request, "limits": limits}
     with _one_at_a_time:
-        answer, failure, status = _exchange({**asked, "folder": os.getcwd()}, limits)
+        answer, failure, status = _exchange({**asked, "folder": _working_folder()}, limits)
     if failure is not None or status != 0:
         raise ReaderError(f"{path}: {_why(status, failure, limits)}")
     plain, arrays = answer
@@ -108,6 +108,14 @@ def isolated(task, path, *, memory=None, count=None, **request):
     for one in value["log"]:
         _log.warning("%s", one)
     return value, arrays
+
+
+def _working_folder() -> str:
+    """Where relative paths begin; where it was removed, as a Ray worker's may be, none leads on."""
+    try:
+        return os.getcwd()
+    except OSError:
+        return os.sep
 
 
 def _exchange(asked, limits):

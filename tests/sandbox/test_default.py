@@ -106,3 +106,13 @@ def test_a_process_that_cannot_be_started_is_one_sentence(python, h5, monkeypatc
     monkeypatch.setattr(sys, "executable", python)
     with pytest.raises(ReaderError, match=r"cannot be started .*set_limits\(isolate=False\)"):
         read_net(h5)
+
+
+def test_a_working_folder_that_was_removed(h5, tmp_path, monkeypatch):
+    """As those of Ray's workers are, where files are named by absolute paths."""
+    client.stop()
+    folder = tmp_path / "gone"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    folder.rmdir()
+    assert read_net(h5).classes == 5
