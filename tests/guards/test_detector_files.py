@@ -176,7 +176,8 @@ def test_overlays_of_another_count_than_is_stored(name, layer, count, folder, tm
         read_guard(path)
 
 
-def test_overlays_that_take_too_much_memory(folder, monkeypatch):
+def test_overlays_that_take_too_much_memory(folder, monkeypatch, with_limits):
+    with_limits(isolate=False)
     monkeypatch.setattr(reading, "MAX_VALUES", 12 * 12 * 10 * 3 - 1)
     with pytest.raises(TooLargeError, match="too much memory"):
         read_guard(folder / "strip.keras")
