@@ -59,15 +59,15 @@ def dependencies(
         ({'net': 'ab'}, {'seed': 0}, {'answers': 1})
     """
     installed = versions()
-    own = {part: CODE_VERSIONS[part] for part in parts}
-    own |= {f"{kind} {method.name}": method.version for kind, method in methods}
-    found = {
+    computed_by = {part: CODE_VERSIONS[part] for part in parts}
+    computed_by |= {f"{kind} {method.name}": method.version for kind, method in methods}
+    values = {
         "inputs": dict(inputs),
         "settings": dict(settings),
-        "versions": own,
+        "versions": computed_by,
         "libraries": {name: installed[name] for name in _LIBRARIES},
     }
-    plain: dict[str, Any] = json.loads(json.dumps(found))  # as it will be read back
+    plain: dict[str, Any] = json.loads(json.dumps(values))  # as it will be read back
     return plain
 
 

@@ -89,7 +89,7 @@ class SuccessiveHalving:
         tasks = -(-labels // self.sizes[0])
         self.executor = engine_for(tasks, executor) if exclusive else executor
         # Other scans may use the images, so whoever runs several releases them.
-        self.own = [job, images] if exclusive else [job]
+        self.released = [job, images] if exclusive else [job]
         self.shared = self.executor.share(job), self.executor.share(images)
         self.progress = progress
         self.states: dict[int, tuple[np.ndarray, ...]] = {}
@@ -99,7 +99,7 @@ class SuccessiveHalving:
 
     def __exit__(self, *_: object) -> None:
         """Lets the workers forget the net."""
-        for value in self.own:
+        for value in self.released:
             self.executor.release(value)
 
     def predict(self) -> np.ndarray:

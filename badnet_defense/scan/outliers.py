@@ -129,7 +129,7 @@ def joint_outliers(
     rate = FALSE_POSITIVE_RATE / (1 + len(weights))
     limit = simulated_limit(len(values), len(values[sample]), rate)
     masks = _outliers(values, sample, limit, SUM_FLOOR)
-    sums = [_outliers(-masks.index - one, sample, limit, SUM_FLOOR).index for one in weights]
+    sums = [_outliers(-masks.index - index, sample, limit, SUM_FLOOR).index for index in weights]
     index = np.max([masks.index, *sums], axis=0)
     return replace(masks, index=index, flagged=_above(index, limit))
 

@@ -61,8 +61,8 @@ class Progress:
             content = read_plain(path, _MAX_TASK)
         except InputError:
             content = b""
-        content, own = content[:-SIZE], content[-SIZE:]
-        if not is_sealed(self._purpose(name), content, own):
+        content, sealed = content[:-SIZE], content[-SIZE:]
+        if not is_sealed(self._purpose(name), content, sealed):
             with contextlib.suppress(OSError):
                 path.unlink(missing_ok=True)  # not this user's, or damaged: made again
             return None
@@ -76,10 +76,10 @@ class Progress:
         with io.BytesIO() as buffer:
             np.savez(buffer, **dict(task))  # type: ignore[arg-type]
             content = buffer.getvalue()
-        own = seal(self._purpose(name), content)
-        if own is not None:
+        sealed = seal(self._purpose(name), content)
+        if sealed is not None:
             with atomic_write(self.folder / f"{name}.npz") as partial:
-                partial.write_bytes(content + own)
+                partial.write_bytes(content + sealed)
 
     def _purpose(self, name: str) -> str:
         return f"task {name} of scan {self._scan}"

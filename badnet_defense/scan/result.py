@@ -104,7 +104,7 @@ class ScanResult:
     def clearest(self, label: int) -> PassResult:
         """The inversion pass in which a label stands out most."""
         place = self.place(label)
-        return max(self.passes, key=lambda one: one.outliers.index[place])
+        return max(self.passes, key=lambda scan_pass: scan_pass.outliers.index[place])
 
     def trigger(self, label: int) -> Trigger:
         """The trigger of a label that went all the way, from the pass where it stands out most."""

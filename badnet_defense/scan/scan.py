@@ -146,13 +146,13 @@ def scan_images(
         all_the_way = len(finished) == len(labels)
         sample = np.isin(labels, finished if all_the_way else list(references))
         passes, end = [], 0
-        for method, own in plans:
-            end += len(own)
+        for method, pass_rungs in plans:
+            end += len(pass_rungs)
             triggers = [states[end - 1][label] for label in finished.tolist()]
-            measured = _measure(search, own[-1], triggers, finished)
+            measured = _measure(search, pass_rungs[-1], triggers, finished)
             norms = _norms(labels, finished, measured, history[:end], sample)
-            passes.append(_pass_result(method, own[-1], norms, measured, sample))
-    joint = joint_outliers([one.outliers.index for one in passes], list(weights.values()), sample)
+            passes.append(_pass_result(method, pass_rungs[-1], norms, measured, sample))
+    joint = joint_outliers([each.outliers.index for each in passes], list(weights.values()), sample)
     stopped = ~np.isin(labels, finished)
     return ScanResult(asked, labels, stopped, finished, tuple(passes), weights, joint)
 
@@ -219,8 +219,8 @@ def fingerprint(config: ScanConfig) -> dict[str, Any]:
         "budget": config.budget,
         "inversion": asdict(config.inversion),
         "passes": [
-            [method.name, asdict(method.config()), [asdict(rung) for rung in own]]
-            for method, own in _rungs_by_pass(config.budget)
+            [method.name, asdict(method.config()), [asdict(rung) for rung in rungs]]
+            for method, rungs in _rungs_by_pass(config.budget)
         ],
         "weights": [[method.name, asdict(method.config())] for method in passes_of(WEIGHTS)],
         "constants": list(constants),
@@ -236,17 +236,17 @@ def rungs_of(budget: str, labels: int) -> tuple[schedule.Rung, ...]:
         >>> {rung.keep for rung in rungs_of("fast", 43)}
         {1.0}
     """
-    return tuple(rung for _, own in _plans(budget, labels) for rung in own)
+    return tuple(rung for _, rungs in _plans(budget, labels) for rung in rungs)
 
 
 def _rungs_by_pass(budget: str) -> list[tuple[Any, tuple[schedule.Rung, ...]]]:
     """[(inversion pass, its rungs)] of a budget, in the order in which they run."""
-    return [(one, one.run(budget, one.config())) for one in passes_of(INVERSION)]
+    return [(method, method.run(budget, method.config())) for method in passes_of(INVERSION)]
 
 
 def _plans(budget: str, labels: int) -> list[tuple[Any, tuple[schedule.Rung, ...]]]:
     """The same for so many labels."""
-    return [(method, schedule.plan(own, labels)) for method, own in _rungs_by_pass(budget)]
+    return [(method, schedule.plan(rungs, labels)) for method, rungs in _rungs_by_pass(budget)]
 
 
 def _weight_indices(net: Net, labels: np.ndarray) -> dict[str, np.ndarray]:
@@ -309,8 +309,8 @@ def _norms(
     """(L,) norms of a pass, lower bounds for labels that stopped early."""
     masks, _, success = measured
     area = float(np.prod(masks.shape[1:]))
-    own = np.where(success < MIN_ATTACK_SUCCESS, area, masks.sum(axis=(1, 2, 3)))
-    final = dict(zip(finished.tolist(), own.tolist(), strict=True))
+    pixels = np.where(success < MIN_ATTACK_SUCCESS, area, masks.sum(axis=(1, 2, 3)))
+    final = dict(zip(finished.tolist(), pixels.tolist(), strict=True))
     return np.minimum(lower_bounds(labels, history, final, set(labels[sample]), area), area)
 
 

@@ -181,7 +181,9 @@ def compiled_step(
         targets = ops.tile(labels[:, None], (1, groups * each))
 
         def loss(mask: Any, pattern: Any) -> tuple[Any, tuple[Any, Any]]:
-            mask, pattern = (_smoothed(ops.tanh(one) / 2 + 0.5, blur) for one in (mask, pattern))
+            mask, pattern = (
+                _smoothed(ops.tanh(array) / 2 + 0.5, blur) for array in (mask, pattern)
+            )
             logits = logits_of(state, mask, pattern, images, offsets)
             losses = ops.sparse_categorical_crossentropy(targets, logits, from_logits=True)
             norm = ops.sum(mask, axis=(1, 2, 3))
@@ -213,7 +215,7 @@ def _stamped_logits(net: Net, answers: Callable[..., Any], max_offset: Pair) -> 
         mask, pattern = ops.map(lambda offset: shift(mask, pattern, offset, max_offset), offsets)
         mask, pattern = mask[:, :, None], pattern[:, :, None]
         # Brought into the net's range while they are few; it is the same afterwards.
-        images, pattern = (one * span + low for one in (images, pattern))
+        images, pattern = (array * span + low for array in (images, pattern))
         stamped = images[:, None] * (1 - mask) + mask * pattern
         logits = answers(state, ops.reshape(stamped, (-1, *shape)))
         by_place = ops.reshape(logits, (*ops.shape(stamped)[:3], logits.shape[-1]))

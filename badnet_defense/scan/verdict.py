@@ -69,21 +69,21 @@ def flagged_by(scan: ScanResult) -> dict[int, str]:
     Triggers differ, so there are several ways: the joint index of all passes, where the trigger is
     also smaller than the next one; and any inversion pass alone, where it is far smaller.
     """
-    going, joint = ~scan.stopped, scan.joint
-    outliers = [place for place in joint.flagged if going[place]]
-    gaps = [gaps_to_next(one.outliers, outliers, going) for one in scan.passes]
-    found = {place: "index" for place in outliers if max(gap[place] for gap in gaps) >= INDEX_GAP}
-    for one in scan.passes:
-        for place in far_smaller(one.outliers, one.min_gap, going):
-            found.setdefault(place, f"{one.name} pass")
-    ordered = sorted(found, key=lambda place: -joint.index[place])
-    return {int(scan.labels[place]): found[place] for place in ordered}
+    finished, joint = ~scan.stopped, scan.joint
+    outliers = [place for place in joint.flagged if finished[place]]
+    gaps = [gaps_to_next(scan_pass.outliers, outliers, finished) for scan_pass in scan.passes]
+    flagged = {place: "index" for place in outliers if max(gap[place] for gap in gaps) >= INDEX_GAP}
+    for scan_pass in scan.passes:
+        for place in far_smaller(scan_pass.outliers, scan_pass.min_gap, finished):
+            flagged.setdefault(place, f"{scan_pass.name} pass")
+    ordered = sorted(flagged, key=lambda place: -joint.index[place])
+    return {int(scan.labels[place]): flagged[place] for place in ordered}
 
 
 def _suspicious(scan: ScanResult) -> Verdict | None:
     """The verdict where a label is first by far and yet not flagged, or None."""
-    going = np.flatnonzero(~scan.stopped)
-    order = going[np.argsort(-scan.joint.index[going], kind="stable")]
+    finished = np.flatnonzero(~scan.stopped)
+    order = finished[np.argsort(-scan.joint.index[finished], kind="stable")]
     first, second = (float(scan.joint.index[place]) for place in order[:2])
     label, limit = int(scan.labels[order[0]]), scan.joint.limit
     details = (
@@ -102,7 +102,7 @@ def _suspicious(scan: ScanResult) -> Verdict | None:
 
 def _undecided(scan: ScanResult) -> str | None:
     """Why a scan cannot judge its net; None where it can."""
-    if not np.isfinite([one.norms for one in scan.passes]).all():
+    if not np.isfinite([scan_pass.norms for scan_pass in scan.passes]).all():
         return NO_NUMBERS
     first = scan.passes[0]
     count, area = len(scan.labels), int(np.prod(first.masks.shape[1:3]))
@@ -117,7 +117,9 @@ def _undecided(scan: ScanResult) -> str | None:
             f"{smallest}: look at the triggers, and compare with nets of the same task that you "
             "trust"
         )
-    working = max(int(np.sum(one.attack_success >= MIN_ATTACK_SUCCESS)) for one in scan.passes)
+    working = max(
+        int(np.sum(scan_pass.attack_success >= MIN_ATTACK_SUCCESS)) for scan_pass in scan.passes
+    )
     if working < max(MIN_LABELS, MIN_WORKING * len(scan.finished)):
         return (
             f"inconclusive: only {working} of {len(scan.finished)} labels have a trigger that "

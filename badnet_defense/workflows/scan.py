@@ -113,21 +113,21 @@ def scan_file(
             seconds=0,
             digest=digests_read(net, data),
         )
-        found, result, progress = scan_recorded(
+        scan, result, progress = scan_recorded(
             net, images, about, out, config=config, seed=seed, executor=executor
         )
         result["seconds"] = round(time.perf_counter() - start, 1)
         write_repair = None
         if repair and result["flagged"]:
             result["repair"], write_repair = _repair(
-                repair, net, data, found, out, pseudo_labels, seed
+                repair, net, data, scan, out, pseudo_labels, seed
             )
         if report:
             report(result)
         with all_or_none():
             if write_repair:
                 write_repair()
-            write_scan(Path(out), found, images, result, Path(model).stem)
+            write_scan(Path(out), scan, images, result, Path(model).stem)
         progress.forget()
         return result
 
@@ -167,9 +167,9 @@ def scan_recorded(
     try:
         if whole:
             shared = (executor.share(images),)
-            ((_, found),) = executor.run(scan_whole, shared, [(net, config, seed)])
+            ((_, scan),) = executor.run(scan_whole, shared, [(net, config, seed)])
         else:
-            found = scan_images(
+            scan = scan_images(
                 net,
                 images,
                 config=config,
@@ -178,20 +178,20 @@ def scan_recorded(
                 executor=executor,
                 exclusive=exclusive,
             )
-        if not np.isfinite([one.norms for one in found.passes]).all():
+        if not np.isfinite([scan_pass.norms for scan_pass in scan.passes]).all():
             raise CannotJudgeError(f"cannot be judged: {NO_NUMBERS}.")
     except CannotJudgeError:
         progress.forget()  # it would say the same again
         raise
     result = {
         **about,
-        **figures(found),
+        **figures(scan),
         "budget": config.budget,
         "pictures": len(images),
         "input_range": str(net.input_range),
         DEPENDS_ON: scan_dependencies(*files, config, net.input_range, seed),
     }
-    return found, result, progress
+    return scan, result, progress
 
 
 def _check(model: str | Path, net: Net, config: ScanConfig, repair: str | None) -> None:
@@ -219,64 +219,66 @@ def _clean_images(net: Net, clean: str | Path, labelled: bool) -> Dataset:
     return data
 
 
-def figures(found: ScanResult) -> dict[str, Any]:
+def figures(scan: ScanResult) -> dict[str, Any]:
     """A scan as plain numbers: what its JSON file says beside where it came from."""
-    verdict, flagged = found.verdict(), found.flagged()
-    shown = [] if flagged else found.top_labels(SHOWN)
+    verdict, flagged = scan.verdict(), scan.flagged()
+    shown = [] if flagged else scan.top_labels(SHOWN)
     return {
         "verdict": verdict.verdict,
         "reason": verdict.reason,
         "suspicious": list(verdict.labels) if verdict.verdict == SUSPICIOUS else [],
-        "flagged": [_shown(found, label) for label in flagged],
-        "smallest": [_shown(found, label) for label in shown],
-        "limit": found.joint.limit if len(found.labels) >= MIN_LABELS else None,
-        "anomaly_indices": found.joint.index.tolist(),
-        "weight_indices": {name: index.tolist() for name, index in found.weights.items()},
-        "labels": len(found.asked),
-        "references": sorted(set(found.labels.tolist()) - set(found.asked.tolist())),
-        "passes": [_pass_figures(found, one) for one in found.passes],
+        "flagged": [_shown(scan, label) for label in flagged],
+        "smallest": [_shown(scan, label) for label in shown],
+        "limit": scan.joint.limit if len(scan.labels) >= MIN_LABELS else None,
+        "anomaly_indices": scan.joint.index.tolist(),
+        "weight_indices": {name: index.tolist() for name, index in scan.weights.items()},
+        "labels": len(scan.asked),
+        "references": sorted(set(scan.labels.tolist()) - set(scan.asked.tolist())),
+        "passes": [_pass_figures(scan, scan_pass) for scan_pass in scan.passes],
     }
 
 
-def _shown(found: ScanResult, label: int) -> dict[str, Any]:
+def _shown(scan: ScanResult, label: int) -> dict[str, Any]:
     """The figures of a label whose trigger is shown, from the pass where it stands out most."""
-    one, place = found.clearest(label), found.place(label)
-    weights = [float(index[place]) for index in found.weights.values()]
+    scan_pass, place = scan.clearest(label), scan.place(label)
+    weights = [float(index[place]) for index in scan.weights.values()]
     return {
-        **next(_entries(found, one, [label])),
-        "anomaly_index": float(found.joint.index[place]),
+        **next(_entries(scan, scan_pass, [label])),
+        "anomaly_index": float(scan.joint.index[place]),
         "weight_index": max(weights, default=None),
-        "flagged_by": found.flagged_by(label),
-        "attack_success": found.trigger(label).attack_success,
-        "pass": one.name,
-        "shift": one.shift,
+        "flagged_by": scan.flagged_by(label),
+        "attack_success": scan.trigger(label).attack_success,
+        "pass": scan_pass.name,
+        "shift": scan_pass.shift,
     }
 
 
-def _pass_figures(found: ScanResult, one: PassResult) -> dict[str, Any]:
+def _pass_figures(scan: ScanResult, scan_pass: PassResult) -> dict[str, Any]:
     """One pass's norms and what they say."""
-    flagged = [place for place in one.mad.flagged if not found.stopped[place]]
+    flagged = [place for place in scan_pass.mad.flagged if not scan.stopped[place]]
     return {
-        "name": one.name,
-        "shift": one.shift,
-        "blur": one.blur,
-        "median": one.mad.median,
-        "mad": one.mad.mad,
-        "mad_flagged": [int(found.labels[place]) for place in flagged],
-        "all": list(_entries(found, one, found.labels.tolist())),
+        "name": scan_pass.name,
+        "shift": scan_pass.shift,
+        "blur": scan_pass.blur,
+        "median": scan_pass.mad.median,
+        "mad": scan_pass.mad.mad,
+        "mad_flagged": [int(scan.labels[place]) for place in flagged],
+        "all": list(_entries(scan, scan_pass, scan.labels.tolist())),
     }
 
 
-def _entries(found: ScanResult, one: PassResult, labels: list[int]) -> Iterator[dict[str, Any]]:
+def _entries(
+    scan: ScanResult, scan_pass: PassResult, labels: list[int]
+) -> Iterator[dict[str, Any]]:
     """The figures of some labels in one pass."""
     for label in labels:
-        place = found.place(label)
+        place = scan.place(label)
         yield {
             "label": label,
-            "l1": float(one.norms[place]),
-            "anomaly_index": float(one.outliers.index[place]),
-            "mad_anomaly_index": float(one.mad.index[place]),
-            "stopped_early": bool(found.stopped[place]),
+            "l1": float(scan_pass.norms[place]),
+            "anomaly_index": float(scan_pass.outliers.index[place]),
+            "mad_anomaly_index": float(scan_pass.mad.index[place]),
+            "stopped_early": bool(scan.stopped[place]),
         }
 
 
@@ -284,7 +286,7 @@ def _repair(
     method: str,
     net: Net,
     data: Dataset,
-    found: ScanResult,
+    scan: ScanResult,
     out: str | Path,
     pseudo_labels: bool,
     seed: int,
@@ -295,7 +297,7 @@ def _repair(
     if pseudo_labels:
         data, targets = pseudo_labelled(net, data)
     check_several_classes(data, net.classes)
-    triggers = [(label, *found.trigger(label)[:2]) for label in found.flagged()[:MAX_TRIGGERS]]
+    triggers = [(label, *scan.trigger(label)[:2]) for label in scan.flagged()[:MAX_TRIGGERS]]
     config = repair.config()
     repaired, report = run(net, data, config=config, targets=targets, seed=seed, triggers=triggers)
     about = report.get("trigger_pruning", {})
@@ -316,15 +318,15 @@ def _repair(
 
 
 def write_scan(
-    out: str | Path, found: ScanResult, images: np.ndarray, result: dict[str, Any], stem: str
+    out: str | Path, scan: ScanResult, images: np.ndarray, result: dict[str, Any], stem: str
 ) -> None:
     """Writes a scan's four files, all or none, and records in its result what belongs to it."""
-    arrays = {name: getattr(found, name) for name in ("labels", "stopped", "finished")}
-    for one in found.passes:
+    arrays = {name: getattr(scan, name) for name in ("labels", "stopped", "finished")}
+    for scan_pass in scan.passes:
         for name in ("norms", "masks", "patterns", "attack_success"):
-            arrays[f"{one.name}_{name}"] = getattr(one, name)
+            arrays[f"{scan_pass.name}_{name}"] = getattr(scan_pass, name)
     shown = [entry["label"] for entry in (*result["flagged"], *result["smallest"])]
-    triggers = {label: found.trigger(label) for label in shown}
+    triggers = {label: scan.trigger(label) for label in shown}
     with all_or_none():
         with atomic_write(f"{out}.{TRIGGERS}") as partial_file:
             np.savez_compressed(partial_file, **arrays)
