@@ -13,7 +13,7 @@ from badnet_defense.io.records import read_json
 from badnet_defense.report.comparison import worst_trigger, write_csv
 
 NAMES = ("net", "repair", "detector", "seeds")
-CLEAN = ("bad_accuracy", "repaired_accuracy", "guard_accuracy", "false_alarms")
+CLEAN = ("bad_accuracy", "repaired_accuracy", "guard_accuracy", "false_positive_rate")
 ATTACK = ("repaired_success", "guard_success", "guard_der")
 
 

@@ -90,7 +90,7 @@ def guard_figures(runs: Sequence[dict[str, Any]]) -> list[Any]:
     if not runs:
         return [None] * 4
     ders = [run["guard_der"] for run in runs if run["guard_der"] is not None]
-    clean = [mean(runs, "guard_accuracy"), mean(runs, "false_alarms")]
+    clean = [mean(runs, "guard_accuracy"), mean(runs, "false_positive_rate")]
     return [*clean, worst(runs, "guard_success"), min(ders, default=None)]
 
 
@@ -213,7 +213,7 @@ def results_methods(data: Path) -> Table:
         ]
         row = [f"{removed} of {len(models)}", worst(soft, "repaired_success"), losses[0]]
         row += [worst(soft, "guard_success")]
-        row += [max(mean(model, "false_alarms") for model in models), losses[1]]
+        row += [max(mean(model, "false_positive_rate") for model in models), losses[1]]
         rows.append([repair, *row])
     return Table(columns, rows, sources)
 

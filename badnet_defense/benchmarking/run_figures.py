@@ -149,7 +149,7 @@ def clean_figures(
     found: dict[str, Any] = {"pictures": len(labels)}
     for stage, predicted in answers.items():
         _add(found, f"{stage}_accuracy", predicted == labels)
-    _add(found, "false_alarms", answers["guard"] == classes)
+    _add(found, "false_positive_rate", answers["guard"] == classes)
     return found
 
 
@@ -183,7 +183,10 @@ def trigger_figures(
     if with_curve:
         rates, detected = roc_curve(*scores)
         kept = np.unique(np.searchsorted(rates, np.geomspace(1e-4, 1, ROC_POINTS), "right") - 1)
-        found["roc"] = {"false_alarms": rates[kept].tolist(), "flagged": detected[kept].tolist()}
+        found["roc"] = {
+            "false_positive_rate": rates[kept].tolist(),
+            "flagged": detected[kept].tolist(),
+        }
     return found
 
 
@@ -213,9 +216,9 @@ def examples(
     """A clean image, one per trigger and a false positive, with every stage's prediction."""
     wanted = {"clean": (CLEAN, 0)}
     wanted |= {name: (name, 0) for name in sets if name != CLEAN}
-    alarms = np.flatnonzero(answers["guard"][CLEAN] != answers["bad"][CLEAN])
-    if len(alarms):
-        wanted["false alarm"] = (CLEAN, int(alarms[0]))
+    positives = np.flatnonzero(answers["guard"][CLEAN] != answers["bad"][CLEAN])
+    if len(positives):
+        wanted["false positive"] = (CLEAN, int(positives[0]))
     found = []
     for title, (part, place) in wanted.items():
         given = {stage: int(answers[stage][part][place]) for stage in answers}

@@ -21,7 +21,7 @@ COLUMNS = {
     "bad_accuracy": "bad ACC",
     "repaired_accuracy": "repaired ACC",
     "guard_accuracy": "guard ACC",
-    "false_alarms": "false alarms",
+    "false_positive_rate": "FPR",
     "bad_success": "bad ASR",
     "repaired_success": "repaired ASR",
     "guard_success": "guard ASR",
@@ -31,9 +31,9 @@ COLUMNS = {
     "repair_seconds": "repair (s)",
     "pictures_per_second": "pictures/s",
 }
-"""Of a row; accuracies and false alarms are shares of clean pictures, the others of pictures with
+"""Of a row; accuracies and FPR are fractions of clean images, the others of pictures with
 the trigger that is worst by that very figure; with several seeds, means."""
-CLEAN = ("bad_accuracy", "repaired_accuracy", "guard_accuracy", "false_alarms")
+CLEAN = ("bad_accuracy", "repaired_accuracy", "guard_accuracy", "false_positive_rate")
 ATTACK = ("bad_success", "repaired_success", "guard_success", "flagged")
 RATINGS = ("repaired_der", "guard_der")
 MOST = ("bad_success", "guard_success")
@@ -61,7 +61,9 @@ def leaderboard(runs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         return run["name"], run["repair"], run["detector"]
 
     rows = [_row(list(same)) for _, same in groupby(sorted(runs, key=group), key=group)]
-    return sorted(rows, key=lambda row: (row["net"], -(row["guard_der"] or 0), row["false_alarms"]))
+    return sorted(
+        rows, key=lambda row: (row["net"], -(row["guard_der"] or 0), row["false_positive_rate"])
+    )
 
 
 def _row(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -169,7 +171,7 @@ def _sentence(row: dict[str, Any]) -> str:
     how = row["detector"] if row["repair"] == "none" else f"{row['repair']} with {row['detector']}"
     cost = (
         f"{shown(row, 'guard_accuracy')} % of clean pictures are answered right "
-        f"({shown(row, 'bad_accuracy')} % before) and {shown(row, 'false_alarms')} % flagged"
+        f"({shown(row, 'bad_accuracy')} % before) and {shown(row, 'false_positive_rate')} % flagged"
     )
     if row["bad_success"] is None:
         return f"No poisoned pictures to judge the attack with; behind {how}, {cost}."

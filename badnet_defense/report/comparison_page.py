@@ -95,7 +95,7 @@ def _figures(net: str | None, runs: Sequence[dict[str, Any]]) -> Iterator[Any]:
     if prunings:
         yield f"Clean accuracy over pruned channels{first}", pruning_figure(prunings)
     for detector, curves in rocs.items():
-        yield f"Detector {detector}: triggers flagged over false alarms{first}", roc_figure(curves)
+        yield f"Detector {detector}: detection rate over FPR{first}", roc_figure(curves)
 
 
 def pruning_figure(curves: dict[str, Any]) -> Figure:
@@ -114,13 +114,13 @@ def pruning_figure(curves: dict[str, Any]) -> Figure:
 
 
 def roc_figure(curves: dict[str, Any]) -> Figure:
-    """Triggers flagged over false alarms, on a logarithmic scale, with the chosen points."""
+    """Detection rate over false-positive rate, on a logarithmic scale, with the chosen points."""
     figure = new_figure((6, 3.6))
     axes = figure.subplots()
     for (name, (roc, run, figures)), colour in zip(curves.items(), cycle(_COLOURS)):
-        rates = 100 * np.maximum(roc["false_alarms"], LEAST_RATE)
+        rates = 100 * np.maximum(roc["false_positive_rate"], LEAST_RATE)
         axes.step(rates, 100 * np.array(roc["flagged"]), where="post", color=colour, label=name)
-        chosen = max(run["clean"]["false_alarms"], LEAST_RATE)
+        chosen = max(run["clean"]["false_positive_rate"], LEAST_RATE)
         axes.plot(100 * chosen, 100 * figures["flagged"], "o", color=colour)
     for rate in (1, 5):
         axes.axvline(rate, color=_QUIET, lw=0.8, ls="--")

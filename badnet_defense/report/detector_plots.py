@@ -56,7 +56,7 @@ def plot_roc(
     axes.set_ylim(0, 1.03)
     axes.xaxis.set_major_formatter(lambda rate, _: f"{100 * rate:g}")
     axes.yaxis.set_major_formatter(lambda share, _: f"{100 * share:g}")
-    axes.set_xlabel("false alarms: clean pictures flagged (%)", color=_INK)
+    axes.set_xlabel("false-positive rate: clean images flagged (%)", color=_INK)
     axes.set_ylabel("poisoned pictures flagged (%)", color=_INK)
     _finish(figure, axes, about, net, "lower right")
     save_figure(figure, path)
@@ -128,7 +128,7 @@ def _finish(figure: Figure, axes: Any, about: Any, net: str | None, place: Any) 
     add_legend(axes, loc=place)
     figure.suptitle(
         f"{one_line(net)}: detector {about['name']!r}, "
-        f"{about['false_positive_rate']:.2%} false alarms asked",
+        f"{about['false_positive_rate']:.2%} target FPR",
         x=0.02,
         ha="left",
         **TITLE,

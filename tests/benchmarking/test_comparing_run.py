@@ -27,7 +27,7 @@ def test_a_run_s_figures(case, tmp_path, quick):
     run = next(run for run in runs if run["detector"] == "hard")
     assert run["clean"]["pictures"] == 40
     assert run["clean"]["bad_accuracy"] == 1.0  # its own answers are the labels
-    honest = run["clean"]["guard_accuracy"] + run["clean"]["false_alarms"]
+    honest = run["clean"]["guard_accuracy"] + run["clean"]["false_positive_rate"]
     assert honest == pytest.approx(1.0)  # where the nets agree, the bad net is right here
     for figures in run["triggers"].values():
         assert figures["pictures"] == 30 and figures["target"] == 0

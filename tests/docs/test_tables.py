@@ -61,7 +61,7 @@ def test_changed_figure_fails_the_check_of_each_page_that_shows_it(make_tables, 
 
 def test_runs_become_one_row_by_hand(make_tables, tmp_path):
     lines = [
-        "net,repair,detector,seeds,bad_accuracy,repaired_accuracy,guard_accuracy,false_alarms,"
+        "net,repair,detector,seeds,bad_accuracy,repaired_accuracy,guard_accuracy,false_positive_rate,"
         "repaired_success,guard_success,guard_der",
         "a,anp,hard,0 1,0.9,0.8,0.7,0.02,0.1,0.05,0.9",
         "a,anp,hard,2,0.9,0.5,0.4,0.05,0.3,0.01,0.8",

@@ -28,13 +28,13 @@ def run_of(seed, accuracy, successes, **changes):
         for name, one in successes.items()
     }
     for one in triggers.values():
-        one["roc"] = {"false_alarms": [0, 0.01, 1], "flagged": [0, 0.9, 1]}
+        one["roc"] = {"false_positive_rate": [0, 0.01, 1], "flagged": [0, 0.9, 1]}
     return {
         "name": "net",
         "repair": "fine-pruning",
         "detector": "soft",
         "seed": seed,
-        "clean": with_intervals({**clean, "false_alarms": 0.01}),
+        "clean": with_intervals({**clean, "false_positive_rate": 0.01}),
         "triggers": triggers,
         "repair_seconds": 30.0,
         "pictures_per_second": 100.0,
@@ -105,7 +105,7 @@ def test_odd_names_and_a_seed_whose_run_failed(tmp_path):
     sentences = verdicts(rows, "fine-pruning", "soft")
     write_page(tmp_path / "report.html", runs, rows, sentences, [], "call")
     text = (tmp_path / "report.html").read_text()
-    assert "Detector vote: triggers flagged over false alarms, first seed" in text
+    assert "Detector vote: detection rate over FPR, first seed" in text
     assert "<small>0.0–2.0</small>" in text  # false alarms: 1 %, made up as 0 to 2
 
 
