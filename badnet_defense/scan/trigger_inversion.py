@@ -101,8 +101,8 @@ def new_triggers(
 
     Examples:
         >>> triggers = new_triggers([2, 5], (8, 8, 3), InversionConfig(start_mask=0.1))
-        >>> from_tanh_space(triggers.mask).round(2).mean(axis=(1, 2, 3)).tolist()
-        [0.10000000149011612, 0.10000000149011612]
+        >>> bool(np.allclose(from_tanh_space(triggers.mask), 0.1))
+        True
         >>> triggers.pattern.shape
         (2, 8, 8, 3)
     """
