@@ -95,16 +95,16 @@ class WeightError(UnsafeNetError):
     """A net's weights are missing, or of another shape or dtype, or not finite."""
 
 
-class LostUnitError(InputError):
-    """A unit of work that has lost its workers again and again; `place` is its number."""
+class LostTaskError(InputError):
+    """A task that has lost its workers again and again; `place` is its number."""
 
     def __init__(self, message: str, place: int) -> None:
         super().__init__(message)
         self.place = place
 
 
-class EngineError(InputError):
-    """What does the work, such as a cluster, is gone, whatever it was working on."""
+class ExecutorError(InputError):
+    """What runs the tasks, such as a cluster, is gone, whatever it was working on."""
 
 
 @contextmanager

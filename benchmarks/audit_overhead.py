@@ -14,17 +14,17 @@ from pathlib import Path
 from tabulate import tabulate
 
 from badnet_defense.cli import console
-from badnet_defense.parallel import Serial
+from badnet_defense.parallel import SerialExecutor
 
 
-class Timed(Serial):
+class Timed(SerialExecutor):
     """Does the tasks here and adds up their seconds."""
 
     def __init__(self):
         self.seconds, self.units = 0.0, 0
 
     def run(self, function, handles, units):
-        """As `Serial`."""
+        """As `SerialExecutor`."""
 
         def timed(*given):
             start = time.perf_counter()

@@ -92,12 +92,12 @@ def main():
     console.load_tensorflow()
     from badnet_defense.io import read_images
     from badnet_defense.nets import read_net
-    from badnet_defense.parallel import open_engine
+    from badnet_defense.parallel import open_executor
     from badnet_defense.scan.scan import MAX_IMAGES, ScanConfig, scan_images
 
     specs = {path: read_net(path) for path in [*arguments.fit, arguments.check]}
     sizes = {path: size_of(spec) for path, spec in specs.items()}
-    with open_engine("local", workers=1) as engine:
+    with open_executor("local", workers=1) as engine:
         each = {path: measured(spec, engine) for path, spec in specs.items()}
     factors, _ = nnls(np.array([sizes[path] for path in arguments.fit], float) * 1e-6,
                       np.array([each[path] for path in arguments.fit]))  # fmt: skip
@@ -116,7 +116,7 @@ def main():
     pictures = read_images(arguments.clean, shape=spec.input_shape).sample(MAX_IMAGES, 0).images
     rows = []
     for workers in sorted({1, arguments.workers}):
-        with open_engine("local", workers=workers) as engine:
+        with open_executor("local", workers=workers) as engine:
             list(engine.run(time.sleep, (), [(0,)] * 4 * workers))  # all have started
             start = time.perf_counter()
             scan_images(

@@ -62,7 +62,7 @@ def on_ray(spec, pictures, labels, nodes, lost=None):
     small = {"num_cpus": 1, "object_store_memory": 2**28}
     cluster = Cluster(initialize_head=True, head_node_args={**small, "include_dashboard": False})
     others = [cluster.add_node(**small) for _ in range(nodes - 1)]
-    with engines.open_engine("ray", address=cluster.address) as engine:
+    with engines.open_executor("ray", address=cluster.address) as engine:
         if lost is not None:
             kill = threading.Timer(
                 lost, cluster.remove_node, (others[-1],), {"allow_graceful": False}
@@ -87,7 +87,7 @@ def main():
     from badnet_defense.io import read_images
     from badnet_defense.io.records import write_json
     from badnet_defense.nets import read_net
-    from badnet_defense.parallel import Serial, open_engine
+    from badnet_defense.parallel import SerialExecutor, open_executor
     from badnet_defense.scan.scan import MAX_IMAGES
 
     spec = read_net(arguments.model)
@@ -110,10 +110,10 @@ def main():
         )
         print(json.dumps({name: rows[name]}), flush=True)
 
-    with open_engine("local", workers=arguments.nodes) as engine:
+    with open_executor("local", workers=arguments.nodes) as engine:
         seconds, first = timed_scan(*asked, engine)
         note("local", seconds, first, seconds_of_a_unit(engine))
-    note("this process alone", *timed_scan(*asked, Serial()))
+    note("this process alone", *timed_scan(*asked, SerialExecutor()))
     ray_seconds, found, empty = on_ray(*asked, arguments.nodes)
     note(f"ray, {arguments.nodes} nodes", ray_seconds, found, empty)
     seconds, found, _ = on_ray(*asked, arguments.nodes, lost=ray_seconds / 2)

@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from badnet_defense.benchmarking.model_list import AuditItem
 from badnet_defense.detectors.registry import DETECTORS
-from badnet_defense.errors import EngineError, InputError, one_line
+from badnet_defense.errors import ExecutorError, InputError, one_line
 from badnet_defense.evaluation.input_checks import check_belonging
 from badnet_defense.evaluation.metrics import accuracy
 from badnet_defense.io import Dataset, read_images
@@ -31,7 +31,7 @@ from badnet_defense.io.records import own_result, provenance, write_json
 from badnet_defense.nets.input_range import UNIT, InputRange
 from badnet_defense.nets.net import Net
 from badnet_defense.nets.outputs import read_classifier
-from badnet_defense.parallel import ClosedError, Serial
+from badnet_defense.parallel import ClosedError, SerialExecutor
 from badnet_defense.parallel.remote_files import RemoteFile, results_below, write_files
 from badnet_defense.repairs.registry import REPAIRS, uses_triggers
 from badnet_defense.scan.scan import MAX_IMAGES, ScanConfig, scan_dependencies
@@ -122,9 +122,9 @@ def audit(
 
     Raises:
         InputError: another run is at `out`.
-        EngineError: the executor failed.
+        ExecutorError: the executor failed.
     """
-    executor = executor or Serial()
+    executor = executor or SerialExecutor()
     images = _CleanImages([item.clean for item in items], executor, config.seed)
     auditor = _Auditor(Path(out), config, executor, images)
     at_once = 1 if executor.workers == 1 else executor.workers + 1
@@ -256,7 +256,7 @@ class _Auditor:
         start = time.perf_counter()
         try:
             found = self._scanned(item, wanted["inputs"])
-        except (ClosedError, EngineError):
+        except (ClosedError, ExecutorError):
             raise
         except Exception as error:  # noqa: BLE001 one net must not end the audit of the others
             found = {"schema": 1, "verdict": UNJUDGED, "reason": self._reason(error)}
@@ -328,7 +328,7 @@ class _Auditor:
             task = (found["net"]["sha256"], out, config, *what)
             ((_, (figures, detector, files)),) = executor.run(repair_and_guard, shared, [task])
             write_files(folder, files)
-        except (ClosedError, EngineError):
+        except (ClosedError, ExecutorError):
             raise
         except Exception as error:  # noqa: BLE001 one repair must not end the audit of the others
             return {"failed": self._reason(error)}

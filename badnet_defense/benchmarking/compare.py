@@ -21,7 +21,7 @@ from tqdm import tqdm
 from badnet_defense.benchmarking.cases import BenchmarkCase
 from badnet_defense.benchmarking.run_figures import EvaluationContext, run_figures
 from badnet_defense.detectors.registry import DETECTORS, check_enough, needs_repair
-from badnet_defense.errors import EngineError, InputError, LostUnitError, one_line
+from badnet_defense.errors import ExecutorError, InputError, LostTaskError, one_line
 from badnet_defense.evaluation.input_checks import settled_sets
 from badnet_defense.guards.pairing import read_pair
 from badnet_defense.io import read_images
@@ -32,7 +32,7 @@ from badnet_defense.io.records import own_bytes, own_result, provenance, write_j
 from badnet_defense.nets.input_range import UNIT, InputRange
 from badnet_defense.nets.net import Net
 from badnet_defense.nets.outputs import read_classifier
-from badnet_defense.parallel import Serial, engine_for
+from badnet_defense.parallel import SerialExecutor, executor_for
 from badnet_defense.parallel.remote_files import RemoteFile, results_below, write_files
 from badnet_defense.repairs.registry import REPAIRS, uses_triggers
 from badnet_defense.workflows.calibrate import fit_detector, split_clean
@@ -118,7 +118,7 @@ def compare(
     ]
     total = sum(len(group.detectors) for group in groups)
     with exclusive(out), tqdm(total=total, desc="runs", disable=None) as bar:
-        _run(groups, executor or Serial(), config, Path(out), bar)
+        _run(groups, executor or SerialExecutor(), config, Path(out), bar)
     titles = [(group, name) for group in groups for name in group.detectors]
     done = [group.done[name] for group, name in titles if name in group.done]
     failed = [(group.title(n), group.failed[n]) for group, n in titles if n in group.failed]
@@ -133,8 +133,8 @@ def _run(groups: list[_Group], executor: Any, config: CompareConfig, out: Path, 
         bar.update(len(group.done) + len(group.failed))
     while left := [group for group in groups if group.missing]:
         try:
-            _run_missing(left, engine_for(len(left), executor), config, out, bar)
-        except LostUnitError as error:  # it is reported, and the others continue
+            _run_missing(left, executor_for(len(left), executor), config, out, bar)
+        except LostTaskError as error:  # it is reported, and the others continue
             lost = left[error.place]
             bar.update(len(lost.missing))
             lost.keep({}, dict.fromkeys(lost.missing, f"InputError: {error}"))
@@ -359,7 +359,7 @@ class _Group:
                 scan_file(*files, out=stem, input_range=input_range, executor=executor)
                 self.scan = self._existing_scan()
             self.triggers = found_triggers(stem)
-        except EngineError:
+        except ExecutorError:
             raise
         except Exception as error:  # noqa: BLE001 one model's scan must not end the grid
             return f"{type(error).__name__}: {error}"

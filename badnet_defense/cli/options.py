@@ -312,7 +312,7 @@ def engine_of(arguments: argparse.Namespace) -> Any:
     if arguments.workers and on_ray:
         raise InputError("--workers cannot be used with --engine ray; its cluster has its own.")
     address = arguments.ray_address or parallel.AUTO
-    return parallel.open_engine(arguments.engine, address=address, workers=arguments.workers)
+    return parallel.open_executor(arguments.engine, address=address, workers=arguments.workers)
 
 
 def add_repairs_table(parser: Parser) -> None:

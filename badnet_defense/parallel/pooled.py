@@ -1,87 +1,119 @@
-"""What engines with workers share: a few units ahead of each worker, and lost ones done again."""
+"""What executors with workers share: a few tasks ahead of each worker, and lost ones run again."""
 
 import threading
+from abc import abstractmethod
 from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from typing import Any
 
-from badnet_defense.errors import LostUnitError
-from badnet_defense.parallel.serial import Serial
+from badnet_defense.errors import LostTaskError
+from badnet_defense.parallel.executor import Executor
 
 AHEAD = 2
-"""Units that are handed out for each worker: one that it does, one that waits for it."""
-MOST_LOSSES = 3
-"""Workers that a unit may lose before it is given up."""
+"""Tasks that are submitted for each worker: one that it runs, one that waits for it."""
+MAX_LOSSES = 3
+"""Workers that a task may lose before it is given up."""
 PATIENCE = 1.0
-"""Seconds of waiting for units before it is asked again whether the engine was stopped."""
+"""Seconds of waiting for tasks before it is asked again whether the executor was stopped."""
 
 
 class WorkerLostError(Exception):
-    """A worker ended before its unit: killed, out of memory, or its machine is gone."""
+    """A worker ended before its task: killed, out of memory, or its machine is gone."""
 
 
-class PooledExecutor(Serial):
-    """An engine that hands units out a few at a time; a child class says how.
+class PooledExecutor(Executor):
+    """An executor that submits tasks a few at a time; a child class says how and where to.
 
-    It has `put(value)`, which gives a handle, and `drop(handle)`; `submit(function, handles,
-    unit)`, which gives a ticket; `first(tickets)`, which waits for at most `PATIENCE` and gives
-    those whose units are done; `result(ticket)`, which gives the result or raises
-    `WorkerLostError`; and `forget(tickets)` for those that nobody waits for any more.
+    Such a class has `put` and `drop` for what is shared, `submit`, `cancel`, and `explain`.
     """
 
-    def __init__(self):
-        self._put, self._sharing = [], threading.Lock()
+    def __init__(self) -> None:
+        self._shared: list[tuple[Any, Any]] = []
+        self._sharing = threading.Lock()
 
-    def share(self, value):
+    @abstractmethod
+    def put(self, value: Any) -> Any:
+        """A handle of a value, which workers can get by it."""
+
+    @abstractmethod
+    def drop(self, handle: Any) -> None:
+        """Forgets what is behind a handle of `put`."""
+
+    @abstractmethod
+    def submit(
+        self, function: Callable[..., Any], handles: Sequence[Any], task: tuple[Any, ...]
+    ) -> Future[Any]:
+        """Hands a task to the workers."""
+
+    @abstractmethod
+    def explain(self, error: Exception) -> Exception:
+        """What a future's error means: `WorkerLostError`, `ExecutorError`, or the task's own."""
+
+    def cancel(self, future: Future[Any]) -> None:
+        """Takes a task back that nobody waits for any more."""
+        future.cancel()
+
+    def share(self, value: Any) -> Any:
         """A handle; an object that is shared already is not sent again."""
         with self._sharing:
-            for known, handle in self._put:
+            for known, handle in self._shared:
                 if known is value:
                     return handle
             handle = self.put(value)
-            self._put.append((value, handle))
+            self._shared.append((value, handle))
             return handle
 
-    def release(self, value):
+    def release(self, value: Any) -> None:
         """Forgets an object, if it was shared."""
         with self._sharing:
-            handles = [handle for known, handle in self._put if known is value]
-            self._put = [pair for pair in self._put if pair[0] is not value]
+            handles = [handle for known, handle in self._shared if known is value]
+            self._shared = [pair for pair in self._shared if pair[0] is not value]
         for handle in handles:
             self.drop(handle)
 
-    def run(self, function, handles, units):
-        """Does the units on all workers; see the package's own description.
-
-        Raises:
-            LostUnitError: a unit has lost `MOST_LOSSES` workers; or what a unit raised.
-            EngineError: what does the units is gone.
-            ClosedError: the engine was stopped.
-        """
-        waiting, going, losses = deque(enumerate(units)), {}, Counter()
+    def run(
+        self, function: Callable[..., Any], handles: Sequence[Any], tasks: Iterable[tuple[Any, ...]]
+    ) -> Iterator[tuple[int, Any]]:
+        """Runs the tasks on all workers; see `Executor.run`."""
+        waiting = deque(enumerate(tasks))
+        running: dict[Future[Any], tuple[int, tuple[Any, ...]]] = {}
+        losses: Counter[int] = Counter()
         try:
-            while waiting or going:
+            while waiting or running:
                 self.check_open()
-                while waiting and len(going) < AHEAD * self.workers:
-                    place, unit = waiting.popleft()
-                    going[self.submit(function, handles, unit)] = place, unit
-                for ticket in self.first(list(going)):
-                    place, unit = going.pop(ticket)
+                while waiting and len(running) < AHEAD * self.workers:
+                    index, task = waiting.popleft()
+                    running[self.submit(function, handles, task)] = index, task
+                for future in wait(running, PATIENCE, FIRST_COMPLETED).done:
+                    index, task = running.pop(future)
                     try:
-                        result = self.result(ticket)
+                        result = self._result(future)
                     except WorkerLostError as error:
                         self.check_open()
-                        waiting.appendleft((place, unit))
-                        losses[place] += 1
-                        if losses[place] >= MOST_LOSSES:
-                            raise _lost(error, place) from None
+                        waiting.appendleft((index, task))
+                        losses[index] += 1
+                        if losses[index] >= MAX_LOSSES:
+                            raise _lost(error, index) from None
                         continue
-                    yield place, result
+                    yield index, result
         finally:
-            self.forget(list(going))
+            for future in running:
+                self.cancel(future)
+
+    def _result(self, future: Future[Any]) -> Any:
+        try:
+            return future.result()
+        except Exception as error:
+            explained = self.explain(error)
+            if explained is error:
+                raise
+            raise explained from error
 
 
-def _lost(error, place):
-    return LostUnitError(
+def _lost(error: WorkerLostError, index: int) -> LostTaskError:
+    return LostTaskError(
         f"its workers are lost again and again ({error}); each needs about 1 GB of memory: give "
-        "fewer --workers, or look into the cluster's logs.",
-        place,
+        "fewer workers, or look into the cluster's logs.",
+        index,
     )

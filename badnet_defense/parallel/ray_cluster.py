@@ -1,34 +1,37 @@
-"""Units of work on a Ray cluster (Moritz et al., OSDI 2018), which many machines may make up."""
+"""Tasks on a Ray cluster (Moritz et al., OSDI 2018), which many machines may make up."""
 
 import logging
 import os
 import socket
 import tempfile
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from pathlib import Path
+from typing import Any
 
 import badnet_defense
-from badnet_defense.errors import EngineError, InputError
-from badnet_defense.parallel.pooled import PATIENCE, PooledExecutor, WorkerLostError
+from badnet_defense.errors import ExecutorError, InputError
+from badnet_defense.parallel.pooled import PooledExecutor, WorkerLostError
 from badnet_defense.parallel.workers import ONE_THREAD
 from badnet_defense.sandbox.limits import current, set_limits
 
 RETRIES = 5
-"""Times that Ray itself does a unit again whose worker or node is lost."""
+"""Times that Ray itself runs a task again whose worker or node is lost."""
 _SECONDS = 10
 PASSED_ON = ("KERAS_BACKEND",)
 """Of this process' environment, what workers are given."""
 
 
-class RayEngine(PooledExecutor):
+class RayExecutor(PooledExecutor):
     """The workers of a Ray cluster; see the package's own description.
 
     The package itself travels with the job, so that all workers run this very code; what it needs
-    (requirements.txt) must be installed where they are. Where the cluster has GPUs, each unit asks
+    (requirements.txt) must be installed where they are. Where the cluster has GPUs, each task asks
     for one.
 
     Args:
         address: of the cluster; "auto" is the one that this machine belongs to, "local" starts one
-            on this machine that ends with the engine.
+            on this machine that ends with the executor.
 
     Raises:
         InputError: Ray is not installed, or no such cluster answers.
@@ -36,9 +39,10 @@ class RayEngine(PooledExecutor):
 
     apart = True
 
-    def __init__(self, address="auto"):
+    def __init__(self, address: str = "auto") -> None:
         super().__init__()
         self._ray = _ray()
+        self._references: dict[Future[Any], Any] = {}
         variables = {**ONE_THREAD, **{k: os.environ[k] for k in PASSED_ON if k in os.environ}}
         try:
             _check_there(address)
@@ -58,77 +62,83 @@ class RayEngine(PooledExecutor):
                 )
         except (OSError, RuntimeError, ValueError) as error:
             raise InputError(
-                f"--ray-address {address}: no cluster answers ({error}); start one with "
+                f"Ray at {address}: no cluster answers ({error}); start one with "
                 "`ray start --head`, or see docs/scaling.md."
             ) from None
         self.gpus = int(self._ray.cluster_resources().get("GPU", 0))
         asked = {"num_cpus": 1, "num_gpus": 1 if self.gpus else 0, "max_retries": RETRIES}
-        self._done = self._ray.remote(**asked)(_done)
+        self._run = self._ray.remote(**asked)(_run)
 
     @property
-    def workers(self):
+    def workers(self) -> int:  # type: ignore[override]
         """GPUs of the cluster as it is now, or cores where it has none."""
         resources = self._ray.cluster_resources()
         return max(1, int(resources.get("GPU" if self.gpus else "CPU", 1)))
 
-    def put(self, value):
-        """Puts the value into Ray's object store; a node fetches it with its first unit."""
+    def put(self, value: Any) -> Any:
+        """Puts the value into Ray's object store; a node fetches it with its first task."""
         return self._ray.put(value)
 
-    def drop(self, handle):
+    def drop(self, handle: Any) -> None:
         """Ray forgets what nobody holds a reference to."""
 
-    def submit(self, function, handles, unit):
-        """Hands a unit to the cluster."""
-        return self._done.remote(vars(current()), function, unit, *handles)
+    def submit(
+        self, function: Callable[..., Any], handles: Sequence[Any], task: tuple[Any, ...]
+    ) -> Future[Any]:
+        """Hands a task to the cluster."""
+        reference = self._run.remote(vars(current()), function, task, *handles)
+        future: Future[Any] = reference.future()
+        self._references[future] = reference
+        future.add_done_callback(self._references.pop)
+        return future
 
-    def first(self, tickets):
-        """Those that are done; waits for one, for a while."""
-        return self._ray.wait(tickets, num_returns=1, timeout=PATIENCE, fetch_local=False)[0]
-
-    def result(self, ticket):
-        """A unit's result."""
+    def explain(self, error: Exception) -> Exception:
+        """The project's own error for one of Ray's."""
         errors = self._ray.exceptions
-        try:
-            return self._ray.get(ticket)
-        except errors.RayTaskError as error:
-            raise (error.cause if isinstance(error.cause, Exception) else error) from None
-        except (errors.WorkerCrashedError, errors.NodeDiedError, errors.ObjectLostError) as error:
-            raise WorkerLostError(type(error).__name__) from error
-        except errors.OutOfMemoryError as error:
-            raise WorkerLostError("a node ran out of memory") from error
-        except errors.RayError as error:
-            raise EngineError(
+        if isinstance(error, errors.RayTaskError):
+            return error.cause if isinstance(error.cause, Exception) else error
+        if isinstance(
+            error, (errors.WorkerCrashedError, errors.NodeDiedError, errors.ObjectLostError)
+        ):
+            return WorkerLostError(type(error).__name__)
+        if isinstance(error, errors.OutOfMemoryError):
+            return WorkerLostError("a node ran out of memory")
+        if isinstance(error, errors.RayError):
+            return ExecutorError(
                 f"the Ray cluster failed ({type(error).__name__}: {str(error)[:200]}); look into "
                 "its logs."
-            ) from error
+            )
+        return error
 
-    def forget(self, tickets):
-        """Takes back units that nobody waits for."""
-        for ticket in tickets:
-            self._ray.cancel(ticket, force=False)
+    def cancel(self, future: Future[Any]) -> None:
+        """Takes a task back that nobody waits for."""
+        reference = self._references.get(future)
+        if reference is not None:
+            self._ray.cancel(reference, force=False)
 
-    def close(self):
+    def close(self) -> None:
         """Leaves the cluster; one that it started ends."""
         super().close()
         self._ray.shutdown()
 
 
-def _done(limits, function, unit, *shared):
+def _run(
+    limits: dict[str, Any], function: Callable[..., Any], task: tuple[Any, ...], *shared: Any
+) -> Any:
     set_limits(**limits)
-    return function(*shared, *unit)
+    return function(*shared, *task)
 
 
-def _check_there(address):
+def _check_there(address: str) -> None:
     """Raises `OSError` where nobody listens at HOST:PORT, which Ray itself finds out in minutes."""
     host, colon, port = address.rpartition(":")
     if colon and "/" not in host and port.isdigit():
         socket.create_connection((host, int(port)), _SECONDS).close()
 
 
-def _ray():
+def _ray() -> Any:
     try:
         import ray
     except ImportError:
-        raise InputError("--engine ray: Ray is not installed; pip install .[ray]") from None
+        raise InputError("Ray is not installed; pip install .[ray]") from None
     return ray

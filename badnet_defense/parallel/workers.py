@@ -5,9 +5,11 @@ import os
 import pickle
 import sys
 import threading
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from multiprocessing import parent_process
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
@@ -25,16 +27,16 @@ ONE_THREAD = {
 class _NoTerminal(io.TextIOWrapper):
     """Standard error for a worker: messages come through, progress bars stay away."""
 
-    def isatty(self):
+    def isatty(self) -> bool:
         return False
 
 
-def begin(device, limits):
+def begin(device: str | None, limits: dict[str, Any]) -> None:
     """The start of a worker: its threads or its GPU, and its end with the process that began it.
 
     Args:
         device: its GPU, as `CUDA_VISIBLE_DEVICES` names it, or None.
-        limits: of reading files (`data.limits`), those of the process that began it.
+        limits: of reading files (`sandbox.limits`), those of the process that began it.
     """
     set_limits(**limits)
     sys.stderr = _NoTerminal(sys.stderr.buffer, line_buffering=True)
@@ -50,17 +52,19 @@ def begin(device, limits):
     load_quietly()
 
 
-def done(paths, function, unit):
-    """A unit's result; what the units share lies pickled in the files `paths`."""
-    return function(*map(_shared, paths), *unit)
+def run(paths: Sequence[str], function: Callable[..., Any], task: tuple[Any, ...]) -> Any:
+    """A task's result; what the tasks share lies pickled in the files `paths`."""
+    return function(*map(_shared, paths), *task)
 
 
 @lru_cache(maxsize=8)
-def _shared(path):
+def _shared(path: str) -> Any:
     # Written by the process that began this one, into a folder that only its user may enter.
     return pickle.loads(Path(path).read_bytes())
 
 
-def _end_with_parent():
-    parent_process().join()
+def _end_with_parent() -> None:
+    parent = parent_process()
+    if parent is not None:
+        parent.join()
     os._exit(1)

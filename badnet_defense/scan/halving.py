@@ -10,7 +10,7 @@ import numpy as np
 
 from badnet_defense.nets.backend import gpu_memory
 from badnet_defense.nets.net import Net, call_shapes
-from badnet_defense.parallel import engine_for
+from badnet_defense.parallel import executor_for
 from badnet_defense.scan.progress import Progress
 from badnet_defense.scan.schedule import Rung
 from badnet_defense.scan.tasks import Job, invert, measure, predict
@@ -87,7 +87,7 @@ class SuccessiveHalving:
             ((_, memory),) = executor.run(gpu_memory, (), [()])
         self.sizes = batch_sizes(job.net, job.rungs, memory)
         tasks = -(-labels // self.sizes[0])
-        self.executor = engine_for(tasks, executor) if exclusive else executor
+        self.executor = executor_for(tasks, executor) if exclusive else executor
         # Other scans may use the images, so whoever runs several releases them.
         self.released = [job, images] if exclusive else [job]
         self.shared = self.executor.share(job), self.executor.share(images)

@@ -14,7 +14,7 @@ from badnet_defense.io.current import dependencies
 from badnet_defense.io.dataset import Dataset
 from badnet_defense.nets.input_range import InputRange
 from badnet_defense.nets.net import Net
-from badnet_defense.parallel import Serial, open_engine
+from badnet_defense.parallel import SerialExecutor, open_executor
 from badnet_defense.scan import halving, schedule
 from badnet_defense.scan.attack_success import MIN_ATTACK_SUCCESS
 from badnet_defense.scan.outliers import (
@@ -98,7 +98,7 @@ def scan(
     config = ScanConfig(labels=None if labels is None else tuple(labels), budget=budget)
     if workers == 1:
         return scan_images(net, images, config=config, seed=seed)
-    with open_engine("local", workers=workers) as executor:
+    with open_executor("local", workers=workers) as executor:
         return scan_images(net, images, config=config, seed=seed, executor=executor)
 
 
@@ -137,7 +137,12 @@ def scan_images(
     references = schedule.references(labels, seed=seed)
     always = references.union(*(schedule.suspects(labels, index) for index in weights.values()))
     searching = halving.SuccessiveHalving(
-        job, images, len(labels), executor or Serial(), progress or Progress(None, {}), exclusive
+        job,
+        images,
+        len(labels),
+        executor or SerialExecutor(),
+        progress or Progress(None, {}),
+        exclusive,
     )
     with searching as search:
         check_answers(search.predict(), net.classes)

@@ -19,7 +19,7 @@ from badnet_defense.io import records, write_challenge_h5
 from badnet_defense.io.current import CODE_VERSIONS
 from badnet_defense.io.records import own_result
 from badnet_defense.nets import backend, build, predict_labels, read_net, save_net
-from badnet_defense.parallel import open_engine
+from badnet_defense.parallel import open_executor
 from badnet_defense.repairs.registry import REPAIRS
 from badnet_defense.report import audit as report
 from badnet_defense.report.audit import audit_rows, audit_sentence, audit_text
@@ -169,7 +169,7 @@ def test_several_workers_scan_small_nets_whole(zoo_folder, tmp_path):
     found, scans = [], []
     for workers in (1, 2):
         out = tmp_path / str(workers)
-        with open_engine("local", workers=workers) as engine:
+        with open_executor("local", workers=workers) as engine:
             found += audit([suspect], out=out, executor=engine)
             assert not engine._put  # nothing is shared any more
         with np.load(out / "scans/net.npz") as arrays:

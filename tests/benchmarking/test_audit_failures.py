@@ -11,10 +11,10 @@ from planted_net import TARGET, masked_net, planted_net
 from badnet_defense.benchmarking import audit as auditing
 from badnet_defense.benchmarking.audit import AuditConfig, audit
 from badnet_defense.benchmarking.model_list import AuditItem, read_model_list
-from badnet_defense.errors import EngineError
+from badnet_defense.errors import ExecutorError
 from badnet_defense.io.records import own_result
 from badnet_defense.nets import save_net
-from badnet_defense.parallel import ClosedError, Serial
+from badnet_defense.parallel import ClosedError, SerialExecutor
 from badnet_defense.workflows.scanned import found_triggers
 
 
@@ -72,7 +72,7 @@ def test_a_net_that_answers_one_class_always(tmp_path, short_scans, zoo_folder):
     assert "Error" not in (result["reason"] or "")
 
 
-class Failing(Serial):
+class Failing(SerialExecutor):
     """Fails once `calls` runs of units are done."""
 
     def __init__(self, calls, error):
@@ -89,8 +89,8 @@ def test_an_engine_that_is_gone_ends_the_audit_and_blames_no_net(tmp_path, short
     suspects = [
         AuditItem(name, zoo_folder / "nets/planted.h5", zoo_folder / "clean.h5") for name in "ab"
     ]
-    engine = Failing(2, EngineError("the cluster failed."))
-    with pytest.raises(EngineError, match=r"the cluster failed\."):
+    engine = Failing(2, ExecutorError("the cluster failed."))
+    with pytest.raises(ExecutorError, match=r"the cluster failed\."):
         audit(suspects, out=tmp_path / "out", executor=engine)
     assert engine.closed and not list((tmp_path / "out/nets").glob("*.json"))
     results = audit(suspects, out=tmp_path / "out")
@@ -98,7 +98,7 @@ def test_an_engine_that_is_gone_ends_the_audit_and_blames_no_net(tmp_path, short
 
 
 def test_what_breaks_while_an_audit_is_stopped_is_no_verdict(tmp_path, zoo_folder):
-    class Closing(Serial):
+    class Closing(SerialExecutor):
         def run(self, *_):
             self.stop()
             raise TypeError("no owner")
@@ -176,7 +176,7 @@ def test_an_audit_that_is_stopped_ends_at_once(zoo_folder, tmp_path, short_scans
         raise KeyboardInterrupt
 
     monkeypatch.setattr(auditing, "as_completed", stopped)
-    with Serial() as engine:
+    with SerialExecutor() as engine:
         with pytest.raises(KeyboardInterrupt):
             audit(suspects, out=tmp_path / "out", executor=engine)
         assert engine.closed

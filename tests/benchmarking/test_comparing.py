@@ -15,13 +15,13 @@ from badnet_defense.benchmarking import compare as comparing
 from badnet_defense.benchmarking.cases import POISONED, read_case
 from badnet_defense.benchmarking.compare import CompareConfig
 from badnet_defense.detectors.registry import DETECTORS
-from badnet_defense.errors import InputError, LostUnitError
+from badnet_defense.errors import InputError, LostTaskError
 from badnet_defense.io import current, file_sha256, records, write_challenge_h5
 from badnet_defense.io.current import CODE_VERSIONS
 from badnet_defense.io.records import provenance, write_json
 from badnet_defense.nets import read_net, save_net
 from badnet_defense.nets.input_range import UNIT, InputRange
-from badnet_defense.parallel import Serial
+from badnet_defense.parallel import SerialExecutor
 from badnet_defense.repairs.fine_tuning import FineTuningConfig
 from badnet_defense.repairs.recipes import RECIPES, Recipe
 from badnet_defense.repairs.registry import REPAIRS
@@ -231,13 +231,13 @@ def test_a_net_s_failing_scan_is_told_once_and_the_rest_goes_on(case, tmp_path, 
 
 
 def test_a_run_that_loses_its_workers_does_not_end_the_grid(case, tmp_path, quick):
-    class Losing(Serial):
+    class Losing(SerialExecutor):
         """Loses the workers of each unit with seed 1."""
 
         def run(self, function, handles, units):
             for place, unit in enumerate(units):
                 if unit[4] == 1:
-                    raise LostUnitError("its workers are lost again and again", place)
+                    raise LostTaskError("its workers are lost again and again", place)
                 yield place, function(*handles, *unit)
 
     asked = {**ASKED, "detectors": ["hard"], "seeds": [0, 1, 2]}

@@ -100,9 +100,9 @@ def test_workers_import_nothing_from_the_working_folder(tmp_path):
     program = tmp_path / "elsewhere" / "program.py"
     program.parent.mkdir()
     program.write_text(
-        "from badnet_defense.parallel.local import LocalEngine\n"
+        "from badnet_defense.parallel.local import LocalExecutor\n"
         "if __name__ == '__main__':\n"
-        "    with LocalEngine(1) as engine:\n"
+        "    with LocalExecutor(1) as engine:\n"
         "        print([result for _, result in engine.run(len, (), [('abc',)])])\n"
     )
     done = run(tmp_path, program)

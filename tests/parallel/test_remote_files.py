@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from badnet_defense.errors import InputError
-from badnet_defense.parallel import remote_files as parcels
+from badnet_defense.parallel import remote_files
 from badnet_defense.parallel.remote_files import RemoteFile
 
 
@@ -15,12 +15,12 @@ def elsewhere(tmp_path, monkeypatch):
     """The worker's own folder."""
     folder = tmp_path / "elsewhere"
     folder.mkdir()
-    monkeypatch.setattr(parcels, "user_temp_dir", lambda: folder)
+    monkeypatch.setattr(remote_files, "user_temp_dir", lambda: folder)
     return folder
 
 
 def sent(path, content=b"abc"):
-    """The parcel of a file that is gone by the time it arrives."""
+    """The remote of a file that is gone by the time it arrives."""
     path.write_bytes(content)
     made = RemoteFile.of(path, apart=True)
     path.unlink()
@@ -42,9 +42,9 @@ def test_equal_contents_under_two_names_both_stay(tmp_path):
 
 
 def test_many_workers_at_once(tmp_path):
-    parcel = sent(tmp_path / "a.h5", bytes(10**6))
+    remote = sent(tmp_path / "a.h5", bytes(10**6))
     with ThreadPoolExecutor(8) as threads:
-        places = list(threads.map(lambda _: parcel.here().read_bytes(), range(8)))
+        places = list(threads.map(lambda _: remote.here().read_bytes(), range(8)))
     assert places == [bytes(10**6)] * 8
 
 
@@ -52,19 +52,19 @@ def test_folders_and_damaged_remains(tmp_path, elsewhere):
     folder = tmp_path / "pictures"
     (folder / "0").mkdir(parents=True)
     (folder / "0/a.png").write_bytes(b"a")
-    parcel = RemoteFile.of(folder, apart=True)
+    remote = RemoteFile.of(folder, apart=True)
     (folder / "0/a.png").write_bytes(b"changed")
-    place = parcel.here()
+    place = remote.here()
     assert place.is_relative_to(elsewhere) and (place / "0/a.png").read_bytes() == b"a"
     (place / "0/a.png").write_bytes(b"damaged")
-    assert (parcel.here() / "0/a.png").read_bytes() == b"a"
+    assert (remote.here() / "0/a.png").read_bytes() == b"a"
     file = sent(tmp_path / "a.h5")
     file.here().write_bytes(b"damaged")
     assert file.here().read_bytes() == b"abc"
 
 
 def test_what_did_not_arrive_whole(tmp_path):
-    parcel = sent(tmp_path / "a.h5")
-    broken = RemoteFile(parcel.path, parcel.sha256, {"": np.frombuffer(b"ab", np.uint8)})
+    remote = sent(tmp_path / "a.h5")
+    broken = RemoteFile(remote.path, remote.sha256, {"": np.frombuffer(b"ab", np.uint8)})
     with pytest.raises(InputError, match="did not arrive whole"):
         broken.here()

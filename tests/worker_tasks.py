@@ -1,4 +1,4 @@
-"""Units of work for the tests of the engines: functions that workers import by name."""
+"""Tasks for the tests of the executors: functions that workers import by name."""
 
 import os
 import signal
