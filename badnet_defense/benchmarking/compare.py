@@ -492,7 +492,7 @@ class _GroupRuns:
     def _read(self) -> tuple[Net, dict[str, Dataset]]:
         """Reads and checks the model and all images."""
         self.model = self.files[str(self.model)].here()
-        self.data = {part: self.files[path].here() for part, path in self.data.items()}
+        self.data = {part: str(self.files[path].here()) for part, path in self.data.items()}
         net = read_classifier(self.model, self.config.input_range)
         sets = {part: read_images(path, shape=net.input_shape) for part, path in self.data.items()}
         self._check_unchanged(net, sets)
