@@ -13,6 +13,7 @@ from badnet_defense.cli import console
 from badnet_defense.cli.options import AddArguments, Parser, Run
 
 COMMANDS = {
+    "check": "is this model backdoored? scan, repair, guard, evaluate, one page",
     "scan": "find a model's target labels by inverting a trigger for each",
     "repair": "remove a backdoor, by fine-pruning or another method",
     "guard": "build a guard with a target false-positive rate",

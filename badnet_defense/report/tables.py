@@ -43,6 +43,16 @@ def defense_table(result: dict[str, Any], *, style: str = "simple") -> str:
     Returns:
         Lines of text, such as `97.9 [97.5, 98.2]` in a cell: per cent with 95 % interval.
     """
+    stages, rows = defense_rows(result)
+    table = _table(rows, ["pictures", "measure (%)", *stages], style)
+    return "\n".join([table, *_class_lines(result, stages), *_not_finite(result, stages)])
+
+
+def defense_rows(result):
+    """(stages, rows of a data set, a measure, and a cell for each stage), as `defense_table`.
+
+    A data set is named in its first row only.
+    """
     stages = [stage for stage in STAGES if stage in result]
     rows = []
     for pictures, pictures_name in _PICTURES.items():
@@ -52,8 +62,7 @@ def defense_table(result: dict[str, Any], *, style: str = "simple") -> str:
             if any(cells):
                 rows.append([name, measure_name, *cells])
                 name = ""
-    table = _table(rows, ["pictures", "measure (%)", *stages], style)
-    return "\n".join([table, *_class_lines(result, stages), *_not_finite(result, stages)])
+    return stages, rows
 
 
 def _class_lines(result: dict[str, Any], stages: Sequence[str]) -> Iterator[str]:

@@ -11,7 +11,7 @@ from badnet_defense.cli import main, options
 from badnet_defense.detectors import DETECTORS
 from badnet_defense.errors import InputError
 
-VERDICTS = ("scan", "audit")
+VERDICTS = ("check", "scan", "audit")
 
 
 @pytest.fixture
