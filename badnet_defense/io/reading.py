@@ -25,7 +25,7 @@ def read_images(path, *, shape, classes=None, need_labels=False, labels_matter=T
 
     Args:
         path: a `.h5` or `.hdf5` file, a folder, or an image file (one unlabelled image).
-        shape: the net's input (h, w, channels).
+        shape: the net's input (h, w, channels); of an HDF5 file None takes the shape it has.
         classes: the net's class count N; labels must lie in 0..N-1. None where they may be
             numbered otherwise (`label_order`), or where they play no part.
         need_labels: refuse what has no labels.
@@ -47,7 +47,8 @@ def read_images(path, *, shape, classes=None, need_labels=False, labels_matter=T
 def _read_isolated(path, *, shape, **asked):
     """As `read_images_in_process`, in a process of its own; what comes back is checked."""
     classes, need_labels = asked["classes"], asked["need_labels"]
-    found, (images, *labels) = isolated("images", path, count=(1, 2), shape=list(shape), **asked)
+    sides = None if shape is None else list(shape)
+    found, (images, *labels) = isolated("images", path, count=(1, 2), shape=sides, **asked)
     whole = not labels or (labels[0].shape == (len(images),) and labels[0].dtype == np.int64)
     labels = check_labels(labels[0], classes, path) if labels and whole and len(images) else None
     names = found.get("folders")
@@ -55,7 +56,8 @@ def _read_isolated(path, *, shape, **asked):
         whole
         and (names is None or (labels is not None and _are_names(names)))
         and (labels is not None or not need_labels)
-        and images.shape[1:] == tuple(shape)
+        and images.ndim == 4
+        and (shape is None or images.shape[1:] == tuple(shape))
         and images.dtype in (np.uint8, np.float32)
         and isinstance(found.get("synthetic"), bool)
     )

@@ -28,7 +28,8 @@ def is_guard(path):
 
 def images(path, *, shape, **asked):
     """A data set or an image."""
-    found = read_images_in_process(path, shape=tuple(shape), **asked)
+    sides = None if shape is None else tuple(shape)
+    found = read_images_in_process(path, shape=sides, **asked)
     arrays = [found.images] if found.labels is None else [found.images, found.labels]
     return {"synthetic": found.synthetic, "folders": found.folders}, arrays
 
