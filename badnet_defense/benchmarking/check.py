@@ -239,10 +239,15 @@ def _write_part(path: Path, data: Dataset) -> None:
     if path.is_file():
         with suppress(InputError):
             there = read_images(path, shape=data.images.shape[1:], labels_matter=False)
-            same = there.fingerprint() == data.fingerprint()
-            if same and np.array_equal(there.labels, data.labels):  # None where there are none
+            if there.fingerprint() == data.fingerprint() and _same(there.labels, data.labels):
                 return
     write_challenge_h5(path, data)
+
+
+def _same(labels: np.ndarray | None, others: np.ndarray | None) -> bool:
+    if labels is None or others is None:
+        return labels is others
+    return bool(np.array_equal(labels, others))
 
 
 def _guard(given: CheckInputs, config: AuditConfig) -> Path:

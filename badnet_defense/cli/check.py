@@ -99,10 +99,14 @@ def run(arguments: argparse.Namespace) -> int:
         input_range=arguments.input_range,
         seed=arguments.seed,
     )
-    paths = [
-        None if one is None else Path(one) for one in (arguments.poisoned, arguments.trigger_labels)
-    ]
-    given = CheckInputs(Path(arguments.model), Path(arguments.clean), *paths, out)
+    poisoned, trigger_labels = arguments.poisoned, arguments.trigger_labels
+    given = CheckInputs(
+        model=Path(arguments.model),
+        clean=Path(arguments.clean),
+        poisoned=None if poisoned is None else Path(poisoned),
+        trigger_labels=None if trigger_labels is None else Path(trigger_labels),
+        out=out,
+    )
     with engine_of(arguments) as engine:
         result = check(given, config=config, executor=engine)
     print(printable(check_sentence(result)))

@@ -1,10 +1,15 @@
 """What every command shares: quiet TensorFlow, messages on stderr, exit codes."""
 
+from __future__ import annotations
+
 import contextlib
 import logging
 import os
 import sys
 import traceback
+from collections.abc import Callable, Iterator
+from types import TracebackType
+from typing import Any, TextIO
 
 from badnet_defense.cli import crash
 from badnet_defense.errors import CannotJudgeError, InputError, one_line, printable
@@ -25,20 +30,21 @@ class _Output:
         error: why nothing more can be written, other than that; None if it can.
     """
 
-    def __init__(self, stream):
-        self._stream, self.error = stream, None
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self.error: OSError | None = None
 
-    def __getattr__(self, name):
+    def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
 
-    def write(self, text):
+    def write(self, text: str) -> int:
         self._try(lambda: self._stream.write(printable(text, besides="\n\t")))
         return len(text)
 
-    def flush(self):
+    def flush(self) -> None:
         self._try(self._stream.flush)
 
-    def _try(self, do):
+    def _try(self, do: Callable[[], object]) -> None:
         try:
             do()
         except OSError as error:
@@ -53,18 +59,20 @@ class _Output:
 class _OneLine(logging.Formatter):
     """Each message as one line of printable characters."""
 
-    def format(self, record):
+    def format(self, record: logging.LogRecord) -> str:
         return one_line(super().format(record))
 
 
-def _show_crash(kind, error, trace):
+def _show_crash(
+    kind: type[BaseException], error: BaseException, trace: TracebackType | None
+) -> None:
     """A traceback, of printable characters: what a file says may stand in it."""
     text = "".join(traceback.format_exception(kind, error, trace))
     sys.stderr.write(printable(text, besides="\n\t"))
 
 
 @contextlib.contextmanager
-def _speaking():
+def _speaking() -> Iterator[_Output]:
     """Messages on stderr, answers on stdout, neither able to fail for a character."""
     sys.excepthook = _show_crash
     before = sys.stdout
@@ -75,16 +83,17 @@ def _speaking():
     handler.setFormatter(_OneLine("%(message)s"))
     logging.basicConfig(handlers=[handler])
     logging.getLogger("badnet_defense").setLevel(logging.INFO)
-    sys.stdout = _Output(before)
+    output = _Output(before)
+    sys.stdout = output  # type: ignore[assignment]  # all of a stream that is used
     try:
-        yield sys.stdout
+        yield output
     finally:
         sys.stdout.flush()
         sys.stdout = before
 
 
 @contextlib.contextmanager
-def _safe_children():
+def _safe_children() -> Iterator[None]:
     """Python processes that are started look for no modules in the working folder."""
     before = os.environ.get("PYTHONSAFEPATH")
     os.environ["PYTHONSAFEPATH"] = "1"
@@ -96,7 +105,7 @@ def _safe_children():
             os.environ["PYTHONSAFEPATH"] = before
 
 
-def run(main):
+def run(main: Callable[[], int | None]) -> None:
     """Runs `main()` as a script and ends the process with one of the exit codes.
 
     Args:
@@ -116,7 +125,7 @@ def run(main):
         sys.exit(code)
 
 
-def _code(main):
+def _code(main: Callable[[], int | None]) -> int | None:
     """The exit code of `main()`."""
     before = current()
     try:
@@ -139,7 +148,7 @@ def _code(main):
         set_limits(**vars(before))
 
 
-def load_tensorflow():
+def load_tensorflow() -> None:
     """Imports TensorFlow without its C++ start-up chatter, which no setting silences.
 
     Called where a script knows that it needs it, so that bad arguments are answered at once.
@@ -154,7 +163,7 @@ def load_tensorflow():
     load_quietly()
 
 
-def _told(message, code):
+def _told(message: str, code: int) -> int:
     with contextlib.suppress(OSError):  # nobody may be reading
         print(one_line(message), file=sys.stderr)
     return code

@@ -6,6 +6,8 @@ the child ended. Input, output, exit code and Ctrl-C pass through. The parent al
 takes more than its share of the machine's memory, whatever the model makes the libraries do.
 """
 
+from __future__ import annotations
+
 import contextlib
 import ctypes
 import os
@@ -13,8 +15,10 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
+from types import FrameType
 
 CRASHES = ("SIGABRT", "SIGSEGV", "SIGBUS", "SIGILL", "SIGFPE", "SIGKILL")
 _PASSED_ON = ("SIGINT", "SIGTERM", "SIGHUP")
@@ -25,7 +29,7 @@ _LOOK = 0.5
 _PR_SET_PDEATHSIG = 1
 
 
-def watch(code, memory):
+def watch(code: int, memory: int) -> None:
     """Goes on in a child of this process, which itself only waits, tells of a crash and ends.
 
     Only where this process is a command of this project, started as such: another program that
@@ -52,7 +56,7 @@ def watch(code, memory):
     _end_as(os.waitstatus_to_exitcode(status), code, memory if over.is_set() else None)
 
 
-def _watch_memory(child, memory, over):
+def _watch_memory(child: int, memory: int, over: threading.Event) -> None:
     """Kills the child once it takes more than `memory` bytes (Linux), and sets `over`."""
     while (taken := _taken(child)) is not None:
         if taken > memory:
@@ -62,7 +66,7 @@ def _watch_memory(child, memory, over):
         time.sleep(_LOOK)
 
 
-def _taken(process):
+def _taken(process: int) -> int | None:
     """Bytes of their own that a process and its children have in memory; None where it is gone."""
     try:
         _, resident, shared, *_ = map(int, Path(f"/proc/{process}/statm").read_text().split())
@@ -73,7 +77,7 @@ def _taken(process):
     return own + sum(_taken(int(child)) or 0 for child in children)
 
 
-def _is_command():
+def _is_command() -> bool:
     """True where the interpreter was started with this project's script or module."""
     given, name = sys.orig_argv[1:], Path(sys.argv[0]).name
     as_module = ("-m", "badnet_defense") in pairwise(given)
@@ -81,7 +85,7 @@ def _is_command():
     return as_module or any(Path(one).name == name and ours for one in given[:3])
 
 
-def _end_as(ended, code, over):
+def _end_as(ended: int, code: int, over: int | None) -> None:
     """Ends this process as its child did; a crash, or more memory than `over` bytes, is told."""
     if ended >= 0:
         os._exit(ended)
@@ -95,7 +99,7 @@ def _end_as(ended, code, over):
     os._exit(128 - ended)
 
 
-def _sentence(name, over=None):
+def _sentence(name: str, over: int | None = None) -> str:
     if over is not None:
         return (
             f"The process that computes took more than {over >> 20} MB, three quarters of this "
@@ -115,11 +119,11 @@ def _sentence(name, over=None):
     )
 
 
-def _interrupt_once():
+def _interrupt_once() -> None:
     """A terminal's Ctrl-C comes twice, from it and from the parent: the second says nothing new."""
     last = -_AT_ONCE
 
-    def interrupt(number, frame):
+    def interrupt(number: int, frame: FrameType | None) -> None:
         nonlocal last
         before, last = last, time.monotonic()
         if last - before >= _AT_ONCE:
@@ -130,11 +134,11 @@ def _interrupt_once():
         _handled.append(interrupt)
 
 
-_handled = []
+_handled: list[Callable[[int, FrameType | None], None]] = []
 """The handler of `_interrupt_once`, in a child that has it."""
 
 
-def stopping():
+def stopping() -> None:
     """Lets no later interrupt end this child in another way than the first one does.
 
     Python takes its handlers back while it ends, so that a signal which comes twice would kill it.
@@ -143,12 +147,12 @@ def stopping():
         signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def _send(child, number):
+def _send(child: int, number: int) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.kill(child, number)
 
 
-def _end_with_parent():
+def _end_with_parent() -> None:
     """Lets this process end when its parent is killed (Linux; elsewhere it works on to its end)."""
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

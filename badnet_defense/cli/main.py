@@ -22,6 +22,7 @@ COMMANDS = {
     "detect": "ask a run-time detector about images",
     "compare": "compare repairs and detectors: a table, CSV and one page",
     "audit": "scan many models: a verdict for each, a table, CSV and one page",
+    "attack": "poison a data set and train a BadNet on it",
     "show": "what is in a data set, and what a model answers",
     "demo": "make the demo challenge",
     "summary": "join result files into one table",

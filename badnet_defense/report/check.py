@@ -159,7 +159,7 @@ def write_check_page(
     write_template(
         path,
         "check.html.j2",
-        name=result["scan"]["name"],
+        title=result["scan"]["name"],
         kind={"cannot be judged": "unjudged"}.get(result["verdict"], result["verdict"]),
         verdict=result["verdict"],
         sentence=sentence.removesuffix(" ".join(["", *defence])) if defence else sentence,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,11 +49,11 @@ class Answers:
 
 
 def show_file(
-    path: str | os.PathLike[str],
-    model: str | os.PathLike[str] | None = None,
+    path: str | Path,
+    model: str | Path | None = None,
     *,
-    out: str | os.PathLike[str],
-    repaired: str | os.PathLike[str] | None = None,
+    out: str | Path,
+    repaired: str | Path | None = None,
     input_range: InputRange | None = None,
     command: str = "",
 ) -> dict[str, Any]:
@@ -164,8 +163,8 @@ def _duplicates(data: Dataset) -> dict[str, Any]:
 def _answers(
     net: Net,
     data: Dataset,
-    model: str | os.PathLike[str],
-    repaired: str | os.PathLike[str] | None,
+    model: str | Path,
+    repaired: str | Path | None,
     input_range: InputRange | None,
 ) -> Answers:
     suspect = net.predict(data.images)
@@ -188,9 +187,10 @@ def _model_figures(answers: Answers, data: Dataset) -> dict[str, Any]:
     }
     if data.labels is None:
         return figures
-    labels = data.labels
+    labels: np.ndarray = data.labels
     try:
-        labels = measured_labels(answers.net, data).labels
+        measured = measured_labels(answers.net, data).labels
+        labels = labels if measured is None else measured
     except InputError as error:  # another range fits better, or the labels number no classes
         figures["note"] = str(error)
         log.warning("%s", error)
