@@ -165,7 +165,8 @@ def _scanned(
     item = AuditItem(given.name, given.model, clean, config.input_range)
     (found,) = audit([item], out=given.out, config=replace(config, repair=None), executor=executor)
     verdict = {key: found.pop(key) for key in ("verdict", "reason")}
-    about = {key: found.pop(key) for key in ("net", "versions", "classes", "seed") if key in found}
+    keys = ("net", "versions", "classes", "seed")
+    about: dict[str, Any] = {key: found.pop(key) for key in keys if key in found}
     return {"schema": 1, **about, **verdict, "scan": {**found, **verdict}}
 
 
@@ -227,8 +228,8 @@ def _parts(
 def _is_enough(count: int, given: CheckInputs, config: AuditConfig) -> bool:
     """True where so many images still repair the model and set the guard's threshold."""
     try:
-        share = unseen_share(config.repair)
-        check_enough(config.guard, count, RATE, source=str(given.clean), fraction=share)
+        fraction = unseen_share(str(config.repair))
+        check_enough(config.guard, count, RATE, source=str(given.clean), fraction=fraction)
     except InputError:
         return False
     return True

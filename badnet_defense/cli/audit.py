@@ -114,6 +114,6 @@ def run(arguments: argparse.Namespace) -> int:
         if result["verdict"] != "clean" and "flagged" in result
     }
     write_csv(out / "audit.csv", rows)
-    write_audit_page(out / "audit.html", results, rows, command, out / "scans", pictures)
+    write_audit_page(out / "audit.html", results, rows, command, str(out / "scans"), pictures)
     print(printable(f"written: {out / 'audit.html'}, {out / 'audit.csv'}"))
     return verdict_code([row["verdict"] for row in rows])
