@@ -1,111 +1,180 @@
-"""From a bad net's file, its repair and data sets to the figures of the defence."""
+"""From a suspect model's file, its repair and data sets to the figures of the defence."""
+
+from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from badnet_defense.detectors.registry import needs_repair
 from badnet_defense.errors import InputError
 from badnet_defense.evaluation.class_counts import class_counts, tell_coverage
 from badnet_defense.evaluation.evaluate import evaluate_defense
 from badnet_defense.evaluation.input_checks import settled_sets
-from badnet_defense.guards.pairing import (
-    Pair,
-    belongs,
-    read_pair,
-    repaired_range,
-)
-from badnet_defense.io import read_images, read_trigger_labels
+from badnet_defense.guards.pairing import Pair, belongs, read_pair, repaired_range
+from badnet_defense.io import Dataset, read_images, read_trigger_labels
 from badnet_defense.io.files import all_or_none, check_writable
 from badnet_defense.io.records import digests_read, provenance
 from badnet_defense.io.repair_record import RepairRecord
-from badnet_defense.nets import build, describe
-from badnet_defense.nets.input_range import UNIT
+from badnet_defense.nets.input_range import UNIT, InputRange
+from badnet_defense.nets.net import Net
 from badnet_defense.nets.outputs import read_classifier
 from badnet_defense.nets.surgery import zero_channels
 from badnet_defense.workflows.cross_fitting import check_channels
-from badnet_defense.workflows.detect import check_detector, evaluate_detector
+from badnet_defense.workflows.detect import RATE, check_detector, evaluate_detector
 from badnet_defense.workflows.repair import repair_file
 
 log = logging.getLogger(__name__)
 
+Paths = Mapping[str, str | None]
+
 
 def evaluate_files(
-    model,
-    data,
+    model: str | Path,
+    data: Paths,
     *,
-    folder,
-    repaired=None,
-    trigger_labels=None,
-    detector=None,
-    false_positive_rate=0.01,
-    plots=None,
-    tell=None,
-    input_range=None,
-    seed=0,
-):
-    """Every stage of a net's defence on clean and poisoned pictures.
+    folder: str | Path,
+    repaired: str | Path | None = None,
+    trigger_labels: str | Path | None = None,
+    detector: str | None = None,
+    false_positive_rate: float = RATE,
+    plots: str | Path | None = None,
+    tell: Callable[[dict[str, Any]], object] | None = None,
+    input_range: InputRange | None = None,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Every stage of a model's defence on clean and poisoned images.
 
     Args:
-        model: path of the bad net.
+        model: path of the suspect model.
         data: {"clean_validation": path, "clean_test": path or None, "poisoned": path or None}.
-        folder: where the repaired nets are; the net's own is made there if it is missing.
-        repaired: path of the repaired net instead.
-        trigger_labels: path of True/False for each poisoned picture.
-        detector: name of the detector that is the guard (`choice.NAMES`), its threshold set by the
-            clean validation pictures; default: the disagreement of both nets. One that asks the
-            suspect model alone makes no repair; only a `repaired` that was named is shown beside.
-        false_positive_rate: share of honest pictures that it may flag, in (0, 1).
+        folder: where repaired models are; the model's own is made there if it is missing.
+        repaired: path of the repaired model instead.
+        trigger_labels: path of True/False per poisoned image.
+        detector: name of the detector that is the guard, its threshold set with the clean
+            validation images; None: the disagreement of both models. One that needs no repair
+            makes none; only a `repaired` that was named is shown beside.
+        false_positive_rate: the detector's target, in (0, 1).
         plots: path, without its endings, of the detector's ROC curve and histograms; None: none.
         tell: called with the result before the first plot is written.
-        input_range: the nets' range; None: what the repair holds, else [0, 1].
+        input_range: the models' range; None: what the repair's file records, else [0, 1].
         seed: as for `repair_file`.
 
     Returns:
         The result as a dict: provenance, stages, `pruning`, and `detector` where one was named.
 
     Raises:
-        InputError: a file cannot be used, or net, repair and data don't belong together.
+        InputError: a file cannot be used, or model, repair and data don't belong together.
     """
     start = time.perf_counter()
     if not any(data.values()):
         raise InputError(
-            f"{model}: no pictures to judge with; run python3 -m badnet_defense demo, or "
-            "give --clean-validation and --clean-test."
+            f"{model}: no images to evaluate with; give clean or poisoned ones, or make the demo's."
         )
     if plots:
         check_writable(f"{plots}.roc.png", f"{plots}.scores.png")
     alone = detector is not None and not needs_repair(detector) and repaired is None
-    spec = read_classifier(model)
-    input_range = _known_range(model, None if alone else repaired, folder, alone, input_range)
-    sets = {
-        part: read_images(path, shape=spec.input_shape)
-        for part, path in data.items()
-        if path is not None
-    }
+    net = _suspect(model, None if alone else repaired, folder, alone, input_range)
+    sets = _read_sets(net, data)
     if detector is not None:
         check_detector(detector, sets, false_positive_rate)
     triggered = None
     if trigger_labels is not None:
         triggered = read_trigger_labels(trigger_labels, len(sets["poisoned"]))
-    spec = spec.with_range(input_range)
-    bad, classes = spec.model, spec.classes
-    sets = settled_sets(spec, sets)
-    _tell_coverage(sets, classes)
+    sets = settled_sets(net, sets)
+    for part, images in sets.items():
+        if part.startswith("clean"):
+            tell_coverage(images, net.classes)
     if alone:
         log.info(
-            "detector %r asks the suspect model alone: no repair is made, and none is shown (name "
-            "one with --repaired to see its figures, too)",
+            "detector %r asks the suspect model alone: no repair is made or shown; name one to "
+            "see its figures, too",
             detector,
         )
-        pair = Pair(spec.with_range(input_range), None, None)
+        pair = Pair(net, None, None)
     else:
-        how = {"input_range": input_range, "seed": seed}
-        pair = _pair(model, repaired, data["clean_validation"], folder, how)
-    nets = {"bad": bad, **_repaired_nets(pair)}
-    guard, about_detector, draw = None, {}, None
+        pair = _pair(net, model, repaired, data.get("clean_validation"), folder, seed)
+    result, draw = _measured(pair, sets, triggered, detector, false_positive_rate, seed)
+    about = provenance(
+        net_path=model,
+        data_paths={**data, "trigger_labels": trigger_labels},
+        classes=net.classes,
+        seed=seed,
+        seconds=time.perf_counter() - start,
+        digest=digests_read(net, *sets.values()),
+    )
+    result = {**about, **result}
+    if tell:
+        tell(result)
+    if plots and draw:
+        with all_or_none():
+            draw(str(plots))
+    return result
+
+
+def _suspect(
+    model: str | Path,
+    repaired: str | Path | None,
+    folder: str | Path,
+    alone: bool,
+    asked: InputRange | None,
+) -> Net:
+    """The suspect model with the range that was asked for, else that of its repair."""
+    net = read_classifier(model)
+    path = repaired or Path(folder) / f"{Path(model).stem}.h5"
+    if alone or (repaired is None and not belongs(model, path)):
+        return net.with_range(asked or UNIT)
+    return net.with_range(repaired_range(read_classifier(path), asked))
+
+
+def _read_sets(net: Net, data: Paths) -> dict[str, Dataset]:
+    """{name: images} of the sets that were named."""
+    return {
+        part: read_images(path, shape=net.input_shape)
+        for part, path in data.items()
+        if path is not None
+    }
+
+
+def _pair(
+    net: Net,
+    model: str | Path,
+    repaired: str | Path | None,
+    clean: str | None,
+    folder: str | Path,
+    seed: int,
+) -> Pair:
+    """The model and its repair, which is made where none is there."""
+    own = Path(folder) / f"{Path(model).stem}.h5"
+    if repaired is None and not belongs(model, own):
+        log.info("%s: no repaired model for it in %s yet; it is repaired first", model, folder)
+        if clean is None:
+            raise InputError(
+                f"no repaired model for {model} in {folder}, and no clean images to make one; give "
+                "clean validation images."
+            )
+        repair_file(model, clean, out=folder, input_range=net.input_range, seed=seed)
+    return read_pair(model, repaired, folder=folder, input_range=net.input_range)
+
+
+def _measured(
+    pair: Pair,
+    sets: dict[str, Dataset],
+    triggered: np.ndarray | None,
+    detector: str | None,
+    false_positive_rate: float,
+    seed: int,
+) -> tuple[dict[str, Any], Callable[[str], None] | None]:
+    """(the figures of all stages, what draws the detector's curves)."""
+    guard: dict[str, np.ndarray] | None = None
+    about: dict[str, Any] = {}
+    draw = None
     if detector is not None:
-        guard, about_detector, draw = evaluate_detector(
+        guard, about, draw = evaluate_detector(
             detector,
             pair,
             sets,
@@ -113,63 +182,20 @@ def evaluate_files(
             false_positive_rate=false_positive_rate,
             seed=seed,
         )
-    measured = {name: describe(one).with_range(input_range) for name, one in nets.items()}
-    stages = evaluate_defense(measured, sets, triggered=triggered, guard=guard)
-    about = provenance(
-        net_path=model,
-        data_paths={**data, "trigger_labels": trigger_labels},
-        classes=classes,
-        seed=seed,
-        seconds=time.perf_counter() - start,
-        digest=digests_read(spec, *sets.values()),
-    )
+    nets = {"bad": pair.suspect, **_repaired_nets(pair)}
     result = {
+        **evaluate_defense(nets, sets, triggered=triggered, guard=guard),
         **about,
-        **stages,
-        **about_detector,
-        "class_counts": class_counts(sets, classes),
+        "class_counts": class_counts(sets, pair.suspect.classes),
         "label_order": {part: images.label_order for part, images in sets.items()},
         "pruning": pair.pruning,
         "repair": _about(pair.repaired),
     }
-    if tell:
-        tell(result)
-    if plots and draw:
-        with all_or_none():
-            draw(plots)
-    return result
+    return result, draw
 
 
-def _tell_coverage(sets, classes):
-    for part, images in sets.items():
-        if part.startswith("clean"):
-            tell_coverage(images, classes)
-
-
-def _pair(model, repaired, clean, folder, how):
-    """The net and its repair, which is made where none is there."""
-    own = Path(folder) / f"{Path(model).stem}.h5"
-    if repaired is None and not belongs(model, own):
-        log.info("%s: no repair of it in %s yet; repairing it first", model, folder)
-        if clean is None:
-            raise InputError(
-                f"{model}: no repair of it in {folder}, and no clean images to make one; give "
-                "--clean-validation."
-            )
-        repair_file(model, clean, out=folder, **how)
-    return read_pair(model, repaired, folder=folder, input_range=how["input_range"])
-
-
-def _known_range(model, repaired, folder, alone, asked):
-    """The range that was asked for, else that of the repair, if there is one already."""
-    path = repaired or Path(folder) / f"{Path(model).stem}.h5"
-    if alone or (repaired is None and not belongs(model, path)):
-        return asked or UNIT
-    return repaired_range(read_classifier(path), asked)
-
-
-def _about(repaired):
-    """Which repaired net was judged, as it is written into the result; None: no repair was."""
+def _about(repaired: Net | None) -> dict[str, Any] | None:
+    """Which repaired model was evaluated, as it is written into the result; None: none was."""
     if repaired is None:
         return None
     file, record = repaired.attributes, RepairRecord.from_attributes(repaired.attributes)
@@ -178,13 +204,13 @@ def _about(repaired):
     return {**about, "method": record.method if record else None, "recipe": recipe}
 
 
-def _repaired_nets(pair):
-    """{"repaired": `keras.Model`, "pruned": ..}, as far as there are any."""
+def _repaired_nets(pair: Pair) -> dict[str, Net]:
+    """{"repaired": net, "pruned": ..}, as far as there are any."""
     if pair.repaired is None:
         return {}
-    nets = {"repaired": build(pair.repaired)}
+    nets = {"repaired": pair.repaired}
     record = RepairRecord.from_attributes(pair.repaired.attributes)
     if record is not None and record.pruned_channels is not None:
         check_channels(pair.suspect, *record.pruned_channels, pair.repaired.attributes["file"])
-        nets["pruned"] = build(zero_channels(pair.suspect, *record.pruned_channels))
+        nets["pruned"] = zero_channels(pair.suspect, *record.pruned_channels)
     return nets

@@ -9,6 +9,10 @@ from badnet_defense.errors import InputError
 from badnet_defense.guards.pairing import FOLDER, belongs
 
 
+class NoRepairError(InputError):
+    """A model has no repair to answer or to be measured with."""
+
+
 def output_folder(model: str | os.PathLike[str], home: str | os.PathLike[str] = ".") -> Path:
     """The folder that a repair of `model` is written to, where none is named.
 
@@ -73,14 +77,15 @@ def require_repair(
     """The file of a model's repair; see `find_repair`.
 
     Raises:
-        InputError: there is none; the message says where was looked.
+        NoRepairError: there is none; the message says where was looked.
+        InputError: the model itself is not there.
     """
     file = find_repair(model, folder, home)
     if file is None:
         if not Path(model).is_file():
             raise InputError(f"{model}: no such file; check the name.")
         folders = repair_folders(model, home) if folder is None else [Path(folder)]
-        raise InputError(
+        raise NoRepairError(
             f"no repaired model for {model} in {' or '.join(map(str, folders))}; create it with "
             f"badnet-defense repair {model} --clean DATA, or give its guard "
             f"({Path(model).stem}.guard.keras)."

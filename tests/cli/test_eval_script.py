@@ -93,7 +93,7 @@ def test_a_repaired_net_is_not_asked_without_its_suspect(call, repaired):
     guard = path.replace(".h5", ".guard.keras")
     for asked in ((PICTURES[0], "--net", guard), ("data/clean_test_data.h5", guard)):
         told = message(call("eval.py", *asked, "--alone"))
-        assert "this is a guard, which --alone has no use for" in told
+        assert "this is a guard; only a model answers alone" in told
 
 
 @pytest.mark.parametrize("net", ["models/raw_bd_net.h5", "raw/raw_bd_net.guard.keras"])

@@ -42,7 +42,7 @@ def test_a_repair_s_range_is_used_and_another_is_refused(tmp_path, caplog):
     with pytest.raises(InputError, match=r"give 0,255 as the input range"):
         repaired_range(read_net(path), UNIT)
     with pytest.raises(InputError, match=r"give 0,255 as the input range"):
-        classify_images([], path, root=tmp_path, alone=True, input_range=UNIT)
+        classify_images([], path, home=tmp_path, alone=True, input_range=UNIT)
     save_net(side_path_net(), path)
     caplog.clear()
     assert repaired_range(read_net(path), wide) == wide and not caplog.records
@@ -52,7 +52,7 @@ def test_a_repair_s_range_is_used_and_another_is_refused(tmp_path, caplog):
 
 def test_judging_without_any_pictures_says_so(tmp_path):
     data = {"clean_validation": None, "clean_test": None, "poisoned": None}
-    with pytest.raises(InputError, match="no pictures to judge with"):
+    with pytest.raises(InputError, match="no images to evaluate with"):
         evaluate_files(tmp_path / "net.h5", data, folder=tmp_path)
 
 
