@@ -69,7 +69,7 @@ def test_answers_differ_from_labels_where_these_were_changed(files):
     assert "repaired" not in found and not (folder / "shown.trigger_labels.npy").exists()
     assert json.loads((folder / "shown.json").read_text()) == found
     page = (folder / "shown.html").read_text()
-    assert page.count('alt="image ') >= 4 + 8 and "Where the model&#39;s answer" in page
+    assert page.count('alt="image ') >= 4 + 8 and "Where the model's answer" in page
 
 
 def test_where_model_and_repair_differ_is_written_as_trigger_labels(files):
