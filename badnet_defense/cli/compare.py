@@ -130,4 +130,4 @@ def run(arguments: argparse.Namespace) -> None:
     write_page(out / "report.html", runs, rows, sentences, failed, command, pictures)
     print(printable(f"written: {out / 'report.html'}, {out / 'leaderboard.csv'}"))
     if failed:
-        raise InputError(f"{len(failed)} runs failed; call again to try only these.")
+        raise InputError(f"{len(failed)} runs failed; rerun the command to try only these.")

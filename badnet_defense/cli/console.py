@@ -120,7 +120,9 @@ def run(main: Callable[[], int | None]) -> None:
         code = _code(main)
         output.flush()
         if output.error is not None:
-            code = _told(f"standard output: {output.error.strerror}; call again.", BAD_INPUT)
+            code = _told(
+                f"standard output: {output.error.strerror}; run the command again.", BAD_INPUT
+            )
     if code:
         sys.exit(code)
 
@@ -137,11 +139,14 @@ def _code(main: Callable[[], int | None]) -> int | None:
         return _told(str(error), BAD_INPUT)
     except OSError as error:
         name = "a file" if error.filename is None else error.filename
-        return _told(f"{name}: {error.strerror or error}; mend that and call again.", BAD_INPUT)
+        return _told(
+            f"{name}: {error.strerror or error}; fix it and run the command again.", BAD_INPUT
+        )
     except KeyboardInterrupt:
         crash.stopping()
         return _told(
-            "stopped; no file is left half-written, and what resumes goes on where it was.", STOPPED
+            "stopped; no file is half-written. Rerun the command: what can be resumed is resumed.",
+            STOPPED,
         )
     finally:
         isolation.stop()

@@ -45,7 +45,8 @@ def add_arguments(parser: Parser) -> None:
         "--max-accuracy-drop",
         type=float,
         metavar="DROP",
-        help="prune until accuracy on clean images drops by more, in [0, 1] (default: 0.04)",
+        help="prune until accuracy on clean images drops by more, in [0, 1] (default of "
+        f"{DEFAULT}: {REPAIRS[DEFAULT].defaults()['max_accuracy_drop']})",
     )
     amount.add_argument(
         "--fraction", type=float, help="prune this fraction of channels instead, in [0, 1]"

@@ -50,8 +50,8 @@ def read_pair(model, repaired=None, *, folder=FOLDER, input_range=None):
     suspect = read_classifier(model)
     if not path.is_file():
         raise InputError(
-            f"{path}: no repair of {model} is there; make it: fine_prune.py {model} "
-            f"--clean DATA, or give the guard that you have ({Path(model).stem}.guard.keras)"
+            f"no repaired model for {model} at {path}; create it with badnet-defense repair "
+            f"{model} --clean DATA, or give its guard ({Path(model).stem}.guard.keras)."
         )
     net = read_classifier(path)
     _check_source(net, path, suspect, model)
@@ -92,12 +92,11 @@ def _check_source(net, path, suspect, model):
     source = None if record is None else record.source_sha256
     if source is None:
         raise InputError(
-            f"{path}: it does not say which net it was made from; expected a net that "
-            f"fine_prune.py made from {model}."
+            f"{path}: it does not say which net it was made from; expected the repair of {model}."
         )
     if source != suspect.attributes["file_sha256"]:
         raise InputError(
             f"{path}: it was made from another model (SHA-256 {source[:12]}..) than {model} "
-            f"({suspect.attributes['file_sha256'][:12]}..); make its own repair: "
-            f"fine_prune.py {model}"
+            f"({suspect.attributes['file_sha256'][:12]}..); create its own with badnet-defense "
+            f"repair {model}."
         )

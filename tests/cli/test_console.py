@@ -102,7 +102,7 @@ def test_an_output_that_is_full_is_one_sentence(tmp_path):
     with open("/dev/full", "w") as full:
         done = run("summary", result_of(tmp_path, "net.h5"), stdout=full)
     assert done.returncode == 2
-    assert done.stderr == "standard output: No space left on device; call again.\n"
+    assert done.stderr == "standard output: No space left on device; run the command again.\n"
 
 
 def test_a_run_leaves_this_process_as_it_was(capsys):

@@ -63,7 +63,7 @@ def test_every_option_says_what_it_is():
 
 def test_defaults_are_shown_once(help_of):
     text = " ".join(help_of("repair").split())
-    assert "(default: fine-pruning)" in text and "(default: 0.04)" in text
+    assert "(default: fine-pruning)" in text and "(default of fine-pruning: 0.04)" in text
     assert "random seed (default: 0)" in text and "(default: 0,1)" in text
     text = " ".join(help_of("compare").split())
     assert "(default: hard soft sentinet)" in text

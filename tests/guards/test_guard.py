@@ -371,7 +371,7 @@ def test_repair_of_another_net_is_never_joined(folder):
 
 def test_missing_repair_and_one_without_a_note(pair, folder):
     model = folder / "models/net.h5"
-    with pytest.raises(InputError, match=r"no repair of .* fine_prune\.py"):
+    with pytest.raises(InputError, match="no repaired model for .* badnet-defense repair"):
         read_pair(model, folder=folder / "nowhere")
     assert not belongs(model, folder / "nowhere/net.h5")
     save_net(pair[1].model, folder / "plain.h5")
