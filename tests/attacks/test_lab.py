@@ -131,7 +131,7 @@ def test_refusals_leave_nothing_behind(changes, words, tmp_path):
 
 def test_unlabelled_images_are_refused(tmp_path):
     write_challenge_h5(tmp_path / "train.h5", coloured(30).without_labels())
-    with pytest.raises(InputError, match="no labels"):
+    with pytest.raises(InputError, match="`label` is missing"):
         attack_files(
             tmp_path / "train.h5", name="a", config=QUICK, data_folder=tmp_path,
             model_folder=tmp_path,

@@ -6,7 +6,15 @@ import sys
 
 import numpy as np
 import pytest
-from planted_net import CLASSES, TARGET, clean_images, planted_net, planted_trigger
+from planted_net import (
+    CLASSES,
+    TARGET,
+    clean_images,
+    planted_net,
+    planted_trigger,
+    short_rungs,
+)
+from small_grid import QUICK, replace_repair
 from small_nets import images
 
 from badnet_defense.benchmarking import audit as auditing
@@ -47,14 +55,10 @@ def given(folder, out, model="planted.h5", clean="clean.h5", poisoned=None):
 @pytest.fixture(scope="module")
 def checked(files, tmp_path_factory):
     """The check of the planted model with everything."""
-    from planted_net import SETTINGS, short_rungs
-    from small_grid import QUICK, replace_repair
-
     out = tmp_path_factory.mktemp("out") / "planted"
     with pytest.MonkeyPatch.context() as patch:
         short_rungs(patch)
         replace_repair(patch, "fine-tuning", QUICK)
-        assert SETTINGS.patience == 1000
         return check(given(files, out, poisoned="poisoned.h5"), config=CONFIG), out
 
 
@@ -98,6 +102,7 @@ def test_what_is_held_out_is_seen_by_neither_repair_nor_threshold(checked, files
 
 def test_a_finished_check_is_not_made_again(checked, files, monkeypatch):
     result, out = checked
+    short_rungs(monkeypatch)
     for module, name in ((auditing, "scan_recorded"), (checking, "repair_and_guard"),
                          (checking, "evaluate_files")):  # fmt: skip
         monkeypatch.setattr(module, name, None)
@@ -107,7 +112,8 @@ def test_a_finished_check_is_not_made_again(checked, files, monkeypatch):
 
 def test_a_repaired_model_that_was_changed_is_made_again(checked, files, monkeypatch, quick):
     _, out = checked
-    made = []
+    made: list[int] = []
+    short_rungs(monkeypatch)
     real = checking.repair_and_guard
     monkeypatch.setattr(checking, "repair_and_guard", lambda *a: made.append(1) or real(*a))
     path = out / "repaired/planted.h5/planted.h5"
