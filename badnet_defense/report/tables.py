@@ -48,7 +48,7 @@ def defense_table(result: dict[str, Any], *, style: str = "simple") -> str:
     return "\n".join([table, *_class_lines(result, stages), *_not_finite(result, stages)])
 
 
-def defense_rows(result):
+def defense_rows(result: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
     """(stages, rows of a data set, a measure, and a cell for each stage), as `defense_table`.
 
     A data set is named in its first row only.
