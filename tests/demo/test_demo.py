@@ -232,7 +232,7 @@ def load_weights(path):
 
 
 def test_hard_belongs_to_train(monkeypatch):
-    from badnet_defense.__main__ import main
+    from badnet_defense.cli.main import main
 
     monkeypatch.setattr("sys.argv", ["badnet_defense", "demo", "--hard"])
     with pytest.raises(InputError, match="--hard requires --train"):
