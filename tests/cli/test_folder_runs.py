@@ -123,7 +123,7 @@ def test_a_scan_needs_no_labels(trained, tmp_path):
     write_challenge_h5(path, found.without_labels())
     with h5py.File(path, "a") as file:
         file["label"] = np.eye(CLASSES)[found.labels]
-    with pytest.raises(CannotJudgeError, match="20 clean images came"):
+    with pytest.raises(CannotJudgeError, match="got 20 clean images"):
         scan_file(trained / "net.h5", path, out=tmp_path / "scan")
     with pytest.raises(InputError, match="as one-hot labels have"):
         scan_file(trained / "net.h5", path, out=tmp_path / "scan", repair="scan-unlearning")
