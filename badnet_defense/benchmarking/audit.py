@@ -128,20 +128,20 @@ def audit(
     images = _CleanImages([item.clean for item in items], executor, config.seed)
     auditor = _Auditor(Path(out), config, executor, images)
     at_once = 1 if executor.workers == 1 else executor.workers + 1
-    found = {}
+    results = {}
     threads = ThreadPoolExecutor(min(at_once, len(items)))
     with exclusive(out), tqdm(total=len(items), desc="nets", disable=None) as bar:
         futures = {threads.submit(auditor.result, item): item.name for item in items}
         try:
             for done in as_completed(futures):
-                found[futures[done]] = done.result()
+                results[futures[done]] = done.result()
                 bar.update()
         except BaseException:
             executor.stop()  # or the threads would go on to the ends of their nets
             raise
         finally:
             threads.shutdown(wait=True, cancel_futures=True)
-    return [found[item.name] for item in items]
+    return [results[item.name] for item in items]
 
 
 class _CleanImages:
@@ -208,28 +208,28 @@ class _Auditor:
     def _result(self, item: AuditItem) -> dict[str, Any]:
         path = self.out / "nets" / f"{item.name}.json"
         wanted = self._wanted(item)
-        found = self._load_existing(path, item, wanted)
-        if found is None:
-            found = {**self._made(item, wanted), DEPENDS_ON: wanted}
-            if found["verdict"] == UNJUDGED and self._keeps(path, item, wanted):
-                return found
-            write_json(path, found, sealed=VERDICT)
-        if found["verdict"] == BACKDOORED and (key := self.config.repair_key(wanted)):
-            repair = found.get("repair") or {}
+        result = self._load_existing(path, item, wanted)
+        if result is None:
+            result = {**self._made(item, wanted), DEPENDS_ON: wanted}
+            if result["verdict"] == UNJUDGED and self._keeps(path, item, wanted):
+                return result
+            write_json(path, result, sealed=VERDICT)
+        if result["verdict"] == BACKDOORED and (key := self.config.repair_key(wanted)):
+            repair = result.get("repair") or {}
             if not is_current(repair, key) or "failed" in repair:
-                found["repair"] = {DEPENDS_ON: key, **self._repair(item, found)}
-                write_json(path, found, sealed=VERDICT)
-        return found
+                result["repair"] = {DEPENDS_ON: key, **self._repair(item, result)}
+                write_json(path, result, sealed=VERDICT)
+        return result
 
     def _load_existing(
         self, path: Path, item: AuditItem, wanted: dict[str, Any]
     ) -> dict[str, Any] | None:
         """The stored result if it is a verdict, current, and has its scan; else None."""
-        found = own_result(path, VERDICT)
-        decided = found.get("verdict") in (CLEAN, SUSPICIOUS, BACKDOORED)
-        if not decided or not is_current(found, wanted):
+        result = own_result(path, VERDICT)
+        decided = result.get("verdict") in (CLEAN, SUSPICIOUS, BACKDOORED)
+        if not decided or not is_current(result, wanted):
             return None
-        return found if is_whole(self._scan(item), wanted["inputs"]["net"]) else None
+        return result if is_whole(self._scan(item), wanted["inputs"]["net"]) else None
 
     def _keeps(self, path: Path, item: AuditItem, wanted: dict[str, Any]) -> bool:
         """True where a verdict on this very model, with other settings, is there and stays."""
@@ -255,13 +255,13 @@ class _Auditor:
     def _made(self, item: AuditItem, wanted: dict[str, Any]) -> dict[str, Any]:
         start = time.perf_counter()
         try:
-            found = self._scanned(item, wanted["inputs"])
+            result = self._scanned(item, wanted["inputs"])
         except (ClosedError, ExecutorError):
             raise
         except Exception as error:  # noqa: BLE001 one net must not end the audit of the others
-            found = {"schema": 1, "verdict": UNJUDGED, "reason": self._reason(error)}
+            result = {"schema": 1, "verdict": UNJUDGED, "reason": self._reason(error)}
         seconds = round(time.perf_counter() - start, 1)
-        return {**found, "name": item.name, "seconds": seconds}
+        return {**result, "name": item.name, "seconds": seconds}
 
     def _reason(self, error: Exception) -> str:
         """What is wrong with a net, in a sentence."""
@@ -290,7 +290,7 @@ class _Auditor:
         )
         whole = net.classes <= MAX_CLASSES_WHOLE and self.executor.workers > 1
         with nullcontext() if whole else self._large:
-            found, result, progress = scan_recorded(
+            scan, result, progress = scan_recorded(
                 net,
                 images,
                 about,
@@ -302,7 +302,7 @@ class _Auditor:
                 whole=whole,
             )
         result["seconds"] = round(time.perf_counter() - start, 1)
-        write_scan(self._scan(item), found, images, result, item.name)
+        write_scan(self._scan(item), scan, images, result, item.name)
         progress.forget()
         return {**about, **measured, **_verdict(result), "input_shape": list(net.input_shape)}
 
@@ -315,7 +315,7 @@ class _Auditor:
         ((_, measured),) = self.executor.run(clean_accuracy, shared, [task])
         return {"labelled": True, "accuracy": measured}
 
-    def _repair(self, item: AuditItem, found: dict[str, Any]) -> dict[str, Any]:
+    def _repair(self, item: AuditItem, result: dict[str, Any]) -> dict[str, Any]:
         """Figures of the model's repair and of its guard, or what was wrong."""
         folder, config, executor = self.out / "repaired" / item.name, self.config, self.executor
         model = None
@@ -324,8 +324,8 @@ class _Auditor:
             model = RemoteFile.of(item.model, apart=executor.apart)
             shared = executor.share(model), self.images.remote_file(item.clean)
             out = None if executor.apart else str(folder)
-            what = triggers, not found["labelled"], self._range(item)
-            task = (found["net"]["sha256"], out, config, *what)
+            what = triggers, not result["labelled"], self._range(item)
+            task = (result["net"]["sha256"], out, config, *what)
             ((_, (figures, detector, files)),) = executor.run(repair_and_guard, shared, [task])
             write_files(folder, files)
         except (ClosedError, ExecutorError):
@@ -401,11 +401,11 @@ def repair_and_guard(
     """
     method, detector = str(config.repair), config.guard
     asked: dict[str, Any] = {"input_range": input_range, "seed": config.seed}
-    with results_below(out) as (folder, made):
+    with results_below(out) as (folder, written):
         path, images = model.here(), clean.here()
         net = read_classifier(path, input_range)
         enough_images(images, net, detector, RATE, fraction=unseen_share(method))
-        found = repair_file(
+        repair = repair_file(
             path,
             images,
             out=folder,
@@ -414,7 +414,7 @@ def repair_and_guard(
             triggers=triggers,
             **asked,
         )
-        if found["net"]["sha256"] != sha256:
+        if repair["net"]["sha256"] != sha256:
             raise InputError(f"{path}: it was changed since it was scanned; audit it again.")
         guard = guard_file(
             path,
@@ -425,5 +425,5 @@ def repair_and_guard(
             repaired=folder / f"{path.stem}.h5",
             **asked,
         )
-        kept = {key: found[key] for key in ("method", "bad", "repaired", "guard", "seconds")}
-        return kept, guard["detector"], made()
+        figures = {key: repair[key] for key in ("method", "bad", "repaired", "guard", "seconds")}
+        return figures, guard["detector"], written()

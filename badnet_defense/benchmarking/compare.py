@@ -147,8 +147,8 @@ def _run_missing(
     files = {path: RemoteFile.of(path, apart=executor.apart) for path in sorted(paths)}
     grid = executor.share(Grid(files, None if executor.apart else str(out), config))
     tasks = [group.task(executor.apart) for group in left]
-    for place, (done, failed, made, repaired) in executor.run(run_group, (grid,), tasks):
-        write_files(out, made)
+    for place, (done, failed, written, repaired) in executor.run(run_group, (grid,), tasks):
+        write_files(out, written)
         left[place].keep(done, failed, repaired)
         bar.set_postfix_str(one_line(left[place].title("*")))
         bar.update(len(done) + len(failed))
@@ -412,7 +412,7 @@ def run_group(
         ({detector: result}, {detector: what was wrong}, {path: bytes} that was made elsewhere,
         `StoredRepair` of a repaired model that was made now, or None).
     """
-    with results_below(grid.out) as (out, made):
+    with results_below(grid.out) as (out, written):
         write_files(out, stored.files if stored else {})
         runs = _GroupRuns(grid, out, model, data, hashes, repair, seed, stored, triggers)
         done, failed = {}, {}
@@ -421,7 +421,7 @@ def run_group(
                 done[name] = runs.run(name)
             except Exception as error:  # noqa: BLE001 one failing run must not end the grid
                 failed[name] = f"{type(error).__name__}: {error}"
-        return done, failed, made(), runs.made
+        return done, failed, written(), runs.made
 
 
 class _GroupRuns:

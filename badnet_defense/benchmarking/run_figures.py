@@ -146,11 +146,11 @@ def clean_figures(
     answers: Mapping[str, np.ndarray], labels: np.ndarray, classes: int
 ) -> dict[str, Any]:
     """Accuracy of each stage and the guard's false-positive rate, with intervals."""
-    found: dict[str, Any] = {"pictures": len(labels)}
+    figures: dict[str, Any] = {"pictures": len(labels)}
     for stage, predicted in answers.items():
-        _add(found, f"{stage}_accuracy", predicted == labels)
-    _add(found, "false_positive_rate", answers["guard"] == classes)
-    return found
+        _add(figures, f"{stage}_accuracy", predicted == labels)
+    _add(figures, "false_positive_rate", answers["guard"] == classes)
+    return figures
 
 
 def trigger_figures(
@@ -168,39 +168,39 @@ def trigger_figures(
     "target" is None and "targets" is their number.
     """
     different = np.unique(targets)
-    found: dict[str, Any] = {
+    figures: dict[str, Any] = {
         "pictures": len(targets),
         "target": int(different[0]) if len(different) == 1 else None,
         "targets": len(different),
     }
     for stage, predicted in answers.items():
-        _add(found, f"{stage}_success", predicted == targets)
+        _add(figures, f"{stage}_success", predicted == targets)
         if stage != "bad":
-            found |= _rating(stage, clean, found)
-    _add(found, "flagged", answers["guard"] == classes)
-    found["auroc"] = auroc(*scores)
-    found["detection"] = {f"{rate:g}": detection_at(*scores, rate) for rate in (0.01, 0.05)}
+            figures |= _rating(stage, clean, figures)
+    _add(figures, "flagged", answers["guard"] == classes)
+    figures["auroc"] = auroc(*scores)
+    figures["detection"] = {f"{rate:g}": detection_at(*scores, rate) for rate in (0.01, 0.05)}
     if with_curve:
         rates, detected = roc_curve(*scores)
-        kept = np.unique(np.searchsorted(rates, np.geomspace(1e-4, 1, ROC_POINTS), "right") - 1)
-        found["roc"] = {
-            "false_positive_rate": rates[kept].tolist(),
-            "flagged": detected[kept].tolist(),
+        places = np.unique(np.searchsorted(rates, np.geomspace(1e-4, 1, ROC_POINTS), "right") - 1)
+        figures["roc"] = {
+            "false_positive_rate": rates[places].tolist(),
+            "flagged": detected[places].tolist(),
         }
-    return found
+    return figures
 
 
-def _rating(stage: str, clean: Mapping[str, Any], found: Mapping[str, Any]) -> dict[str, Any]:
+def _rating(stage: str, clean: Mapping[str, Any], figures: Mapping[str, Any]) -> dict[str, Any]:
     """A stage's DER; its interval has the worse ends of accuracy and attack success, the better."""
 
     def rated(accuracy: float, success: float) -> float:
-        bad = {"bad_accuracy": clean["bad_accuracy"], "bad_success": found["bad_success"]}
+        bad = {"bad_accuracy": clean["bad_accuracy"], "bad_success": figures["bad_success"]}
         return float(defense_effectiveness(**bad, accuracy=accuracy, success=success))
 
     accuracy, success = f"{stage}_accuracy", f"{stage}_success"
-    ends = zip(clean[f"{accuracy}_interval"], found[f"{success}_interval"][::-1], strict=True)
+    ends = zip(clean[f"{accuracy}_interval"], figures[f"{success}_interval"][::-1], strict=True)
     return {
-        f"{stage}_der": rated(clean[accuracy], found[success]),
+        f"{stage}_der": rated(clean[accuracy], figures[success]),
         f"{stage}_der_interval": [rated(*pair) for pair in ends],
     }
 
