@@ -89,8 +89,8 @@ def test_the_interval_of_a_rate_by_the_binomial_distribution():
 
 def test_many_equal_scores_at_the_threshold_are_told(caplog):
     """Two of 19 may lie above; three that share the threshold's score do not."""
-    threshold_at([*range(17), 17, 17], 0.1)
-    threshold_at([*range(16), 17, 17, 18], 0.1)
+    for scores in (range(19), [*range(17), 17, 17], [*range(16), 17, 17, 18]):
+        threshold_at(scores, 0.1)
     assert not caplog.messages
     threshold, _ = threshold_at([*range(16), 17, 17, 17], 0.1)
     assert threshold == 17

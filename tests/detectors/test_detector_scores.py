@@ -118,10 +118,26 @@ def test_an_image_of_which_a_net_says_nothing_is_the_most_suspicious_of_all(xp, 
         usual = np.asarray(getattr(scores, name)(xp, *answers, *more))
         for place in range(len(answers)):
             broken = [array.copy() for array in answers]
-            broken[place][1].reshape(-1, 3)[-1] = wrong
+            broken[place][1].reshape(-1, 3)[0] = wrong
             found = np.asarray(getattr(scores, name)(xp, *broken, *more))
             assert found[1] == (1 if name == "hard" else np.inf), (name, place)
             np.testing.assert_allclose(np.delete(found, 1), np.delete(usual, 1), rtol=1e-6)
+
+
+def test_entropies_that_are_no_whole_bits(xp):
+    """0.8113 bits of 3/4 and 1/4, and 0 bits; higher is surer."""
+    overlaid = np.array([[[0.75, 0.25], [0.75, 0.25]], [[0.75, 0.25], [1, 0]]])
+    bits = 0.75 * np.log2(4 / 3) + 0.25 * 2
+    np.testing.assert_allclose(scores.neg_entropy(xp, overlaid), [-bits, -bits / 2], rtol=1e-6)
+
+
+def test_takeover_where_there_is_nothing_to_take_over(xp):
+    """No overlay of another class; and one region on one overlay, whose probabilities sum to 1."""
+    own, carried = np.float32([[0.2, 0.8, 0]] * 2), np.float32([[[[0.5, 0.25, 0.25]]]] * 2)
+    np.testing.assert_array_equal(scores.takeover(xp, own, carried, np.array([1])), [0, 0])
+    own[1, 2] = np.nan
+    found = np.asarray(scores.takeover(xp, own, carried, np.array([0])))
+    np.testing.assert_allclose(found, [-np.log(0.75), np.inf], rtol=1e-6)
 
 
 def test_each_measure_names_its_nets():
