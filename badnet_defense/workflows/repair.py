@@ -17,7 +17,7 @@ from badnet_defense.io.dataset import Dataset
 from badnet_defense.io.files import all_or_none, check_writable, exclusive
 from badnet_defense.io.records import digests_read, provenance, write_json
 from badnet_defense.io.repair_record import RepairRecord, check_config
-from badnet_defense.nets.input_range import UNIT, InputRange
+from badnet_defense.nets.input_range import InputRange
 from badnet_defense.nets.net import Net
 from badnet_defense.nets.outputs import read_classifier
 from badnet_defense.nets.surgery import zero_channels
@@ -40,7 +40,7 @@ def repair_file(
     config: Any = None,
     pseudo_labels: bool = False,
     triggers: Sequence[Trigger] | None = None,
-    input_range: InputRange = UNIT,
+    input_range: InputRange | None = None,
     seed: int = 0,
     tell: Callable[[dict[str, Any]], object] | None = None,
 ) -> dict[str, Any]:
@@ -53,7 +53,7 @@ def repair_file(
         clean: path of the clean images.
         out: folder for the files.
         method, config, pseudo_labels, triggers, seed: as for `badnet_defense.repairs.repair`.
-        input_range: the model's range.
+        input_range: the model's range; default: the one recorded in its file, else [0, 1].
         tell: called with the result before the first file is written: what cannot be written then
             costs no figures.
 
