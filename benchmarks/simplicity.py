@@ -45,9 +45,9 @@ def send_net(pipe: Any, path: Path) -> None:
     from safetensors.numpy import save
 
     from badnet_defense.nets.reader import read_net_in_process
-    from badnet_defense.sandbox.serialize import spec_to_wire
+    from badnet_defense.sandbox.serialize import serialize_net
 
-    plain, arrays = spec_to_wire(read_net_in_process(path))
+    plain, arrays = serialize_net(read_net_in_process(path))
     arrays = {str(number): np.ascontiguousarray(array) for number, array in enumerate(arrays)}
     pipe.send_bytes(save(arrays, {"plain": json.dumps(plain)}))
 
@@ -56,7 +56,7 @@ def by_forkserver(path: Path) -> Any:
     """The net, checked again, by a child of the forkserver, which the first call starts."""
     from safetensors.numpy import load
 
-    from badnet_defense.sandbox.serialize import spec_from_wire
+    from badnet_defense.sandbox.serialize import deserialize_net
 
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["badnet_defense.sandbox.server", "safetensors.numpy"])
@@ -69,7 +69,7 @@ def by_forkserver(path: Path) -> Any:
     head = json.loads(answer[8 : 8 + int.from_bytes(answer[:8], "little")])
     arrays = load(answer)
     plain = json.loads(head["__metadata__"]["plain"])
-    return spec_from_wire(plain, [arrays[str(number)] for number in range(len(arrays))])
+    return deserialize_net(plain, [arrays[str(number)] for number in range(len(arrays))])
 
 
 def reading(model: Path, data: Path, image: Path) -> None:

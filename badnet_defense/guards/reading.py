@@ -25,7 +25,7 @@ from badnet_defense.nets.shapes import MAX_VALUES
 from badnet_defense.nets.weights import checked_array, expected_weights, with_weights
 from badnet_defense.sandbox.client import isolated
 from badnet_defense.sandbox.limits import current
-from badnet_defense.sandbox.serialize import spec_from_wire, spec_to_wire
+from badnet_defense.sandbox.serialize import deserialize_net, serialize_net
 
 
 def read_guard(path):
@@ -148,7 +148,7 @@ def guard_to_wire(guard):
     """(what `json.dumps` takes, arrays) of a `SavedGuard`."""
     nets, arrays = {}, []
     for name, spec in guard.nets.items():
-        nets[name], own = spec_to_wire(spec)
+        nets[name], own = serialize_net(spec)
         nets[name]["arrays"] = len(own)
         arrays += own
     range_ = guard.input_range
@@ -173,7 +173,7 @@ def guard_from_wire(plain, arrays):
     try:
         for name, net in plain["nets"].items():
             count = net["arrays"]
-            specs[name] = spec_from_wire(net, remaining[:count])
+            specs[name] = deserialize_net(net, remaining[:count])
             remaining = remaining[count:]
         _check_alike(specs)
         measures, limits = tuple(plain["measures"]), tuple(plain["thresholds"])

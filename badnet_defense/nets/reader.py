@@ -41,7 +41,7 @@ from badnet_defense.nets.weights import expected_weights, with_weights
 from badnet_defense.sandbox.client import isolated
 from badnet_defense.sandbox.hdf5_rules import FREE, RATIO, attribute, is_there
 from badnet_defense.sandbox.limits import current
-from badnet_defense.sandbox.serialize import spec_from_wire
+from badnet_defense.sandbox.serialize import deserialize_net
 
 MAX_CONFIG_SIZE = 16 * 2**20
 """Bytes; the configuration of a net of a thousand layers takes one megabyte."""
@@ -76,7 +76,7 @@ def read_net(path: str | Path, input_range: InputRange | None = None) -> Net:
     if current().isolate:
         found, arrays = isolated("net", path, memory=memory_for(path))
         with named_errors(path):
-            net = spec_from_wire(found.get("net"), arrays)
+            net = deserialize_net(found.get("net"), arrays)
     else:
         net = read_net_in_process(path)
     check_unchanged(path, digest, net.attributes.get("file_sha256"))

@@ -6,6 +6,8 @@ reader for each, which sets limits on memory, processor time and files for itsel
 back plain values and arrays. They are checked here again, by the same rules.
 """
 
+from __future__ import annotations
+
 import atexit
 import contextlib
 import json
@@ -17,7 +19,11 @@ import subprocess
 import sys
 import threading
 from functools import cache
+from os import PathLike
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from badnet_defense import errors
 from badnet_defense.errors import InputError, ReaderError, one_line
@@ -28,14 +34,14 @@ from badnet_defense.sandbox.pipe import read_frame
 
 _log = logging.getLogger("badnet_defense")
 
-LEAST_MEMORY = 2**30
+MIN_MEMORY = 2**30
 SECONDS = 30
 """Of processor time that reading one file may take, and one more for each 2 MB of it."""
 WAIT = 4
 """Times that, and a little, a reader may sleep; waiting for a busy machine or disk is no sleep."""
 _LOOK = 0.25
 """Seconds between two looks at what a reader does."""
-MOST_MESSAGES = 20
+MAX_MESSAGES = 20
 _one_at_a_time = threading.Lock()
 _ROOT = Path(__file__).resolve().parents[2]
 _START = (
@@ -44,15 +50,15 @@ _START = (
 )
 
 
-def memory_limit():
+def memory_limit() -> int:
     """Bytes that a reader may take: three eighths of the machine's memory.
 
     What it hands back is held here, too, while the reader still has it: three quarters in all.
     """
-    return max(LEAST_MEMORY, _machine_memory() * 3 // 8)
+    return max(MIN_MEMORY, _machine_memory() * 3 // 8)
 
 
-def _machine_memory():
+def _machine_memory() -> int:
     """Bytes of this machine, or of this container where that has less."""
     machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     with contextlib.suppress(OSError, ValueError):  # no such file, or "max"
@@ -60,14 +66,21 @@ def _machine_memory():
     return machine
 
 
-def seconds_for(path):
+def seconds_for(path: str | PathLike[str]) -> int:
     """Seconds of processor time that a reader gets for a file or a folder of images."""
     path = Path(path)
     files = read_files(path) if path.is_dir() else [path]
     return SECONDS + sum(stored_size(one) for one in files if one.exists()) // 2**21
 
 
-def isolated(task, path, *, memory=None, count=None, **request):
+def isolated(
+    task: str,
+    path: str | PathLike[str],
+    *,
+    memory: int | None = None,
+    count: tuple[int, ...] | None = None,
+    **request: Any,
+) -> tuple[dict[str, Any], list[np.ndarray]]:
     """What a task of `sandbox.server` gives for a file, read in a process of its own.
 
     Args:
@@ -101,10 +114,10 @@ def isolated(task, path, *, memory=None, count=None, **request):
         raise _error(plain["error"])
     value = plain.get("value") if isinstance(plain, dict) else None
     log = value.get("log") if isinstance(value, dict) else None
-    right = isinstance(log, list) and all(isinstance(one, str) for one in log[:MOST_MESSAGES])
-    if not right or (count is not None and len(arrays) not in count):
-        raise ReaderError(f"{path}: its reader answers what no reader does.")
-    value["log"] = [one_line(one) for one in log[:MOST_MESSAGES]]
+    texts = isinstance(log, list) and all(isinstance(one, str) for one in log[:MAX_MESSAGES])
+    if not isinstance(value, dict) or not texts or (count and len(arrays) not in count):
+        raise ReaderError(f"{path}: the file reader returned an invalid reply.")
+    value["log"] = [one_line(one) for one in value["log"][:MAX_MESSAGES]]
     for one in value["log"]:
         _log.warning("%s", one)
     return value, arrays
@@ -118,7 +131,7 @@ def _working_folder() -> str:
         return os.sep
 
 
-def _exchange(asked, limits):
+def _exchange(asked: dict[str, Any], limits: dict[str, int]) -> tuple[Any, Any, Any]:
     """(answer, failure, exit status) of a reader; whatever goes wrong, the next one starts anew."""
     try:
         server = _server()
@@ -127,8 +140,12 @@ def _exchange(asked, limits):
             f"the process that reads files cannot be started ({error}); set_limits(isolate=False) "
         )
         return None, told + "reads them in this one.", None
+    read_end: int
+    write_end: int | None
     read_end, write_end = os.pipe()
-    answer = failure = status = None
+    answer: Any = None
+    failure: Any = None
+    status: Any = None
     done = threading.Event()
     try:
         socket.send_fds(server, [json.dumps(asked).encode()], [write_end])
@@ -158,7 +175,7 @@ def _exchange(asked, limits):
     return answer, failure, status
 
 
-def _watch(reader, patience, done):
+def _watch(reader: int | None, patience: float, done: threading.Event) -> None:
     """Ends all readers where one has slept for too long; one that only waits its turn goes on.
 
     Its processor time is limited by itself (`sandbox.server.limit`), whatever a clock says: on a
@@ -180,7 +197,7 @@ def _watch(reader, patience, done):
             return
 
 
-def _state(process):
+def _state(process: int | None) -> tuple[str | None, int | None]:
     """(state, clock ticks of processor time) of a process; (None, None) where nobody tells."""
     try:
         # The name in front, in brackets, may hold anything.
@@ -190,7 +207,7 @@ def _state(process):
         return None, None
 
 
-def _why(status, failure, limits):
+def _why(status: int, failure: Any, limits: dict[str, int]) -> str:
     """One sentence for a reader that did not end well."""
     if status is None and failure is not None and not isinstance(failure, str):
         return "its reader never answered and was stopped, or is gone; nothing of it was used."
@@ -204,16 +221,17 @@ def _why(status, failure, limits):
     return str(failure or "its reader failed.") + " Nothing of it was used."
 
 
-def _error(told):
+def _error(told: Any) -> InputError:
     """The project's own error that a reader raised, and no other class."""
     kind, message = told if isinstance(told, list) and len(told) == 2 else ("", "its reader failed")
-    found = getattr(errors, str(kind), None)
-    right = isinstance(found, type) and issubclass(found, InputError)
-    return (found if right else InputError)(str(message))
+    raised = getattr(errors, str(kind), None)
+    if not (isinstance(raised, type) and issubclass(raised, InputError)):
+        raised = InputError
+    return raised(str(message))
 
 
 @cache
-def _server():
+def _server() -> socket.socket:
     """The Unix socket of the process that forks readers, which is started now."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
@@ -231,16 +249,16 @@ def _server():
     return ours
 
 
-_running = []
+_running: list[tuple[socket.socket, subprocess.Popen]] = []
 
 
-def start():
+def start() -> None:
     """Starts the process that forks readers early, beside other slow beginnings."""
     if current().isolate:
         _server()
 
 
-def stop():
+def stop() -> None:
     """Ends that process and its readers; the next file starts another."""
     _kill()
     _server.cache_clear()
@@ -250,13 +268,13 @@ def stop():
         process.wait()
 
 
-def _kill():
+def _kill() -> None:
     for _, process in _running:
         with contextlib.suppress(OSError):
             os.killpg(process.pid, signal.SIGKILL)
 
 
-def _leave_to_parent():
+def _leave_to_parent() -> None:
     """In a process that was forked from one with a server: that is its parent's, and so is a turn.
 
     Both would read each other's answers from the one socket.

@@ -5,8 +5,11 @@ virtual datasets), can name a filter that the library would load as a plug-in, a
 number of values in a few bytes. All of that is refused; only what lies in the file itself is read.
 """
 
+from __future__ import annotations
+
 import math
 import zlib
+from typing import Any
 
 import h5py
 
@@ -35,7 +38,7 @@ _FILTERS = {
 }
 
 
-def member(group, name):
+def member(group: Any, name: str) -> Any:
     """The group or dataset `name` (a path below `group`), or None where there is none.
 
     Each link on the way is looked at before it is followed: to ask h5py whether a name is there
@@ -60,12 +63,12 @@ def member(group, name):
     return node
 
 
-def is_there(group, name):
+def is_there(group: Any, name: str) -> bool:
     """True where a link of that name is in `group`, without following it."""
     return bool(name) and name != "." and group.id.links.exists(name.encode())
 
 
-def check_dataset(dataset, name):
+def check_dataset(dataset: Any, name: str) -> None:
     """Refuses a dataset whose values are elsewhere, packed strangely, or more than are stored.
 
     Raises:
@@ -101,7 +104,7 @@ def check_dataset(dataset, name):
         _check_chunks(dataset, name)
 
 
-def _check_chunks(dataset, name):
+def _check_chunks(dataset: Any, name: str) -> None:
     """Refuses chunks that unpack to more than a chunk: the library would unpack them to the end."""
     most = math.prod(dataset.chunks) * dataset.dtype.itemsize
     for place in range(dataset.id.get_num_chunks()):
@@ -117,7 +120,7 @@ def _check_chunks(dataset, name):
             )
 
 
-def attribute(node, name, default=None):
+def attribute(node: Any, name: str, default: Any = None) -> Any:
     """The attribute `name` of a group or file, or `default`.
 
     Raises:

@@ -4,11 +4,17 @@ For what a stranger's net makes NumPy do: the budget at its reading bounds it, a
 the budget is wrong. The process is forked from this one, so nothing is read again.
 """
 
+from __future__ import annotations
+
 import contextlib
 import os
 import resource
 import signal
 import sys
+from collections.abc import Callable
+from typing import NoReturn
+
+import numpy as np
 
 from badnet_defense.errors import ReaderError
 from badnet_defense.sandbox.limits import current, supported
@@ -17,7 +23,7 @@ from badnet_defense.sandbox.pipe import read_frame, write_frame
 _NO_MEMORY = 3
 
 
-def limited(work, *, memory, seconds, doing):
+def limited(work: Callable[[], np.ndarray], *, memory: int, seconds: int, doing: str) -> np.ndarray:
     """What `work()` gives, an `int64` array, computed under limits.
 
     Args:
@@ -52,7 +58,7 @@ def limited(work, *, memory, seconds, doing):
     raise ReaderError(f"{doing} {_why(status, memory, seconds)}")
 
 
-def _compute(work, pipe, memory, seconds):
+def _compute(work: Callable[[], np.ndarray], pipe: int, memory: int, seconds: int) -> NoReturn:
     """Does the work and ends this process, whatever happens."""
     status = 1
     try:
@@ -69,7 +75,7 @@ def _compute(work, pipe, memory, seconds):
         os._exit(status)
 
 
-def address_space_taken():
+def address_space_taken() -> int:
     """Bytes of address space that this process has already."""
     try:
         with open("/proc/self/statm") as file:
@@ -78,7 +84,7 @@ def address_space_taken():
         return 0
 
 
-def _why(status, memory, seconds):
+def _why(status: int, memory: int, seconds: int) -> str:
     if status == -signal.SIGXCPU:
         return f"takes more than {seconds} seconds of processor time; it was stopped."
     if status == _NO_MEMORY:

@@ -1,8 +1,11 @@
 """How large a file may be, and whether it is read in a process of its own."""
 
+from __future__ import annotations
+
 import os
 import socket
 from dataclasses import dataclass, replace
+from typing import Any
 
 
 def supported() -> bool:
@@ -27,11 +30,11 @@ class Limits:
 _in_force = [Limits()]
 
 
-def current():
+def current() -> Limits:
     """The `Limits` in force in this process."""
     return _in_force[-1]
 
 
-def set_limits(**changes):
+def set_limits(**changes: Any) -> None:
     """Changes the `Limits` in force, as the scripts' options do."""
     _in_force[-1] = replace(current(), **changes)

@@ -3,23 +3,27 @@
 Not pickle, which would run code of the sender's: a JSON head, then the arrays' bytes.
 """
 
+from __future__ import annotations
+
 import json
 import math
 import os
 import struct
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from badnet_defense.errors import ReaderError
 
-LARGEST_HEAD = 64 * 2**20
+MAX_HEAD = 64 * 2**20
 DTYPES = ("uint8", "float32", "int64")
-MOST_AXES = 4
+MAX_AXES = 4
 _LENGTH = struct.Struct("<Q")
 _PIECE = 2**20
 
 
-def write_frame(fd, plain, arrays):
+def write_frame(fd: int, plain: Any, arrays: Sequence[np.ndarray]) -> None:
     """Writes what `json.dumps` takes, and arrays of `DTYPES`, to a file descriptor."""
     about = [[str(array.dtype), list(array.shape)] for array in arrays]
     head = json.dumps({"plain": plain, "arrays": about}).encode()
@@ -28,13 +32,13 @@ def write_frame(fd, plain, arrays):
         _write(fd, np.ascontiguousarray(array).reshape(-1).view(np.uint8))
 
 
-def _write(fd, content):
+def _write(fd: int, content: Any) -> None:
     content = memoryview(content)
     while len(content):
         content = content[os.write(fd, content[:_PIECE]) :]
 
 
-def read_frame(fd, most):
+def read_frame(fd: int, most: int) -> tuple[Any, list[np.ndarray]]:
     """(plain, arrays) that `write_frame` wrote, believing none of it.
 
     Args:
@@ -45,7 +49,7 @@ def read_frame(fd, most):
         ReaderError: it ends too early, is no frame, or claims more than `most`.
     """
     (length,) = _LENGTH.unpack(_read(fd, _LENGTH.size))
-    if length > LARGEST_HEAD:
+    if length > MAX_HEAD:
         raise ReaderError(f"its reader claims {length:,} bytes of description.")
     text = bytes(_read(fd, length))
     try:
@@ -53,35 +57,35 @@ def read_frame(fd, most):
         plain, shapes = head["plain"], [(name, tuple(shape)) for name, shape in head["arrays"]]
         right = all(
             name in DTYPES
-            and len(shape) <= MOST_AXES
+            and len(shape) <= MAX_AXES
             and all(type(size) is int and 0 <= size <= most for size in shape)
             for name, shape in shapes
         )
     except (ValueError, KeyError, TypeError, RecursionError):
         right = False
     if not right:
-        raise ReaderError("its reader answers what no reader does.")
+        raise ReaderError("the file reader returned an invalid reply.")
     if sum(math.prod(shape) * np.dtype(name).itemsize for name, shape in shapes) > most:
         raise ReaderError(f"its reader hands back more than {most:,} bytes.")
     return plain, [_array(fd, name, shape) for name, shape in shapes]
 
 
-def _array(fd, name, shape):
+def _array(fd: int, name: str, shape: Any) -> np.ndarray:
     try:
         array = np.empty(shape, name)
     except MemoryError:
         raise ReaderError("it is too large for this machine's memory.") from None
-    _fill(fd, memoryview(array.reshape(-1).view(np.uint8)))
+    _fill(fd, array.reshape(-1).view(np.uint8).data)
     return array
 
 
-def _read(fd, count):
+def _read(fd: int, count: int) -> bytearray:
     content = bytearray(count)
     _fill(fd, memoryview(content))
     return content
 
 
-def _fill(fd, place):
+def _fill(fd: int, place: memoryview) -> None:
     while len(place):
         got = os.readv(fd, [place[:_PIECE]])
         if not got:

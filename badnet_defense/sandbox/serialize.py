@@ -1,5 +1,12 @@
 """A `Net` as plain values and arrays, and back with every check made again."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
 from badnet_defense.errors import CodeInNetError, UnsafeNetError
 from badnet_defense.nets.file_attributes import checked_attributes
 from badnet_defense.nets.layers import SCHEMAS
@@ -9,20 +16,20 @@ from badnet_defense.nets.shapes import check_shapes
 from badnet_defense.nets.weights import expected_weights, with_weights
 
 
-def spec_to_wire(spec):
+def serialize_net(net: Net) -> tuple[dict[str, Any], list[np.ndarray]]:
     """(what `json.dumps` takes, arrays) of a `Net`."""
-    layers = list(spec.layers.values())
+    layers = list(net.layers.values())
     plain = {
-        "name": spec.name,
+        "name": net.name,
         "layers": [[layer.kind, layer.name, layer.config] for layer in layers],
-        "calls": [[call.layer, list(call.inputs)] for call in spec.calls],
-        "output": spec.output,
-        "attributes": spec.attributes,
+        "calls": [[call.layer, list(call.inputs)] for call in net.calls],
+        "output": net.output,
+        "attributes": net.attributes,
     }
     return plain, [array for layer in layers for array in layer.weights]
 
 
-def spec_from_wire(plain, arrays):
+def deserialize_net(plain: Any, arrays: Sequence[np.ndarray]) -> Net:
     """The `Net`, checked as one that was read from a file: nothing in it is believed.
 
     Raises:
@@ -45,24 +52,26 @@ def spec_from_wire(plain, arrays):
         right = False
     if not right:
         raise UnsafeNetError("its reader hands back no net.")
-    spec = Net(name, layers, calls, output, notes)
-    check_shapes(spec)
+    net = Net(name, layers, calls, output, notes)
+    check_shapes(net)
     given, remaining = {}, iter(arrays)
-    expected = expected_weights(spec)
+    expected = expected_weights(net)
     for layer in layers:
         given[layer] = [array for _, array in zip(expected.get(layer, ()), remaining, strict=False)]
-    return with_weights(spec, given)
+    return with_weights(net, given)
 
 
-def _notes(notes):
+def _notes(notes: dict[str, Any]) -> dict[str, Any]:
     """A net's notes, checked again; `ValueError` where they are none."""
-    about = {name: notes.pop(name) for name in ("file", "file_sha256") if name in notes}
+    about: dict[str, Any] = {
+        name: notes.pop(name) for name in ("file", "file_sha256") if name in notes
+    }
     if not all(isinstance(one, str) for one in about.values()):
         raise ValueError
     return {**checked_attributes(notes), **about}
 
 
-def _layer(kind, name, config):
+def _layer(kind: Any, name: str, config: Any) -> tuple[str, LayerSpec]:
     if kind not in SCHEMAS:
         raise CodeInNetError(f"its reader hands back a layer {str(kind)[:60]!r}.")
     if kind == "InputLayer":
@@ -70,7 +79,7 @@ def _layer(kind, name, config):
     return plain_name(name), LayerSpec(kind, name, SCHEMAS[kind].checked(config))
 
 
-def _call(layers, place, layer, inputs):
+def _call(layers: dict[str, LayerSpec], place: int, layer: Any, inputs: Any) -> Call:
     """The `Call` at a place; `ValueError` unless it takes results of earlier ones."""
     kind = layers[layer].kind
     needed = SCHEMAS[kind].inputs

@@ -1,5 +1,7 @@
 """The process that forks a reader for each file; see `badnet_defense.sandbox.client`."""
 
+from __future__ import annotations
+
 import contextlib
 import json
 import logging
@@ -7,7 +9,9 @@ import os
 import resource
 import signal
 import socket
+from typing import Any, NoReturn
 
+import numpy as np
 from PIL import Image
 
 from badnet_defense.errors import InputError
@@ -16,11 +20,11 @@ from badnet_defense.sandbox.limits import set_limits
 from badnet_defense.sandbox.pipe import write_frame
 from badnet_defense.sandbox.tasks import TASKS
 
-MOST_REQUEST = 2**16
-MOST_FILES = 64
+MAX_REQUEST = 2**16
+MAX_FILES = 64
 
 
-def serve(number):
+def serve(number: int) -> None:
     """Forks a reader for each request on the Unix socket of this file descriptor, until it closes.
 
     Each request is a JSON text and the pipe that the reader answers into; its process' number and
@@ -30,7 +34,7 @@ def serve(number):
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     with socket.socket(fileno=number) as parent:
         while True:
-            message, pipes, _, _ = socket.recv_fds(parent, MOST_REQUEST, 1)
+            message, pipes, _, _ = socket.recv_fds(parent, MAX_REQUEST, 1)
             if not message:
                 return
             reader = os.fork()
@@ -42,7 +46,7 @@ def serve(number):
             parent.send(json.dumps(os.waitstatus_to_exitcode(status)).encode())
 
 
-def _become_reader(parent, asked, pipe):
+def _become_reader(parent: socket.socket, asked: dict[str, Any], pipe: int) -> NoReturn:
     """Reads, and ends this process whatever happens."""
     status = 1
     try:
@@ -57,16 +61,17 @@ def _become_reader(parent, asked, pipe):
         os._exit(status)
 
 
-def _failed(asked, error):
+def _failed(asked: dict[str, Any], error: BaseException) -> str:
     return f"{asked['path']}: its reader failed ({type(error).__name__}); nothing of it was used."
 
 
-def read(asked, pipe):
+def read(asked: dict[str, Any], pipe: int) -> None:
     """Does one request under its limits and writes the answer."""
     kept = _Kept()
     logging.getLogger("badnet_defense").addHandler(kept)
     logging.getLogger("badnet_defense").propagate = False
-    arrays = []
+    arrays: list[np.ndarray] = []
+    answer: dict[str, Any]
     try:
         os.chdir(asked["folder"])  # the parent's, which may have moved since this process began
         limit(asked["limits"])
@@ -83,14 +88,14 @@ def read(asked, pipe):
         write_frame(pipe, answer, arrays)
 
 
-def limit(limits):
+def limit(limits: dict[str, int]) -> None:
     """Limits this process for good: memory, processor time, no written files, no new processes."""
     set_limits(max_net_size=limits["max_net_size"], isolate=False)
     for name, most in (
         ("RLIMIT_AS", address_space_taken() + limits["memory"]),
         ("RLIMIT_CPU", limits["seconds"]),
         ("RLIMIT_FSIZE", 0),
-        ("RLIMIT_NOFILE", MOST_FILES),
+        ("RLIMIT_NOFILE", MAX_FILES),
         ("RLIMIT_NPROC", 0),
         ("RLIMIT_CORE", 0),
     ):
@@ -106,9 +111,9 @@ def limit(limits):
 class _Kept(logging.Handler):
     """Keeps messages for the parent."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__(logging.INFO)
-        self.messages = []
+        self.messages: list[str] = []
 
-    def emit(self, record):
+    def emit(self, record: logging.LogRecord) -> None:
         self.messages.append(record.getMessage())

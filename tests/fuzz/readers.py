@@ -20,7 +20,7 @@ from badnet_defense.nets import describe, read_net
 from badnet_defense.nets import reader as loader
 from badnet_defense.nets.parse import parse_model
 from badnet_defense.sandbox.pipe import read_frame, write_frame
-from badnet_defense.sandbox.serialize import spec_from_wire, spec_to_wire
+from badnet_defense.sandbox.serialize import deserialize_net, serialize_net
 
 SHAPE = (12, 10, 3)
 
@@ -39,7 +39,7 @@ def _answer(path):
             plain, arrays = read_frame(handle, 2**20)
             if not isinstance(plain, dict) or "net" not in plain:
                 raise InputError("no net.")
-            spec_from_wire(plain["net"], arrays)
+            deserialize_net(plain["net"], arrays)
     finally:
         os.close(handle)
 
@@ -122,7 +122,7 @@ def _net_files(folder):
 
 
 def _answer_of(path, answer):
-    plain, arrays = spec_to_wire(read_net(path))
+    plain, arrays = serialize_net(read_net(path))
     handle = os.open(answer, os.O_CREAT | os.O_WRONLY)
     write_frame(handle, json.loads(json.dumps({"net": plain})), arrays)
     os.close(handle)

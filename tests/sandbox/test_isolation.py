@@ -91,8 +91,8 @@ def reader(with_limits, tmp_path, monkeypatch):
         ("os._exit(3)", "its reader ended too early"),
         ("raise ValueError('anything')", "its reader failed (ValueError)"),
         ("return {'a': b''}, []", "its reader failed (TypeError)"),
-        ("return {}, [np.zeros(2, 'O')]", "its reader"),
-        ("return {}, [np.zeros(3, 'S4')]", "answers what no reader does"),
+        ("return {}, [np.zeros(2, 'O')]", "invalid reply"),
+        ("return {}, [np.zeros(3, 'S4')]", "returned an invalid reply"),
     ],
 )
 def test_a_broken_reader_is_one_sentence(reader, body, words):

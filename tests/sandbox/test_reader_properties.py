@@ -17,7 +17,7 @@ from badnet_defense.io import Dataset, read_image, read_images, write_challenge_
 from badnet_defense.io.trigger_labels import read_trigger_labels
 from badnet_defense.nets.parse import parse_model
 from badnet_defense.sandbox.pipe import DTYPES, read_frame, write_frame
-from badnet_defense.sandbox.serialize import spec_from_wire
+from badnet_defense.sandbox.serialize import deserialize_net
 
 QUICK = settings(max_examples=60, deadline=None, derandomize=True)
 SIDES = st.integers(1, 9)
@@ -141,6 +141,6 @@ NETS = st.recursive(
 @settings(QUICK, max_examples=300)
 @given(document=NETS)
 def test_any_document_is_refused_by_the_house_s_own_errors(document):
-    for read in (parse_model, lambda one: spec_from_wire(one, [])):
+    for read in (parse_model, lambda one: deserialize_net(one, [])):
         with pytest.raises(UnsafeFileError):
             read(document)

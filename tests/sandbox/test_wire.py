@@ -9,7 +9,7 @@ from many_nets import all_kinds_net, frozen_net, nested_net, shared_layer_net
 
 from badnet_defense.errors import UnsafeNetError
 from badnet_defense.nets import describe
-from badnet_defense.sandbox.serialize import spec_from_wire, spec_to_wire
+from badnet_defense.sandbox.serialize import deserialize_net, serialize_net
 
 
 @pytest.mark.parametrize(
@@ -17,13 +17,13 @@ from badnet_defense.sandbox.serialize import spec_from_wire, spec_to_wire
 )
 def test_every_kind_of_net_comes_through_the_wire(make):
     spec = describe(make())
-    plain, arrays = spec_to_wire(spec)
-    assert same_net(spec_from_wire(json.loads(json.dumps(plain)), arrays), spec)
+    plain, arrays = serialize_net(spec)
+    assert same_net(deserialize_net(json.loads(json.dumps(plain)), arrays), spec)
 
 
 @pytest.fixture
 def wire():
-    plain, arrays = spec_to_wire(describe(plain_net()))
+    plain, arrays = serialize_net(describe(plain_net()))
     return json.loads(json.dumps(plain)), arrays
 
 
@@ -66,4 +66,4 @@ def test_a_net_from_a_reader_is_not_believed(wire, change):
     plain, arrays = wire
     change(plain, arrays)
     with pytest.raises(UnsafeNetError):
-        spec_from_wire(plain, arrays)
+        deserialize_net(plain, arrays)
