@@ -17,6 +17,10 @@ STAGE_NAMES = {
     "repaired": "repaired",
     "guard": "guard",
 }
+SET_NAMES = {
+    "clean validation": "clean, for repair and threshold",
+    "clean test": "clean, held out",
+}
 TITLES = {
     "triggers": "Inverted triggers",
     "norms": "Trigger size per label",
@@ -166,7 +170,7 @@ def write_check_page(
         defence=defence,
         flagged=result["scan"].get("flagged", ()),
         stages=[STAGE_NAMES[stage] for stage in stages],
-        rows=rows,
+        rows=[[SET_NAMES.get(name, name), *map(_split, cells)] for name, *cells in rows],
         limits=check_limits(result),
         plots=[(title, encoded(pictures.get(key))) for key, title in TITLES.items()],
         steps=steps,
@@ -176,6 +180,12 @@ def write_check_page(
         files=result["files"],
         versions=result.get("versions", {}),
     )
+
+
+def _split(cell: str) -> tuple[str, str]:
+    """(value, interval) of a cell such as `97.9 [97.5, 98.2]`."""
+    value, _, interval = cell.partition(" [")
+    return (value, f"[{interval}") if interval else (cell, "")
 
 
 def _data(result: Mapping[str, Any]) -> dict[str, Any]:
