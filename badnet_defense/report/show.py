@@ -47,9 +47,11 @@ def show_lines(result: Mapping[str, Any]) -> list[str]:
         lines.append("no labels")
     else:
         counts = list(labels["counts"].values())
+        low, high = min(counts), max(counts)
+        each = f"{low:,}" if low == high else f"{low:,} to {high:,}"
         lines.append(
-            f"labels: {len(counts):,} class{'es' if len(counts) > 1 else ''}, "
-            f"{min(counts):,} to {max(counts):,} images per class"
+            f"labels: {len(counts):,} class{'es' if len(counts) > 1 else ''}, {each} images per "
+            "class"
         )
         if labels["missing"]:
             count = len(labels["missing"])
