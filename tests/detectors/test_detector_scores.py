@@ -135,6 +135,8 @@ def test_takeover_where_there_is_nothing_to_take_over(xp):
     """No overlay of another class; and one region on one overlay, whose probabilities sum to 1."""
     own, carried = np.float32([[0.2, 0.8, 0]] * 2), np.float32([[[[0.5, 0.25, 0.25]]]] * 2)
     np.testing.assert_array_equal(scores.takeover(xp, own, carried, np.array([1])), [0, 0])
+    more_than_all = np.float32([[[[0.625, 0, 0.5]]]] * 2)  # rounding may leave that, of class 1
+    np.testing.assert_array_equal(scores.takeover(xp, own, more_than_all, np.array([0])), [0, 0])
     own[1, 2] = np.nan
     found = np.asarray(scores.takeover(xp, own, carried, np.array([0])))
     np.testing.assert_allclose(found, [-np.log(0.75), np.inf], rtol=1e-6)
@@ -165,3 +167,5 @@ def test_any_score_above_its_own_threshold_counts(xp):
     pair = [np.float32([0, 2, 0, 2]), np.float32([5, 5, 7, 7])]
     found = scores.apply_thresholds(xp, np.int32([0, 1, 2, 3]), pair, [1.0, 6.0], 9)
     assert np.asarray(found).tolist() == [0, 9, 9, 9]
+    with pytest.raises(ValueError, match="shorter"):  # each score has its own
+        scores.apply_thresholds(xp, np.int32([0, 1, 2, 3]), pair, [1.0], 9)
