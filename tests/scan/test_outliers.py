@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 
 from badnet_defense.scan.outliers import (
+    Outliers,
+    _above,
     far_smaller,
     gaps_to_next,
     joint_outliers,
@@ -126,6 +128,41 @@ def test_the_distance_to_the_next_makes_up_for_an_index():
     assert far_smaller(exponents(*usual, 3.5), 0.4) == (6,)  # 1.0 is above 0.4 x 2.44 = 0.98
     assert far_smaller(exponents(*usual, 3.5), 0.42) == ()
     assert far_smaller(exponents(*usual, 3.7), 0.01) == ()  # below 0.6 of the limit, however far
+
+
+def given(values, index):
+    """`Outliers` of log-odds and indices that need not go together."""
+    return Outliers(0.0, 1.0, np.array(index, float), 3.0, (), np.array(values, float))
+
+
+def test_what_just_suffices_to_be_flagged_by_one_pass():
+    """Of seven labels the last lies 1 below the others; the limit of seven is 2.44."""
+    values, limit = [4, 4, 4, 4, 4, 4, 3], known_limit(7)
+    for index, gap, flagged in (
+        (limit, 1, (6,)),
+        (limit, 1.001, ()),
+        (limit * 0.999, 1, ()),
+        (limit / 2 * 1.25, 0.625, (6,)),  # 1 / 0.625 times the index is the limit
+        (limit * 0.6, 0.6, (6,)),
+        (limit * 0.599, 0.1, ()),
+    ):
+        assert far_smaller(given(values, [0] * 6 + [index]), gap) == flagged, (index, gap)
+    pair = given([4, 4, 4, 4, 4, 4, 2.75, 2.75], [0] * 6 + [9, 9])
+    assert far_smaller(pair, 1) == (6, 7) and far_smaller(pair, 1.001) == ()
+
+
+def test_an_index_at_its_limit_is_no_outlier():
+    assert _above(np.array([2.0, 1, 3, 2.5]), 2.0) == (2, 3)
+
+
+def test_numbers_around_nothing_have_a_deviation_too():
+    """A billionth at least, else the index of a rounding error would be without bounds."""
+    np.testing.assert_allclose(weight_outliers([0, 0, 0, 0, 3e-9]).index, [0, 0, 0, 0, 3])
+
+
+def test_outliers_stay_as_they_were_found():
+    with pytest.raises(AttributeError):
+        mad_outliers([1.0, 2, 3]).limit = 0
 
 
 def test_several_are_far_smaller_together():
