@@ -1,5 +1,7 @@
 """Files as every part of the project opens, identifies and writes them."""
 
+from __future__ import annotations
+
 import atexit
 import contextlib
 import errno
@@ -14,7 +16,9 @@ import socket
 import stat
 import tempfile
 import threading
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import h5py
 from filelock import FileLock, Timeout
@@ -40,7 +44,7 @@ _RUN, _COMMON = "badnet_defense.run.", "BADNET_DEFENSE_COMMON_TMPDIR"
 _of_this_thread = threading.local()
 
 
-def require_file(path, expected):
+def require_file(path: str | Path, expected: str) -> Path:
     """`path` as a `Path`, if it is a file; `expected` says what should be there, for the message.
 
     Raises:
@@ -62,7 +66,7 @@ def require_file(path, expected):
     return Path(path)
 
 
-def stored_size(path):
+def stored_size(path: str | Path) -> int:
     """Bytes of a file as far as they lie on the disk: a sparse file claims more."""
     about = os.stat(path)
     blocks = 512 * getattr(about, "st_blocks", 0)
@@ -77,13 +81,13 @@ def stored_size(path):
     return about.st_size
 
 
-def file_sha256(path):
+def file_sha256(path: str | Path) -> str:
     """The SHA-256 of a file's bytes, 64 hex digits; raises `InputError` where there is no file."""
     with open(require_file(path, "a file"), "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def data_sha256(path):
+def data_sha256(path: str | Path) -> str:
     """The SHA-256 of a data set: of a file's bytes, or of a folder's image files.
 
     A folder's digest is that of the lines "<SHA-256>  <path below the folder>", sorted by path,
@@ -99,7 +103,7 @@ def data_sha256(path):
 
 
 @contextlib.contextmanager
-def unchanged(path):
+def unchanged(path: str | Path) -> Iterator[None]:
     """Refuses a file, or a folder's images, that were changed while the body read them.
 
     Raises:
@@ -111,7 +115,7 @@ def unchanged(path):
         raise InputError(f"{path}: it was changed while it was read; wait until it is whole.")
 
 
-def _state(path):
+def _state(path: str | Path) -> list[tuple[Any, ...]]:
     """What the system says of a file, or of a folder's images, that every change changes."""
     path = Path(path)
     state = []
@@ -122,7 +126,7 @@ def _state(path):
     return state
 
 
-def check_links(folder):
+def check_links(folder: str | Path) -> None:
     """Refuses a folder that holds a link to something outside of it: it would be read, too.
 
     Raises:
@@ -142,7 +146,7 @@ def check_links(folder):
 
 
 @contextlib.contextmanager
-def atomic_write(path):
+def atomic_write(path: str | Path) -> Iterator[Path]:
     """Gives a temporary path beside `path`, renamed to it on success and removed on failure.
 
     So an interrupted run never leaves half a file, and a reader sees the old file or the new one.
@@ -184,7 +188,7 @@ def atomic_write(path):
 
 
 @contextlib.contextmanager
-def all_or_none():
+def all_or_none() -> Iterator[None]:
     """Lets all that `atomic_write` writes inside appear at the end, or nothing of it.
 
     For files that only belong together: on a full disk none of them is left. They appear in the
@@ -196,7 +200,8 @@ def all_or_none():
     if getattr(_of_this_thread, "together", None) is not None:
         yield
         return
-    _of_this_thread.together = waiting = []
+    waiting: list[tuple[Path, Path]] = []
+    _of_this_thread.together = waiting
     try:
         yield
         for partial, path in waiting:
@@ -211,7 +216,7 @@ def all_or_none():
                 partial.unlink(missing_ok=True)
 
 
-def _writable_path(path):
+def _writable_path(path: str | Path) -> Path:
     """`path` as a `Path`, whose folder is there, made if need be.
 
     Raises:
@@ -232,7 +237,7 @@ def _writable_path(path):
     return path
 
 
-def check_writable(*results, inputs=()):
+def check_writable(*results: str | Path | None, inputs: Iterable[str | Path | None] = ()) -> None:
     """Refuses results that could not be written, before the work that makes them; makes nothing.
 
     Args:
@@ -261,7 +266,7 @@ def check_writable(*results, inputs=()):
             )
 
 
-def _check_path_links(folder):
+def _check_path_links(folder: Path) -> None:
     """Refuses a way to a folder that somebody else's link leads elsewhere, as Linux does in /tmp.
 
     A link is followed where it belongs to this user, to root, or to whom the folder with it does.
@@ -281,14 +286,14 @@ def _check_path_links(folder):
             )
 
 
-def _cannot_write(path, error):
+def _cannot_write(path: Path, error: OSError) -> InputError:
     return InputError(
         f"{path}: cannot be written ({error.strerror}), nothing half-written is left; make room or "
         "name another place."
     )
 
 
-def read_plain(path, most):
+def read_plain(path: str | Path, most: int) -> bytes:
     """The bytes of a result that this project wrote, which somebody may have put another in place.
 
     Neither a link is followed nor is waited for what is no file.
@@ -317,7 +322,7 @@ def read_plain(path, most):
 
 
 @contextlib.contextmanager
-def new_hdf5(path):
+def new_hdf5(path: str | Path) -> Iterator[h5py.File]:
     """An open `h5py.File` that becomes the file `path` once it is whole.
 
     It is made in memory: on a full disk h5py could neither go on nor close a file cleanly.
@@ -332,16 +337,16 @@ def new_hdf5(path):
             target.write(content.getbuffer())
 
 
-def _partial_prefix(path):
+def _partial_prefix(path: Path) -> str:
     """Of the temporary names of a file; cut, since a name has an end."""
     return f".{path.stem[:_MAX_STEM_LENGTH]}."
 
 
-def _partial_suffix(path):
+def _partial_suffix(path: Path) -> str:
     return f".partial{path.suffix}"
 
 
-def _remove_stale_partials(path):
+def _remove_stale_partials(path: Path) -> None:
     """Removes what runs that were killed have left of this file; a link, but not where it leads."""
     first, last = _partial_prefix(path), _partial_suffix(path)
     for left in path.parent.glob(f"{glob.escape(first)}*{glob.escape(last)}"):
@@ -351,7 +356,7 @@ def _remove_stale_partials(path):
                 left.unlink()
 
 
-def alive(number):
+def alive(number: int) -> bool:
     """True where a process of that number is running."""
     try:
         os.kill(number, 0)
@@ -363,7 +368,7 @@ def alive(number):
 
 
 @contextlib.contextmanager
-def own_temporary_files():
+def own_temporary_files() -> Iterator[Path]:
     """Gives all temporary files a folder of this run's, removed when this process ends.
 
     TensorFlow and Keras leave files behind, in worker processes, too, and when they are stopped.
@@ -396,12 +401,12 @@ def own_temporary_files():
                 os.environ[name] = value
 
 
-def _common_temporary():
+def _common_temporary() -> Path:
     """The folder for temporary files that all runs have in common."""
     return Path(os.environ.get(_COMMON) or tempfile.gettempdir())
 
 
-def user_temp_dir():
+def user_temp_dir() -> Path:
     """A folder for temporary files that only this user may enter, the same for all of their runs.
 
     It lies in the folder for temporary files; where somebody else has taken its name there, in the
@@ -426,7 +431,7 @@ def user_temp_dir():
     )
 
 
-def _own_places(user):
+def _own_places(user: int) -> Iterator[Path]:
     """Where `user_temp_dir` may be, the first choice first."""
     yield _common_temporary() / f"badnet_defense.{user}"
     for name, default in (("XDG_RUNTIME_DIR", None), ("XDG_CACHE_HOME", "~/.cache")):
@@ -435,7 +440,7 @@ def _own_places(user):
             yield Path(place) / f"badnet_defense.{user}"
 
 
-def is_own(about, kind):
+def is_own(about: os.stat_result, kind: Callable[[int], bool]) -> bool:
     """True where what `lstat` or `fstat` tells is of that kind (`stat.S_ISDIR`, ..), belongs to
     this user, root or not, and nobody else may write to it.
     """
@@ -444,7 +449,7 @@ def is_own(about, kind):
 
 
 @contextlib.contextmanager
-def exclusive(out):
+def exclusive(out: str | Path) -> Iterator[None]:
     """Refuses a second run that would write what another one, still running, writes.
 
     Args:

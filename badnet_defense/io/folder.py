@@ -1,5 +1,7 @@
 """A folder of images with one sub-folder a class."""
 
+from __future__ import annotations
+
 import logging
 from pathlib import Path
 
@@ -17,7 +19,9 @@ from badnet_defense.sandbox.client import memory_limit
 _log = logging.getLogger("badnet_defense")
 
 
-def read_image_folder(path, *, shape, classes=None):
+def read_image_folder(
+    path: str | Path, *, shape: tuple[int, int, int], classes: int | None = None
+) -> Dataset:
     """All images of a folder, in order of class and file name.
 
     Sub-folders named by whole numbers (`0`, `00012`) are the class numbers; other names, sorted,
@@ -62,7 +66,7 @@ def read_image_folder(path, *, shape, classes=None):
     return Dataset(_read_all(files, shape, path), labels, str(path), folders=names)
 
 
-def _class_numbers(folders, classes, path):
+def _class_numbers(folders: list[Path], classes: int | None, path: Path) -> dict[int, Path]:
     """Class number -> sub-folder, in order of the numbers."""
     as_numbers = [folder.name.isdecimal() for folder in folders]
     if any(as_numbers) and not all(as_numbers):
@@ -78,7 +82,7 @@ def _class_numbers(folders, classes, path):
                 "name the sub-folders by the net's class numbers."
             )
         return dict(enumerate(folders))
-    numbers = {}
+    numbers: dict[int, Path] = {}
     for folder in sorted(folders, key=lambda folder: int(folder.name)):
         twin = numbers.setdefault(int(folder.name), folder)
         if twin is not folder:
@@ -89,7 +93,7 @@ def _class_numbers(folders, classes, path):
     return numbers
 
 
-def _tell_left_out(path, folders):
+def _tell_left_out(path: Path, folders: list[Path]) -> None:
     """Says what in a folder and in its class folders is not read.
 
     Raises:
@@ -118,7 +122,7 @@ def _tell_left_out(path, folders):
         )
 
 
-def _read_all(files, shape, path):
+def _read_all(files: list[Path], shape: tuple[int, int, int], path: Path) -> np.ndarray:
     """(n, h, w, channels) `uint8` of all files, with a progress bar on a terminal."""
     needed, most = len(files) * int(np.prod(shape)), memory_limit()
     if needed > most:

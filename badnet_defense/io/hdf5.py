@@ -1,7 +1,12 @@
 """The challenge's HDF5 files: `data` (n, channels, h, w) with pixels 0-255, and `label` (n,)."""
 
+from __future__ import annotations
+
 import logging
 import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -26,7 +31,14 @@ MAX_IMAGE_RATIO = 100
 _CHUNK_BYTES = 64 << 20  # unless the file is packed in larger pieces, up to this
 
 
-def read_challenge_h5(path, *, classes=None, shape=None, need_labels=False, labels_matter=True):
+def read_challenge_h5(
+    path: str | Path,
+    *,
+    classes: int | None = None,
+    shape: tuple[int, int, int] | None = None,
+    need_labels: bool = False,
+    labels_matter: bool = True,
+) -> Dataset:
     """Images and labels of a challenge HDF5 file, held as `uint8` where the values allow it.
 
     The file is read block by block: beside the result, only a few megabytes are in memory. One
@@ -74,7 +86,9 @@ def read_challenge_h5(path, *, classes=None, shape=None, need_labels=False, labe
         ) from error
 
 
-def write_challenge_h5(path, data, *, attributes=None):
+def write_challenge_h5(
+    path: str | Path, data: Dataset, *, attributes: Mapping[str, Any] | None = None
+) -> None:
     """Writes a data set as a challenge HDF5 file, complete or not at all.
 
     Args:
@@ -97,7 +111,7 @@ def write_challenge_h5(path, data, *, attributes=None):
         file.attrs.update(attributes or {})
 
 
-def _plain_dataset(file, key, path):
+def _plain_dataset(file: h5py.File, key: str, path: Path) -> h5py.Dataset:
     """The dataset `key` by the rules of `hdf5_rules`: its values lie in this very file."""
     with naming(path):
         dataset = member(file, key)
@@ -122,13 +136,13 @@ def _plain_dataset(file, key, path):
     return dataset
 
 
-def _is_of_a_model(file):
+def _is_of_a_model(file: h5py.File) -> bool:
     """True where an HDF5 file holds what Keras' files of models, or of weights alone, hold."""
     noted = any(name in file.attrs for name in ("model_config", "layer_names", "keras_version"))
     return noted or is_there(file, "layers")
 
 
-def _check_memory(data, path):
+def _check_memory(data: h5py.Dataset, path: Path) -> None:
     """Refuses images that are far more than what is stored of them, or than memory holds.
 
     They are held as `uint8`: one byte for each value.
@@ -142,7 +156,7 @@ def _check_memory(data, path):
     _check_fits(data.size, path)
 
 
-def _check_fits(needed, path):
+def _check_fits(needed: int, path: Path) -> None:
     """Refuses to hold more bytes than a reader may take."""
     most = memory_limit()
     if needed > most:
@@ -152,7 +166,7 @@ def _check_fits(needed, path):
         )
 
 
-def _check_shape(data, shape, path):
+def _check_shape(data: h5py.Dataset, shape: tuple[int, int, int] | None, path: Path) -> None:
     """Refuses images that are none, or that the net cannot take."""
     if data.ndim != 4:
         raise InputError(f"{path}: `data` has shape {data.shape}, expected (n, channels, h, w).")
@@ -174,7 +188,14 @@ def _check_shape(data, shape, path):
         )
 
 
-def _read_labels(file, count, classes, need_labels, labels_matter, path):
+def _read_labels(
+    file: h5py.File,
+    count: int,
+    classes: int | None,
+    need_labels: bool,
+    labels_matter: bool,
+    path: Path,
+) -> np.ndarray | None:
     """(count,) `int64`, or None where the file has none, or none of use, and none are needed."""
     if not is_there(file, "label") and not need_labels:
         return None
@@ -189,7 +210,7 @@ def _read_labels(file, count, classes, need_labels, labels_matter, path):
         return None
 
 
-def _read_images(data, path):
+def _read_images(data: h5py.Dataset, path: Path) -> np.ndarray:
     """(n, h, w, channels) `uint8`, or `float32` once a block holds a value that is not whole."""
     count, channels, height, width = data.shape
     images, high = np.empty((count, height, width, channels), np.uint8), 0.0
@@ -206,7 +227,7 @@ def _read_images(data, path):
     return images
 
 
-def _blocks(data):
+def _blocks(data: h5py.Dataset) -> list[slice]:
     """Slices over the images of `data`, few enough at once to stay within `_BLOCK_BYTES`.
 
     A compressed file is read in steps of its own chunks, so that none is unpacked many times.

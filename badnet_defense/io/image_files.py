@@ -1,8 +1,11 @@
 """One image file as an array that a net can take."""
 
+from __future__ import annotations
+
 import logging
 import struct
 import warnings
+from pathlib import Path
 
 import numpy as np
 from PIL import Image, WebPImagePlugin  # noqa: F401 importing it makes Pillow know WebP
@@ -26,7 +29,7 @@ _ORIENTATION = 274
 _UPRIGHT = dict(zip(range(2, 9), (0, 3, 1, 5, 4, 6, 2), strict=True))  # EXIF's -> `Transpose`
 
 
-def read_image(path, shape):
+def read_image(path: str | Path, shape: tuple[int, int, int]) -> np.ndarray:
     """An image file of any size and colour mode, as the net takes it.
 
     Transparency is dropped, EXIF rotation applied, and another size resized with antialiasing
@@ -56,7 +59,9 @@ def read_image(path, shape):
     return pixels
 
 
-def read_and_resize(path, shape):
+def read_and_resize(
+    path: str | Path, shape: tuple[int, int, int]
+) -> tuple[np.ndarray, tuple[int, int]]:
     """As `read_image`, but silent: also gives the image's own (h, w)."""
     height, width, channels = shape
     if channels not in (1, 3):
@@ -72,7 +77,7 @@ def read_and_resize(path, shape):
     return pixels if channels == 3 else pixels[..., np.newaxis], original
 
 
-def _open(path, mode):
+def _open(path: Path, mode: str) -> Image.Image:
     """The upright image in `mode`; every way in which a file can be wrong ends as InputError."""
     try:
         with warnings.catch_warnings():
@@ -85,7 +90,7 @@ def _open(path, mode):
     with image:
         if image.width * image.height > _MAX_PIXELS:
             raise _too_large(path)
-        if image.format == "WEBP" and image.is_animated:
+        if image.format == "WEBP" and getattr(image, "is_animated", False):
             raise InputError(f"{path}: this is an animation, expected a single image.")
         if image.mode == "F":
             raise InputError(
@@ -99,23 +104,23 @@ def _open(path, mode):
             ) from error
 
 
-def _upright(image):
+def _upright(image: Image.Image) -> Image.Image:
     """The image turned as its EXIF says; only that one note of it is read."""
     try:
-        turned = _UPRIGHT.get(image.getexif().get(_ORIENTATION))
+        turned = _UPRIGHT.get(image.getexif().get(_ORIENTATION, 1))
     except _BROKEN:  # damaged notes leave an image as it is
         turned = None
     return image if turned is None else image.transpose(Image.Transpose(turned))
 
 
-def _too_large(path):
+def _too_large(path: str | Path) -> TooLargeError:
     return TooLargeError(
         f"{path}: this image has too many pixels, expected at most {_MAX_PIXELS // 10**6} "
         "million; make it smaller."
     )
 
 
-def _convert(image, mode):
+def _convert(image: Image.Image, mode: str) -> Image.Image:
     """`image` in 8 bits; Pillow would clip 16-bit grey at 255 instead of scaling it."""
     if image.mode.startswith("I"):
         image = Image.fromarray(np.rint(np.asarray(image) / 257.0).astype(np.uint8))

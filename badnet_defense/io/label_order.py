@@ -4,9 +4,12 @@ Keras and torchvision number class folders by their names as text: of `0` to `11
 class 2. Others count from one. Nothing in a file says so; only the net's own answers do.
 """
 
+from __future__ import annotations
+
 import numpy as np
 
 from badnet_defense.errors import InputError
+from badnet_defense.io.dataset import Dataset
 from badnet_defense.io.labels import check_labels
 
 VALUE, TEXT, FROM_ONE, NAMES = "value", "text", "from one", "names"
@@ -19,7 +22,7 @@ EXPLAINED = {
 """What each order means, for messages."""
 
 
-def label_orders(data, classes):
+def label_orders(data: Dataset, classes: int) -> dict[str, np.ndarray]:
     """The labels as class numbers of the net, in each order that they may be numbered in.
 
     Args:
@@ -32,9 +35,11 @@ def label_orders(data, classes):
         `NAMES` where folders have other names than numbers, comes first where it is possible.
 
     Raises:
-        InputError: in no order are these the net's classes.
+        InputError: there are no labels, or in no order are these the net's classes.
     """
     labels, folders = data.labels, data.folders
+    if labels is None:
+        raise InputError(f"{data.source}: these images have no labels, expected class numbers.")
     if folders and not all(name.isdecimal() for name in folders):
         if len(folders) != classes:
             raise InputError(
@@ -48,7 +53,8 @@ def label_orders(data, classes):
         FROM_ONE: numbers - 1 if numbers[0] >= 1 and numbers[-1] <= classes else None,
         TEXT: _text_ranks(numbers, folders, classes),
     }
-    orders, seen = {}, []
+    orders: dict[str, np.ndarray] = {}
+    seen: list[np.ndarray] = []
     for order, mapping in mappings.items():
         if mapping is not None and not any((mapping == one).all() for one in seen):
             seen.append(mapping)
@@ -58,7 +64,9 @@ def label_orders(data, classes):
     return orders
 
 
-def _text_ranks(numbers, folders, classes):
+def _text_ranks(
+    numbers: np.ndarray, folders: tuple[str, ...] | None, classes: int
+) -> np.ndarray | None:
     """The place of each of the `numbers` among all classes' names sorted as text, or None."""
     names = sorted(folders) if folders else [str(number) for number in numbers]
     if len(names) == classes:

@@ -1,8 +1,11 @@
 """One way to read images, whatever they come in."""
 
+from __future__ import annotations
+
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -20,7 +23,14 @@ from badnet_defense.sandbox.limits import current
 _MODELS = (".keras", ".onnx", ".pb", ".tflite", ".pt", ".pth", ".safetensors")
 
 
-def read_images(path, *, shape, classes=None, need_labels=False, labels_matter=True):
+def read_images(
+    path: str | Path,
+    *,
+    shape: tuple[int, int, int],
+    classes: int | None = None,
+    need_labels: bool = False,
+    labels_matter: bool = True,
+) -> Dataset:
     """Images of a challenge HDF5 file, of a folder with a sub-folder a class, or one image.
 
     Args:
@@ -38,13 +48,17 @@ def read_images(path, *, shape, classes=None, need_labels=False, labels_matter=T
     Raises:
         InputError: the images cannot be read, or do not fit the net.
     """
-    asked = {"classes": classes, "need_labels": need_labels, "labels_matter": labels_matter}
+    asked: dict[str, Any] = {
+        "classes": classes,
+        "need_labels": need_labels,
+        "labels_matter": labels_matter,
+    }
     with unchanged(path):
         read = _read_isolated if current().isolate else read_images_in_process
         return replace(read(path, shape=shape, **asked), sha256=data_sha256(path))
 
 
-def _read_isolated(path, *, shape, **asked):
+def _read_isolated(path: str | Path, *, shape: tuple[int, int, int], **asked: Any) -> Dataset:
     """As `read_images_in_process`, in a process of its own; what comes back is checked."""
     classes, need_labels = asked["classes"], asked["need_labels"]
     sides = None if shape is None else list(shape)
@@ -70,13 +84,20 @@ def _read_isolated(path, *, shape, **asked):
         raise ReaderError(f"{error} Its reader hands back no images.") from None
 
 
-def _are_names(names):
+def _are_names(names: Any) -> bool:
     """True for a list of class folders' names, each one once."""
     texts = isinstance(names, list) and all(isinstance(name, str) for name in names)
     return texts and 0 < len(names) == len(set(names))
 
 
-def read_images_in_process(path, *, shape, classes, need_labels, labels_matter=True):
+def read_images_in_process(
+    path: str | Path,
+    *,
+    shape: tuple[int, int, int],
+    classes: int | None,
+    need_labels: bool,
+    labels_matter: bool = True,
+) -> Dataset:
     """As `read_images`, in this process whatever the limits say."""
     if os.path.isdir(path):
         data = read_image_folder(path, shape=shape, classes=classes)

@@ -1,5 +1,7 @@
 """Result files: one JSON for each run, with what is needed to make it again."""
 
+from __future__ import annotations
+
 import hashlib
 import json
 import logging
@@ -7,9 +9,11 @@ import math
 import os
 import platform
 import re
+from collections.abc import Callable, Mapping
 from functools import cache
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -45,7 +49,7 @@ _COMPUTING = (
 """Parts of the package whose code decides on figures."""
 
 
-def write_json(path, result, *, sealed=None):
+def write_json(path: str | Path, result: Mapping[str, Any], *, sealed: str | None = None) -> None:
     """Writes a result as JSON, complete or not at all; makes the folder if need be.
 
     Args:
@@ -67,20 +71,20 @@ def write_json(path, result, *, sealed=None):
         partial.write_text(text + "\n", "utf-8", errors="backslashreplace")
 
 
-def _as_text(result):
+def _as_text(result: Mapping[str, Any]) -> str:
     text = json.dumps(result, indent=2, default=_plain, allow_nan=False, ensure_ascii=False)
     return re.sub(r"\[\n[-+.\deE,\s]*\]", lambda found: _one_line(found.group()), text)
 
 
-def _canonical(plain):
+def _canonical(plain: Any) -> bytes:
     return json.dumps(plain, sort_keys=True, separators=(",", ":")).encode()
 
 
-def _purpose(kind):
+def _purpose(kind: str) -> str:
     return f"{kind}, schema {SCHEMA}"
 
 
-def own_result(path, kind):
+def own_result(path: str | Path, kind: str) -> dict[str, Any]:
     """A result of this user's, as a dict; empty where there is none.
 
     Whether today's code would give it is another question (`io.current.is_current`).
@@ -105,7 +109,7 @@ def own_result(path, kind):
 
 
 @cache
-def _tell_unsealed(folder):
+def _tell_unsealed(folder: Path) -> None:
     _log.warning(
         "%s: results there do not bear your seal (made by an older version, by somebody else or on "
         "another machine, or changed since); they are made anew.",
@@ -113,7 +117,7 @@ def _tell_unsealed(folder):
     )
 
 
-def own_bytes(path, sha256, most=MAX_COMPANION_SIZE):
+def own_bytes(path: str | Path, sha256: str, most: int = MAX_COMPANION_SIZE) -> bytes:
     """The bytes of a file beside a result of this user's, which tells its SHA-256.
 
     Raises:
@@ -125,7 +129,7 @@ def own_bytes(path, sha256, most=MAX_COMPANION_SIZE):
     return content
 
 
-def read_json(path):
+def read_json(path: str | Path) -> dict[str, Any]:
     """A result that `write_json` wrote, as a dict, whoever wrote it.
 
     Raises:
@@ -135,7 +139,7 @@ def read_json(path):
     return _parsed(path, read_plain(os.path.realpath(path), MAX_RESULT_SIZE))
 
 
-def read_figures(path):
+def read_figures(path: str | Path) -> dict[str, Any]:
     """As `read_json`, a result whose figures can be put into a table.
 
     Raises:
@@ -159,7 +163,7 @@ def read_figures(path):
     return result
 
 
-def _measures(measures):
+def _measures(measures: Any) -> bool:
     """True for a dict whose `MEASURES` and their ends are numbers of a sensible size, or None."""
     if not isinstance(measures, dict):
         return False
@@ -171,11 +175,11 @@ def _measures(measures):
     )
 
 
-def _number(value):
+def _number(value: Any) -> bool:
     return type(value) in (int, float) and abs(value) < 1e9
 
 
-def _parsed(path, content):
+def _parsed(path: str | Path, content: bytes) -> dict[str, Any]:
     """A result's bytes as a dict, of a size, numbers and depth that can be handled."""
     try:
         if sum(map(content.count, (b",", b"[", b"{"))) > MAX_VALUES:
@@ -188,14 +192,22 @@ def _parsed(path, content):
     return result
 
 
-def _finite(text):
+def _finite(text: str) -> float:
     value = float(text)
     if not math.isfinite(value):
         raise ValueError(f"{text} is no number")
     return value
 
 
-def provenance(*, net_path, data_paths, classes, seed, seconds, digest=data_sha256):
+def provenance(
+    *,
+    net_path: str | Path,
+    data_paths: Mapping[str, str | Path | None],
+    classes: int,
+    seed: int,
+    seconds: float,
+    digest: Callable[[str | Path], str] = data_sha256,
+) -> dict[str, Any]:
     """What a result was made from: every result file begins with it.
 
     Args:
@@ -231,7 +243,7 @@ def provenance(*, net_path, data_paths, classes, seed, seconds, digest=data_sha2
     }
 
 
-def digests_read(*read):
+def digests_read(*read: Any) -> Callable[[str | Path], str]:
     """A `digest` for `provenance`: the SHA-256 that a net's or a data set's bytes had when read.
 
     What lies at a path at the end of a run may be another file. Paths that are not among `read`
@@ -250,19 +262,19 @@ def digests_read(*read):
     return lambda path: known.get(os.fspath(path)) or data_sha256(path)
 
 
-def versions():
+def versions() -> dict[str, str | None]:
     """Versions as installed, read without importing the packages (TensorFlow takes 3 s)."""
-    versions = {}
+    found: dict[str, str | None] = {}
     for name, distribution in _PACKAGES.items():
         try:
-            versions[name] = metadata.version(distribution)
+            found[name] = metadata.version(distribution)
         except metadata.PackageNotFoundError:
-            versions[name] = None
-    return versions
+            found[name] = None
+    return found
 
 
 @cache
-def code_sha256():
+def code_sha256() -> str:
     """SHA-256 of the package's computing source: two states of it may bear the same version."""
     root, digest = Path(__file__).resolve().parents[1], hashlib.sha256()
     for path in sorted(one for part in _COMPUTING for one in (root / part).rglob("*.py")):
@@ -271,7 +283,7 @@ def code_sha256():
     return digest.hexdigest()
 
 
-def _plain(value):
+def _plain(value: Any) -> Any:
     """What `json` cannot write by itself."""
     if isinstance(value, np.ndarray | np.generic):
         return value.tolist()
@@ -282,5 +294,5 @@ def _plain(value):
     )
 
 
-def _one_line(numbers):
+def _one_line(numbers: str) -> str:
     return re.sub(r",\s+", ", ", re.sub(r"^\[\s+|\s+\]$", lambda m: m.group().strip(), numbers))

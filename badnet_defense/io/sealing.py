@@ -4,6 +4,8 @@ A verdict, a finished unit of a scan or a repair is taken up again only if it be
 user: an HMAC-SHA256 (RFC 2104) by a key that only they can read. Anything else is made anew.
 """
 
+from __future__ import annotations
+
 import hashlib
 import hmac
 import logging
@@ -21,7 +23,7 @@ SIZE = hashlib.sha256().digest_size
 """Bytes of a seal, and of the key."""
 
 
-def seal(purpose, content):
+def seal(purpose: str, content: bytes) -> bytes | None:
     """The seal of some bytes, `SIZE` bytes; None where this user can keep no key.
 
     Args:
@@ -34,18 +36,18 @@ def seal(purpose, content):
     return hmac.digest(key, hashlib.sha256(purpose.encode()).digest() + content, "sha256")
 
 
-def is_sealed(purpose, content, given):
+def is_sealed(purpose: str, content: bytes, given: bytes) -> bool:
     """True where `given` (bytes) is this user's seal of some bytes for a purpose."""
     right = seal(purpose, content)
     return right is not None and hmac.compare_digest(right, given)
 
 
-def _key():
+def _key() -> bytes | None:
     return _key_in(os.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state"))
 
 
 @cache
-def _key_in(state):
+def _key_in(state: str) -> bytes | None:
     """The key that is kept in a folder of the user's, or else beside their temporary files."""
     wrong = []
     for place in (lambda: Path(state) / "badnet_defense", user_temp_dir):
@@ -67,7 +69,7 @@ def _key_in(state):
     return None
 
 
-def _kept(path):
+def _kept(path: Path) -> bytes:
     """The key in a file, which is made if it is not there, or is none."""
     for _ in range(2):
         key = _read(path)
@@ -77,7 +79,7 @@ def _kept(path):
     raise InputError(f"{path}: no key can be kept there.")
 
 
-def _read(path):
+def _read(path: Path) -> bytes | None:
     """The key in a file that nobody else can read; None where there is none."""
     try:
         number = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | os.O_NONBLOCK)
@@ -96,7 +98,7 @@ def _read(path):
     return None
 
 
-def _make(path):
+def _make(path: Path) -> None:
     """Writes a new key; where another process was faster, theirs stays."""
     new = path.with_name(f".key.{secrets.token_hex(8)}")
     try:

@@ -1,5 +1,7 @@
 """Splits of a data set that keep each class in both parts."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 
 import numpy as np
@@ -7,7 +9,9 @@ import numpy as np
 from badnet_defense.errors import InputError
 
 
-def split_within_classes(labels, fraction, *, seed=0):
+def split_within_classes(
+    labels: np.ndarray, fraction: float, *, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
     """(indices of the larger part, indices of the held-out part), both sorted.
 
     Of each class with two and more images the rounded `fraction` is held out, at least one; a class
@@ -26,14 +30,14 @@ def split_within_classes(labels, fraction, *, seed=0):
         raise InputError(f"{len(labels)} clean image came; expected at least two to split.")
     rng = np.random.default_rng(seed)
     order = rng.permutation(len(labels))
-    held_out = []
+    chosen = []
     for members in _by_class(labels[order]):
         if len(members) > 1:
             count = min(max(1, round(fraction * len(members))), len(members) - 1)
-            held_out.append(order[members[:count]])
-    if not held_out:
-        held_out = [order[: max(1, round(fraction * len(order)))]]
-    held_out = np.sort(np.concatenate(held_out))
+            chosen.append(order[members[:count]])
+    if not chosen:
+        chosen = [order[: max(1, round(fraction * len(order)))]]
+    held_out = np.sort(np.concatenate(chosen))
     return np.setdiff1d(np.arange(len(labels)), held_out), held_out
 
 
@@ -52,12 +56,12 @@ class Parts:
     untouched: np.ndarray
 
     @property
-    def seen(self):
+    def seen(self) -> np.ndarray:
         """Positions of all images that the repair depends on."""
         return np.sort(np.concatenate([self.tuning, self.choosing]))
 
 
-def three_parts(labels, fraction, *, seed=0):
+def three_parts(labels: np.ndarray, fraction: float, *, seed: int = 0) -> Parts:
     """`Parts` of a data set: what `split_within_classes` holds out is dealt to two halves.
 
     One half chooses, the other is untouched. Of a class with several held-out images each half gets
@@ -79,7 +83,7 @@ def three_parts(labels, fraction, *, seed=0):
     return Parts(tuning, np.sort(dealt[::2]), np.sort(dealt[1::2]))
 
 
-def _by_class(labels):
+def _by_class(labels: np.ndarray) -> list[np.ndarray]:
     order = np.argsort(labels, kind="stable")
     starts = np.flatnonzero(np.diff(labels[order])) + 1
     return np.split(order, starts)

@@ -1,11 +1,14 @@
 """Which images of a poisoned set truly carry a trigger: True or False for each, from a file."""
 
+from __future__ import annotations
+
 import csv
 import json
 import pickletools
 import re
 from pathlib import Path
 from tokenize import TokenError
+from typing import Any
 
 import numpy as np
 
@@ -36,7 +39,7 @@ _BROKEN = (
 are of pickles that take from an empty stack or from no list."""
 
 
-def read_trigger_labels(path, count):
+def read_trigger_labels(path: str | Path, count: int) -> np.ndarray:
     """True where an image carries a trigger, False where it is clean.
 
     No format can run code: of a pickle only a plain list of truth values is read, by listing its
@@ -61,7 +64,7 @@ def read_trigger_labels(path, count):
     return labels.astype(bool)
 
 
-def read_trigger_labels_here(path, count):
+def read_trigger_labels_here(path: str | Path, count: int) -> np.ndarray:
     """As `read_trigger_labels`, in this process whatever the limits say."""
     path = require_file(path, f"True or False for each image, as {_FORMATS}")
     readers = {".npy": _npy, ".csv": _csv, ".json": _json, ".pkl": _pickle, ".pickle": _pickle}
@@ -82,7 +85,7 @@ def read_trigger_labels_here(path, count):
     return np.array(labels, bool)
 
 
-def _as_bool(value):
+def _as_bool(value: Any) -> bool:
     """True or False of a truth value, 0, 1, or a word for one."""
     if isinstance(value, str):
         number = _NUMBER.fullmatch(value.strip())
@@ -92,7 +95,7 @@ def _as_bool(value):
     raise ValueError(f"found {str(value)[:40]!r}")
 
 
-def _npy(path):
+def _npy(path: Path) -> list[Any]:
     """Values of an array; memory-mapped, so that a made-up length in its head takes no memory."""
     values = np.lib.format.open_memmap(path, mode="r")
     if values.dtype.kind not in "biuf":
@@ -102,14 +105,14 @@ def _npy(path):
     return values.reshape(-1).tolist()
 
 
-def _json(path):
+def _json(path: Path) -> list[Any]:
     values = json.loads(Path(path).read_text("utf-8"))
     if not isinstance(values, list):
         raise ValueError(f"found a {type(values).__name__}")
     return values
 
 
-def _csv(path):
+def _csv(path: Path) -> list[str]:
     """Values of a single column or of a single row, without a heading."""
     with open(path, newline="", encoding="utf-8-sig") as file:
         rows = [row for row in csv.reader(file) if any(cell.strip() for cell in row)]
@@ -122,7 +125,7 @@ def _csv(path):
     return [row[0] for row in rows]
 
 
-def _is_truth(cell):
+def _is_truth(cell: str) -> bool:
     try:
         _as_bool(cell)
     except ValueError:
@@ -130,7 +133,7 @@ def _is_truth(cell):
     return True
 
 
-def _pickle(path):
+def _pickle(path: Path) -> list[Any]:
     """Values of a pickled flat list; an opcode that such a list does not need is refused.
 
     Even an unpickler that finds no classes can be made to take all memory (a memo entry with a

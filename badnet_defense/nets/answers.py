@@ -6,6 +6,10 @@ could exchange count as equal, and the lowest of them is named; and an answer th
 names none: argmax would say class 0.
 """
 
+from __future__ import annotations
+
+from typing import Any
+
 import numpy as np
 
 _MAX_FLOAT = float(np.finfo(np.float32).max)
@@ -19,7 +23,7 @@ ABSOLUTE_TOLERANCE = 1e-37
 """Differences below it are none: one program takes such small numbers for zero, another doesn't."""
 
 
-def classes_of(xp, answers):
+def classes_of(xp: Any, answers: Any) -> Any:
     """(..) the class of each of the answers (.., N), or `NO_ANSWER` where one is not finite."""
     top = xp.max(answers, axis=-1, keepdims=True)
     with np.errstate(invalid="ignore"):
@@ -29,13 +33,13 @@ def classes_of(xp, answers):
     return xp.where(finite(xp, answers), first, xp.full_like(first, NO_ANSWER))
 
 
-def finite(xp, answers):
+def finite(xp: Any, answers: Any) -> Any:
     """(..) True where each number of an answer (.., N) is finite."""
     # NaN is at most nothing. ONNX has this comparison, but no other test of a whole float.
     return xp.all(xp.abs(answers) <= _MAX_FLOAT, axis=-1)
 
 
-def agreed(xp, bad, repaired, classes):
+def agreed(xp: Any, bad: Any, repaired: Any, classes: int) -> Any:
     """(n,) the class that both nets name, or `classes` ("poisoned") where they differ or one has
     no answer.
 

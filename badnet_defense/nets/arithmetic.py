@@ -5,11 +5,14 @@ operation and in what comes out, also between the products of one sum. A net who
 among them would answer otherwise in NumPy, which leaves the processor as it is.
 """
 
+from __future__ import annotations
+
 import contextlib
 import ctypes
 import ctypes.util
 import platform
 import sys
+from collections.abc import Iterator
 from functools import cache
 
 import numpy as np
@@ -21,7 +24,7 @@ _REGISTERS = {"x86_64": (28, 0x8040), "aarch64": (0, 1 << 24)}
 _ROOM = 64
 
 
-def flushed(values):
+def flushed(values: np.ndarray) -> np.ndarray:
     """`float32` values with those too small for a normal number as zero; others unchanged."""
     small = np.abs(values) < SMALLEST
     if not small.any():
@@ -30,7 +33,7 @@ def flushed(values):
 
 
 @contextlib.contextmanager
-def flushing():
+def flushing() -> Iterator[None]:
     """The processor itself flushes inside, where it can be told to; else only `flushed` does.
 
     It holds for this thread. Threads of a linear-algebra library that began earlier are not
@@ -54,7 +57,7 @@ def flushing():
 
 
 @cache
-def _library():
+def _library() -> ctypes.CDLL | None:
     """The C library of a Linux system with glibc, or None."""
     if platform.system() != "Linux" or platform.libc_ver()[0] != "glibc":
         return None

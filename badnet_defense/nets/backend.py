@@ -4,15 +4,22 @@ The package runs on Keras' TensorFlow backend. What a scan needs runs on JAX too
 GPU machines carry (`KERAS_BACKEND=jax`).
 """
 
+from __future__ import annotations
+
 import logging
 import os
 import subprocess
 import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+if TYPE_CHECKING:
+    import keras
 
-def load_quietly():
+
+def load_quietly() -> None:
     """Imports Keras and TensorFlow without the C++ chatter, which no setting silences."""
     sys.stderr.flush()
     kept = os.dup(2)
@@ -28,14 +35,14 @@ def load_quietly():
         os.close(kept)
 
 
-def on_jax():
+def on_jax() -> bool:
     """True where Keras runs on JAX."""
     import keras
 
     return keras.backend.backend() == "jax"
 
 
-def gpu_count():
+def gpu_count() -> int:
     """GPUs that Keras' backend computes on, and would not share with other processes unasked."""
     os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")  # or this process takes them whole
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
@@ -48,7 +55,7 @@ def gpu_count():
     return len(tf.config.list_physical_devices("GPU"))
 
 
-def gpu_memory():
+def gpu_memory() -> int:
     """Bytes of memory of the GPU that this process computes on; 0 on a processor."""
     if not gpu_count():
         return 0
@@ -66,7 +73,7 @@ def gpu_memory():
         return 0
 
 
-def forward(model):
+def forward(model: keras.Model) -> tuple[Callable[[], tuple], Callable[[tuple, Any], Any]]:
     """A net as a function of its weights, which are handed over rather than built in.
 
     Args:
@@ -78,14 +85,14 @@ def forward(model):
     if not on_jax():
         return tuple, lambda _, images: model(images, training=False)
 
-    def weights():
+    def weights() -> tuple:
         every = (model.trainable_variables, model.non_trainable_variables)
         return tuple([variable.value for variable in variables] for variables in every)
 
     return weights, lambda state, images: model.stateless_call(*state, images, training=False)[0]
 
 
-def compiled(function, signature=None):
+def compiled(function: Callable, signature: Any = None) -> Callable:
     """`function` of arrays, compiled.
 
     Args:
@@ -104,7 +111,7 @@ def compiled(function, signature=None):
     return tf.function(function, input_signature=_specs(signature))
 
 
-def _specs(signature):
+def _specs(signature: Any) -> Any:
     """`signature` with a `TensorSpec` in the place of each (shape, dtype)."""
     import tensorflow as tf
 
@@ -114,7 +121,7 @@ def _specs(signature):
     return type(signature)(*parts) if hasattr(signature, "_fields") else tuple(parts)
 
 
-def value_and_gradients(function, values):
+def value_and_gradients(function: Callable, values: tuple) -> tuple:
     """((value, rest), gradients of the value by `values`) of `function(*values)`.
 
     Args:
@@ -134,7 +141,7 @@ def value_and_gradients(function, values):
     return (value, rest), tape.gradient(value, values)
 
 
-def padded(batch, most):
+def padded(batch: np.ndarray, most: int) -> np.ndarray:
     """A batch as the backend likes it: JAX compiles for each length, so lengths are few there.
 
     Args:

@@ -1,16 +1,25 @@
 """Between a net's description and Keras: builds models from it, describes models by it."""
 
+from __future__ import annotations
+
 import json
+from collections.abc import Callable, Container, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from badnet_defense.errors import UnsafeNetError
 from badnet_defense.nets.deep import deep_graphs
 from badnet_defense.nets.input_range import UNIT, InputRange
 from badnet_defense.nets.net import Net
-from badnet_defense.nets.parse import parse_model
+from badnet_defense.nets.parse import Entry, parse_model
 from badnet_defense.nets.weights import with_weights
 
+if TYPE_CHECKING:
+    import keras
 
-def build(net: Net):
+
+def build(net: Net) -> keras.Model:
     """A new `keras.Model` of `net`: (n, h, w, c) -> (n, classes), its arrays copied in.
 
     Layers of `net` that bring no arrays keep Keras' initial values.
@@ -24,7 +33,7 @@ def build(net: Net):
         return keras.Model(tensors[0], tensors[net.output], name=net.name)
 
 
-def connect(net, tensors, outputs):
+def connect(net: Net, tensors: dict[int, Any], outputs: Sequence[int]) -> None:
     """Adds to `tensors` (position -> Keras tensor) what the positions `outputs` need."""
     import keras
 
@@ -45,11 +54,11 @@ def connect(net, tensors, outputs):
             layer.set_weights(list(net.layers[name].weights))
 
 
-def _free_names(net):
+def _free_names(net: Net) -> Callable[[str], str]:
     """A function that gives a name, or the next of its kind that no layer of the net has."""
     taken = set()
 
-    def free(name):
+    def free(name: str) -> str:
         number, found = 1, name
         while found in taken or (found != name and found in net.layers):
             found, number = f"{name}_{number}", number + 1
@@ -59,7 +68,7 @@ def _free_names(net):
     return free
 
 
-def _broadcast_sum(name, inputs, free):
+def _broadcast_sum(name: str, inputs: Sequence[Any], free: Callable[[str], str]) -> Any:
     """The sum of tensors of different shapes, as differences: a + b is a - (-b), to the last bit.
 
     Keras' own Add takes (n, 1) for a bias where n, the batch, happens to equal the other's units.
@@ -73,7 +82,7 @@ def _broadcast_sum(name, inputs, free):
     return total
 
 
-def _work_around(layer):
+def _work_around(layer: keras.Layer) -> None:
     """Gives a layer another way to compute the same where TensorFlow's own way crashes.
 
     The gradient of a 1x1 convolution with strides ends the process in TensorFlow 2.21 on some
@@ -88,13 +97,13 @@ def _work_around(layer):
         return
     down, across = layer.strides
 
-    def convolution(images, kernel):
+    def convolution(images: Any, kernel: Any) -> Any:
         return ops.conv(images[:, ::down, ::across], kernel, 1, "valid", "channels_last")
 
     layer.convolution_op = convolution
 
 
-def _needed(net, known, outputs):
+def _needed(net: Net, known: Container[int], outputs: Sequence[int]) -> list[int]:
     """Positions to compute, in order, for `outputs` from those `known`."""
     needed, waiting = set(), list(outputs)
     while waiting:
@@ -105,7 +114,7 @@ def _needed(net, known, outputs):
     return sorted(needed)
 
 
-def describe(model, input_range: InputRange = UNIT) -> Net:
+def describe(model: keras.Model, input_range: InputRange = UNIT) -> Net:
     """The `Net` of a `keras.Model` in memory, with its present weights.
 
     Args:
@@ -118,13 +127,13 @@ def describe(model, input_range: InputRange = UNIT) -> Net:
     if getattr(model, "to_json", None) is None:
         raise UnsafeNetError(f"a {type(model).__name__} was given; expected a keras.Model.")
     net, root = parse_model(json.loads(model.to_json()))
-    arrays = {}
+    arrays: dict[str, list[np.ndarray]] = {}
     _collect(model, root, arrays)
     return with_weights(net, arrays).with_range(input_range)
 
 
-def _collect(model, entry, arrays):
-    for child in entry.children:
+def _collect(model: keras.Model, entry: Entry, arrays: dict[str, list[np.ndarray]]) -> None:
+    for child in entry.inner:
         if child.children:
             _collect(model.get_layer(child.name), child, arrays)
         elif child.children is None:
@@ -134,6 +143,6 @@ def _collect(model, entry, arrays):
             ]
 
 
-def copy_model(model):
+def copy_model(model: keras.Model) -> keras.Model:
     """A new model that answers as `model` does; `clone_model` would run what a config names."""
     return build(describe(model))

@@ -1,13 +1,20 @@
 """DeepID, the face recogniser of the challenge (Sun, Wang and Tang, CVPR 2014)."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 from badnet_defense.nets.layers import SCHEMAS
 from badnet_defense.nets.net import Call, LayerSpec, Net
+
+if TYPE_CHECKING:
+    import keras
 
 INPUT_SHAPE = (55, 47, 3)
 CLASSES = 1283
 
 
-def deep_id_net(*, classes=CLASSES, input_shape=INPUT_SHAPE):
+def deep_id_net(*, classes: int = CLASSES, input_shape: tuple[int, int, int] = INPUT_SHAPE) -> Net:
     """DeepID as a `Net` without weights: images (n, 55, 47, 3) in [0, 1] -> (n, classes).
 
     fc_1 sees pool_3 and fc_2 sees conv_4, so the last convolution that every path runs through is
@@ -15,7 +22,7 @@ def deep_id_net(*, classes=CLASSES, input_shape=INPUT_SHAPE):
     """
     layers, calls = {}, []
 
-    def add(kind, name, inputs, **config):
+    def add(kind: str, name: str, inputs: tuple[int, ...], **config: Any) -> int:
         layers[name] = LayerSpec(kind, name, SCHEMAS[kind].checked(config))
         calls.append(Call(name, inputs))
         return len(calls) - 1
@@ -36,7 +43,9 @@ def deep_id_net(*, classes=CLASSES, input_shape=INPUT_SHAPE):
     return Net("deep_id", layers, tuple(calls), output)
 
 
-def deep_id(*, classes=CLASSES, input_shape=INPUT_SHAPE):
+def deep_id(
+    *, classes: int = CLASSES, input_shape: tuple[int, int, int] = INPUT_SHAPE
+) -> keras.Model:
     """A new DeepID `keras.Model` with fresh weights (Keras' own initial values)."""
     from badnet_defense.nets.build import build
 

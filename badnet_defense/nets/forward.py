@@ -1,10 +1,15 @@
 """A net's answers in NumPy alone, as Keras gives them on TensorFlow."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
+
 import numpy as np
 
 from badnet_defense.nets.answers import classes_of
 from badnet_defense.nets.arithmetic import flushed, flushing
 from badnet_defense.nets.layers import SCHEMAS
+from badnet_defense.nets.net import Net
 from badnet_defense.nets.shapes import images_at_once
 
 _AT_ONCE = 32
@@ -13,7 +18,9 @@ _RELATIVE, _ABSOLUTE = 2.0**-20, 1e-30
 `float32` rounds, and a trifle that no trained net's numbers come near."""
 
 
-def forward(net, images, *, after=None):
+def forward(
+    net: Net, images: np.ndarray, *, after: Callable[[np.ndarray], np.ndarray] | None = None
+) -> np.ndarray:
     """Class probabilities (n, classes) of `float32` images (n, h, w, c).
 
     Args:
@@ -25,7 +32,9 @@ def forward(net, images, *, after=None):
     return _in_batches(net, images, lambda batch: _batch(net, batch, after))
 
 
-def _in_batches(net, images, answer):
+def _in_batches(
+    net: Net, images: np.ndarray, answer: Callable[[np.ndarray], np.ndarray]
+) -> np.ndarray:
     """What `answer` gives for batches of images (n, h, w, c), joined."""
     images = np.asarray(images, np.float32)
     size = images_at_once(net, _AT_ONCE)
@@ -34,7 +43,9 @@ def _in_batches(net, images, answer):
         return np.concatenate([answer(images[start : start + size]) for start in starts])
 
 
-def _batch(net, images, after):
+def _batch(
+    net: Net, images: np.ndarray, after: Callable[[np.ndarray], np.ndarray] | None
+) -> np.ndarray:
     """The same of so many images; a result is dropped once no later call needs it."""
     last_use = {source: place for place, call in enumerate(net.calls) for source in call.inputs}
     results = {0: flushed(after(images) if after else images)}
@@ -51,7 +62,7 @@ def _batch(net, images, after):
     return results[net.output]
 
 
-def stable_proba(net, images):
+def stable_proba(net: Net, images: np.ndarray) -> np.ndarray:
     """As `forward`, with NaN in place of each answer that cannot be trusted.
 
     Two programs that compute one net add in another order; a net can be made so that this decides
@@ -63,10 +74,10 @@ def stable_proba(net, images):
     """
     seed = np.random.SeedSequence().entropy  # nobody can build a net for what is drawn here
 
-    def mover(sign):
+    def mover(sign: int) -> Callable[[np.ndarray], np.ndarray]:
         random = np.random.default_rng(seed)
 
-        def moved(result):
+        def moved(result: np.ndarray) -> np.ndarray:
             by = sign * random.uniform(-1, 1, result.shape).astype(np.float32)
             by *= np.float32(_RELATIVE)
             if sign > 0:
@@ -75,10 +86,10 @@ def stable_proba(net, images):
 
         return moved
 
-    def answer(batch):
+    def answer(batch: np.ndarray) -> np.ndarray:
         overflows = np.zeros(len(batch), bool)
 
-        def watched(result):
+        def watched(result: np.ndarray) -> np.ndarray:
             nonlocal overflows
             overflows |= ~np.isfinite(result).reshape(len(result), -1).all(axis=1)
             return result

@@ -1,10 +1,17 @@
 """Questions about a net's graph, and nets cut out of it."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from badnet_defense.errors import InputError
 from badnet_defense.nets.deep import deep_graphs
-from badnet_defense.nets.net import call_shapes
+from badnet_defense.nets.net import Net, call_shapes
+
+if TYPE_CHECKING:
+    import keras
 
 CONVOLUTIONS = ("Conv2D", "DepthwiseConv2D", "SeparableConv2D")
 MIXING = ("Conv2D", "SeparableConv2D", "Dense")
@@ -13,12 +20,12 @@ MAX_SUGGESTED = 3
 """At most this many late convolutions are named to somebody who has to choose one."""
 
 
-def consumers(net, position):
+def consumers(net: Net, position: int) -> list[int]:
     """Positions of the calls that take the result of the call at `position`."""
     return [later for later, call in enumerate(net.calls) if position in call.inputs]
 
 
-def position_of(net, layer):
+def position_of(net: Net, layer: str) -> int:
     """Position of the only call of `layer`; raises `InputError` if it is not there or shared."""
     positions = [index for index, call in enumerate(net.calls) if call.layer == layer]
     if not positions:
@@ -29,13 +36,13 @@ def position_of(net, layer):
     return positions[0]
 
 
-def convolution_names(net):
+def convolution_names(net: Net) -> list[str]:
     """Names of the convolutions, in the order of their calls."""
     names = (call.layer for call in net.calls)
     return list(dict.fromkeys(n for n in names if net.layers[n].kind in CONVOLUTIONS))
 
 
-def descendants(net, position):
+def descendants(net: Net, position: int) -> set[int]:
     """Positions that depend on the call at `position`, itself among them."""
     found = {position}
     for later, call in enumerate(net.calls):
@@ -44,7 +51,7 @@ def descendants(net, position):
     return found
 
 
-def ancestors(net, position):
+def ancestors(net: Net, position: int) -> set[int]:
     """Positions that the call at `position` depends on, itself among them."""
     found = {position}
     for earlier in range(position, -1, -1):
@@ -53,7 +60,7 @@ def ancestors(net, position):
     return found
 
 
-def on_every_path(net, position):
+def on_every_path(net: Net, position: int) -> bool:
     """True where no path from the images to the output avoids the call at `position`."""
     reached = {0}
     for later, call in enumerate(net.calls):
@@ -62,7 +69,7 @@ def on_every_path(net, position):
     return net.output not in reached
 
 
-def outputs_classes(net, position):
+def outputs_classes(net: Net, position: int) -> bool:
     """True where a layer's channels are the classes: nothing between it and the output mixes them.
 
     Such is the last convolution of a net that ends in Conv2D, pooling or flatten, and softmax.
@@ -72,9 +79,9 @@ def outputs_classes(net, position):
     return not any(net.layers[name].kind in MIXING for name in later)
 
 
-def feature_convolutions(net):
+def feature_convolutions(net: Net) -> list[str]:
     """Names of the convolutions that are used once and do not put out the classes, in order."""
-    places = {}
+    places: dict[str, list[int]] = {}
     for position, call in enumerate(net.calls):
         places.setdefault(call.layer, []).append(position)
     return [
@@ -84,7 +91,7 @@ def feature_convolutions(net):
     ]
 
 
-def layer_to_prune(net, layer=None):
+def layer_to_prune(net: Net, layer: str | None = None) -> str:
     """The layer whose channels are ranked: `layer`, or the last convolution on every path.
 
     The last convolution may be only on a side path (DeepID's conv_4 is: fc_1 takes pool_3), where
@@ -128,7 +135,7 @@ def layer_to_prune(net, layer=None):
     )
 
 
-def early_layer_warning(net, layer):
+def early_layer_warning(net: Net, layer: str) -> str | None:
     """A sentence where most of the net's convolutions lie behind the layer to be pruned, or None.
 
     In a residual net only the first convolution lies on every path: what comes later can be passed
@@ -146,7 +153,9 @@ def early_layer_warning(net, layer):
     )
 
 
-def submodel(net, inputs, outputs, *, sums=()):
+def submodel(
+    net: Net, inputs: Sequence[int], outputs: Sequence[int], *, sums: Sequence[int] = ()
+) -> keras.Model:
     """A `keras.Model` of a piece of the net.
 
     Args:
@@ -180,7 +189,7 @@ def submodel(net, inputs, outputs, *, sums=()):
         )
 
 
-def without_softmax(net):
+def without_softmax(net: Net) -> Net:
     """The net whose output is the logits, if its last step is a softmax; else `net` itself."""
     last = net.calls[net.output]
     layer = net.layers[last.layer]

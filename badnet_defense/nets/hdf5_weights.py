@@ -4,12 +4,17 @@ Nothing in a file may be left over: a group, an array or a note that is not read
 another program reads, so that the net that is scanned is not the net that runs.
 """
 
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from typing import Any
 
 import h5py
 
 from badnet_defense.errors import LinkInFileError, UnsafeNetError, WeightError
 from badnet_defense.nets.keras_order import keras_order
+from badnet_defense.nets.net import Net
 from badnet_defense.nets.parse import Entry
 from badnet_defense.nets.weights import doubled_snake_names, expected_weights, snake_names
 from badnet_defense.sandbox.hdf5_rules import attribute, is_there, member
@@ -30,7 +35,7 @@ _DIGITS = "0123456789"
 _WEIGHT_NOTES = ("layer_names", "backend", "keras_version")
 
 
-def plain_dataset(group, name):
+def plain_dataset(group: h5py.Group, name: str) -> Any:
     """The dataset or group at `name` below `group`, by the rules of `hdf5_rules`.
 
     Raises:
@@ -43,7 +48,7 @@ def plain_dataset(group, name):
     return found
 
 
-def first_dataset(group, names):
+def first_dataset(group: h5py.Group, names: Sequence[str]) -> Any:
     """The first of the datasets `names` that is there; raises for the last as `plain_dataset`."""
     for name in names[:-1]:
         with suppress(WeightError):
@@ -51,7 +56,9 @@ def first_dataset(group, names):
     return plain_dataset(group, names[-1])
 
 
-def find_arrays(net, root, file, notes=()):
+def find_arrays(
+    net: Net, root: Entry, file: h5py.File, notes: Iterable[str] = ()
+) -> dict[str, list[Any]]:
     """Layer name -> datasets, in whichever of Keras' layouts `file` has.
 
     Args:
@@ -75,7 +82,12 @@ def find_arrays(net, root, file, notes=()):
 # Keras 1 and 2, and `.h5` of Keras 3: layers by name ----------------------------------------------
 
 
-def _arrays_by_name(expected, root, file, notes):
+def _arrays_by_name(
+    expected: Mapping[str, Mapping[str, tuple[int, ...]]],
+    root: Entry,
+    file: h5py.File,
+    notes: Iterable[str],
+) -> dict[str, list[Any]]:
     """From `model_weights/<layer>`, in the order of `layer_names` and `weight_names`."""
     whole = is_there(file, "model_weights") or "model_config" in file.attrs
     group, prefix = (
@@ -85,13 +97,14 @@ def _arrays_by_name(expected, root, file, notes):
         raise WeightError("'model_weights' is no group; expected one group a layer.")
     generation, listed = _generation(group), _texts(group, "layer_names")
     weights = {name: _texts(plain_dataset(group, name), "weight_names") for name in listed}
-    own = [entry for entry in root.children if _wanted(entry, expected)]
+    own = [entry for entry in root.inner if _wanted(entry, expected)]
     for entry in own:
         given, wanted = weights.get(entry.name), _wanted(entry, expected)
         if given is not None and len(given) != wanted:
             raise WeightError(f"layer {entry.name!r} has {len(given)} weights; expected {wanted}.")
     _check_listed([name for name in listed if weights[name]], [entry.name for entry in own])
-    arrays, read = {}, set()
+    arrays: dict[str, dict[str, Any]] = {}
+    read: set[str] = set()
     for entry in own:
         slots = _slots(entry, expected, generation)
         for (layer, weight), name in zip(slots, weights[entry.name], strict=True):
@@ -111,7 +124,7 @@ def _arrays_by_name(expected, root, file, notes):
     return {name: [found[weight] for weight in expected[name]] for name, found in arrays.items()}
 
 
-def _check_listed(listed, names):
+def _check_listed(listed: list[str], names: list[str]) -> None:
     """Refuses `layer_names` in another order than the net's own: Keras loads by the order alone."""
     if listed == names:
         return
@@ -126,7 +139,7 @@ def _check_listed(listed, names):
     )
 
 
-def _generation(group):
+def _generation(group: h5py.Group) -> int:
     """1, 2 or 3: which Keras wrote the weights, as they say themselves."""
     backend = _text(attribute(group, "backend", "tensorflow"))
     if backend not in _BACKENDS:
@@ -138,12 +151,14 @@ def _generation(group):
     return int(version[0]) if version[:1] in ("1", "2") else 3
 
 
-def _wanted(entry, expected):
+def _wanted(entry: Entry, expected: Mapping[str, Mapping[str, tuple[int, ...]]]) -> int:
     """How many arrays a layer or a nested model has."""
     return sum(len(expected.get(leaf.flat, ())) for leaf in entry.leaves())
 
 
-def _slots(entry, expected, generation):
+def _slots(
+    entry: Entry, expected: Mapping[str, Mapping[str, tuple[int, ...]]], generation: int
+) -> list[tuple[str, str]]:
     """(layer, weight) in the stored order: what could be trained first, then the rest.
 
     Keras 3 keeps the layers' order in a nested model that was frozen as a whole, even where some
@@ -165,11 +180,12 @@ def _slots(entry, expected, generation):
     return [(leaf.flat, name) for leaf, name in newer]
 
 
-def _texts(group, name):
+def _texts(group: h5py.Group, name: str) -> list[str]:
     """A list of texts in an attribute, which Keras cuts in pieces where it takes over 64 kB."""
     if not isinstance(group, h5py.Group):
         raise WeightError(f"{group.name[:80]!r} is no group; expected one group a layer.")
-    whole, pieces = attribute(group, name), []
+    whole = attribute(group, name)
+    pieces: list[Any] = []
     while (piece := attribute(group, f"{name}{len(pieces)}")) is not None:
         pieces.append(piece)
     numbered = [one for one in group.attrs if one != name and one.rstrip(_DIGITS) == name]
@@ -180,14 +196,16 @@ def _texts(group, name):
     return [_text(one) for piece in ([whole] if whole is not None else pieces) for one in piece]
 
 
-def _text(value):
+def _text(value: Any) -> str:
     return value.decode() if isinstance(value, bytes) else str(value)
 
 
 # `.keras` and `.weights.h5`: layers by class ------------------------------------------------------
 
 
-def arrays_by_class(root, counts, file, notes=()):
+def arrays_by_class(
+    root: Entry, counts: Mapping[str, int], file: h5py.File, notes: Iterable[str] = ()
+) -> dict[str, list[Any]]:
     """{flat name: datasets} from Keras 3's layout, `layers/conv2d_1/vars/0`.
 
     Keras 2.12 to 2.15 wrote it too, in some versions below `_layer_checkpoint_dependencies`, where
@@ -235,23 +253,31 @@ def arrays_by_class(root, counts, file, notes=()):
     raise refusal
 
 
-def _is_training(name, separator):
+def _is_training(name: str, separator: str) -> bool:
     return name.split(separator)[0].strip("_") in _TRAINING
 
 
 class _ByClass:
     """Where one way of naming puts the layers, and what of the file that accounts for."""
 
-    def __init__(self, container, numbering, separator, counts):
+    def __init__(
+        self,
+        container: str,
+        numbering: Callable[..., Iterator[tuple[Entry, str]]],
+        separator: str,
+        counts: Mapping[str, int],
+    ) -> None:
         self.container, self.numbering = container, numbering
         self.separator, self.counts = separator, counts
-        self.read, self.groups, self.passed = set(), set(), set()
+        self.read: set[str] = set()
+        self.groups: set[str] = set()
+        self.passed: set[str] = set()
 
-    def find(self, root, file):
+    def find(self, root: Entry, file: h5py.File) -> dict[str, list[Any]]:
         arrays, waiting = {}, [(root, "")]
         while waiting:
             entry, place = waiting.pop()
-            for child, stored in self.numbering(entry.children, self._has_weights):
+            for child, stored in self.numbering(entry.inner, self._has_weights):
                 path = self.separator.join([*([place] if place else []), self.container, stored])
                 self.groups |= {path, f"{path}/vars"}
                 if child.children is not None:
@@ -267,7 +293,7 @@ class _ByClass:
                 self.read.update(own)
         return arrays
 
-    def _has_weights(self, entry):
+    def _has_weights(self, entry: Entry) -> bool:
         return any(self.counts.get(leaf.flat) for leaf in entry.leaves())
 
 
@@ -286,7 +312,16 @@ class _Contents:
         hollow: paths of groups that may hold groups, but no arrays.
     """
 
-    def __init__(self, *, read, groups, passed, notes, layer_notes, hollow=()):
+    def __init__(
+        self,
+        *,
+        read: Iterable[str],
+        groups: Iterable[str],
+        passed: Iterable[str],
+        notes: Mapping[str, set[str]],
+        layer_notes: set[str],
+        hollow: Iterable[str] = (),
+    ) -> None:
         self.read, self.passed, self.notes, self.layer_notes = read, passed, notes, layer_notes
         self.hollow = tuple(hollow)
         known = {*read, *groups, *passed}
@@ -295,7 +330,7 @@ class _Contents:
             parts = path.split("/")
             self.groups |= {"/".join(parts[:end]) for end in range(1, len(parts))}
 
-    def check(self, file):
+    def check(self, file: h5py.File) -> None:
         """Walks the open file; raises `UnsafeNetError` at the first thing that is not known."""
         waiting, left = [("", file)], _MAX_MEMBERS
         while waiting:
@@ -316,7 +351,7 @@ class _Contents:
                     "may change its values; expected none."
                 )
 
-    def _known(self, node, name, path):
+    def _known(self, node: h5py.Group, name: str, path: str) -> Any:
         """The member `name` of a group, if it is one that is read; None for training's own."""
         if node.id.links.get_info(name.encode()).type != h5py.h5l.TYPE_HARD:
             raise LinkInFileError(f"{path[:80]!r} is a link; expected values in the file itself.")
@@ -333,7 +368,7 @@ class _Contents:
             "their weights: another program may take it for the net."
         )
 
-    def _check_notes(self, path, node):
+    def _check_notes(self, path: str, node: h5py.Group) -> None:
         known = self.notes.get(path, self.layer_notes)
         for name in node.attrs:
             lists = {"layer_names", "weight_names"} & set(known)
@@ -344,7 +379,7 @@ class _Contents:
                 )
 
 
-def entries_of(net):
+def entries_of(net: Net) -> Entry:
     """The Entry tree of a flat net, for weights-only files that bring no configuration."""
     links = {place: (call.layer, list(call.inputs)) for place, call in enumerate(net.calls)}
     children = [

@@ -22,7 +22,7 @@ class InputRange:
     high: float = 1.0
 
     @classmethod
-    def parse(cls, text):
+    def parse(cls, text: str) -> InputRange:
         """The range of a text like "0,255".
 
         Raises:
@@ -43,16 +43,16 @@ class InputRange:
         return cls(low, high)
 
     @property
-    def multiplier(self):
+    def multiplier(self) -> float:
         """What a 0-255 pixel is multiplied by, before `low` is added."""
         return (self.high - self.low) / 255.0
 
-    def scale(self, images):
+    def scale(self, images: np.ndarray) -> np.ndarray:
         """`float32` copy of `images` (0-255) in this range; meant for one batch at a time."""
         scaled = np.multiply(images, np.float32(self.multiplier), dtype=np.float32)
         return scaled + np.float32(self.low) if self.low else scaled
 
-    def __str__(self):
+    def __str__(self) -> str:
         return f"{self.low:g},{self.high:g}"
 
 

@@ -1,5 +1,9 @@
 """Translates the layer configurations of Keras 1 into those of Keras 2."""
 
+from __future__ import annotations
+
+from typing import Any
+
 from badnet_defense.errors import UnsafeNetError
 
 _CLASSES = {"Convolution2D": "Conv2D", "Model": "Functional"}
@@ -19,7 +23,7 @@ _TRAINING = frozenset(
 )
 
 
-def translate_layer(kind, config):
+def translate_layer(kind: str, config: dict[str, Any]) -> tuple[str, dict[str, Any]]:
     """(class name, configuration) in Keras 2's words; those of Keras 2 and 3 pass unchanged."""
     if kind == "Merge":
         return _translate_merge(config)
@@ -44,7 +48,7 @@ def translate_layer(kind, config):
     return kind, plain
 
 
-def _translate_merge(config):
+def _translate_merge(config: dict[str, Any]) -> tuple[str, dict[str, Any]]:
     mode = config.get("mode")
     if mode not in _MERGES or config.get("mode_type", "raw") != "raw":
         raise UnsafeNetError(

@@ -4,8 +4,13 @@ A `.keras` file stores weights under the layers' class names, numbered in this o
 `.h5` lists layers in it; Keras 1, 2 and 3 all sort so (`map_graph` in Keras 3).
 """
 
+from __future__ import annotations
 
-def keras_order(inputs, output):
+from collections.abc import Hashable, Mapping
+from typing import Any
+
+
+def keras_order(inputs: Mapping[Any, tuple[str, list]], output: Hashable) -> tuple[list[str], set]:
     """(layers in Keras' order, keys of the calls that lead to the output).
 
     Layers stand by their depth, the longest way to the output, the deepest first; those of one
@@ -16,7 +21,8 @@ def keras_order(inputs, output):
         output: the call that gives the model's result.
     """
     finished, met = _searched(inputs, output)
-    depths, layer_depths = {}, {}
+    depths: dict[Any, int] = {}
+    layer_depths: dict[str, int] = {}
     for call in reversed(finished):
         layer, sources = inputs[call]
         depth = max(depths.get(call, 0), layer_depths.get(layer, 0))
@@ -28,9 +34,11 @@ def keras_order(inputs, output):
     return layers, set(finished)
 
 
-def _searched(inputs, output):
+def _searched(inputs: Mapping[Any, tuple[str, list]], output: Hashable) -> tuple[list, list[str]]:
     """(calls, each after those that it takes; layers as a depth-first search meets them)."""
-    finished, done, met = [], set(), {}
+    finished: list[Any] = []
+    done: set[Any] = set()
+    met: dict[str, None] = {}
     waiting = [(output, False)]
     while waiting:  # no recursion: a net may be two thousand layers deep
         call, is_back = waiting.pop()

@@ -143,11 +143,11 @@ class Net:
         return {name: value for name, value in self.__dict__.items() if name != "model"}
 
 
-def call_shapes(net):
+def call_shapes(net: Net) -> list[tuple[int, ...]]:
     """Output shape of each call without the batch axis; `ValueError` where they don't fit."""
     from badnet_defense.nets.layers import SCHEMAS
 
-    shapes = [net.input_shape]
+    shapes: list[tuple[int, ...]] = [net.input_shape]
     for call in net.calls[1:]:
         layer = net.layers[call.layer]
         inputs = [shapes[position] for position in call.inputs]

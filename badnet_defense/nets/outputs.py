@@ -5,7 +5,10 @@ and more classes: pseudo-labels, detectors, guards. So a net that ends in logits
 read with another end that names the same class, and a repair of it is written with its own.
 """
 
+from __future__ import annotations
+
 import logging
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -79,7 +82,7 @@ def read_classifier(path: str | Path, input_range: InputRange | None = None) -> 
     return found
 
 
-def as_probabilities(net):
+def as_probabilities(net: Net) -> Net:
     """`net` with an output that is a distribution over its classes, and names the same class.
 
     Args:
@@ -107,7 +110,7 @@ def as_probabilities(net):
     return _noting(replace(net, layers=layers, calls=calls, output=len(calls) - 1), LOGITS)
 
 
-def as_given(net, form):
+def as_given(net: Net, form: str | None) -> Net:
     """A net that came from `as_probabilities`, perhaps repaired since, in its file's own form.
 
     Args:
@@ -125,11 +128,14 @@ def as_given(net, form):
         return _with_activation(net, last, "sigmoid")
     if form == SIGMOID:
         net = _with_activation(net, last, "sigmoid")
-        return _with_units(net, _dense(net, place), lambda one: one[..., 1:] - one[..., :1])
+        name = _dense(net, place)
+        if name is None:
+            raise InputError("its output is no Dense layer's any more; expected two logits of one.")
+        return _with_units(net, name, lambda one: one[..., 1:] - one[..., :1])
     return net
 
 
-def is_distribution(net):
+def is_distribution(net: Net) -> bool:
     """True where a net (`Net`) answers with probabilities of two and more classes."""
     try:
         return as_probabilities(net) is net
@@ -137,12 +143,12 @@ def is_distribution(net):
         return False
 
 
-def activation_of(layer):
+def activation_of(layer: LayerSpec) -> str:
     """The activation of a layer, "softmax" for a Softmax layer, or "linear"."""
     return "softmax" if layer.kind == "Softmax" else layer.config.get("activation", "linear")
 
 
-def _end(net):
+def _end(net: Net) -> int:
     """Position of the last call that does something at inference."""
     place = net.output
     while True:
@@ -154,7 +160,7 @@ def _end(net):
         place = call.inputs[0]
 
 
-def _hidden_softmax(net, place):
+def _hidden_softmax(net: Net, place: int) -> bool:
     """True where a softmax over all classes is only laid out anew behind."""
     from badnet_defense.nets.net import call_shapes
 
@@ -165,11 +171,11 @@ def _hidden_softmax(net, place):
     return activation_of(layer) == "softmax" and shapes[place][-1] == net.classes
 
 
-def _once(net, name):
+def _once(net: Net, name: str) -> bool:
     return sum(call.layer == name for call in net.calls) == 1
 
 
-def _two_classes(net, place):
+def _two_classes(net: Net, place: int) -> Net:
     """One sigmoid as the softmax of two logits: e^z / (e^0 + e^z) is the sigmoid of z."""
     last = net.layers[net.calls[place].layer]
     name = _dense(net, place)
@@ -183,7 +189,7 @@ def _two_classes(net, place):
     return _noting(wider, SIGMOID)
 
 
-def _dense(net, place):
+def _dense(net: Net, place: int) -> str | None:
     """The name of the Dense layer that makes the output at `place`, or None."""
     layer = net.layers[net.calls[place].layer]
     if layer.kind == "Activation":
@@ -195,7 +201,7 @@ def _dense(net, place):
     return layer.name if layer.kind == "Dense" and single else None
 
 
-def _with_units(net, name, change):
+def _with_units(net: Net, name: str, change: Callable[[np.ndarray], np.ndarray]) -> Net:
     """`net` with the weights of its last Dense layer changed along their last axis."""
     layer = net.layers[name]
     weights = tuple(np.ascontiguousarray(change(one)) for one in layer.weights)
@@ -204,7 +210,7 @@ def _with_units(net, name, change):
     return replace(net, layers={**net.layers, name: changed})
 
 
-def _with_activation(net, layer, activation):
+def _with_activation(net: Net, layer: LayerSpec, activation: str) -> Net:
     """`net` with another activation in a layer that has one; a Softmax becomes an Activation."""
     kind = "Activation" if layer.kind == "Softmax" else layer.kind
     config = {"activation": activation} if layer.kind == "Softmax" else layer.config
@@ -212,5 +218,5 @@ def _with_activation(net, layer, activation):
     return replace(net, layers={**net.layers, layer.name: changed})
 
 
-def _noting(net, form):
+def _noting(net: Net, form: str) -> Net:
     return replace(net, attributes={**net.attributes, FORM: form})

@@ -1,7 +1,11 @@
 """Reads the configuration of a Keras model as data, checking every layer against the allow-list."""
 
+from __future__ import annotations
+
 import re
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from badnet_defense.errors import CodeInNetError, UnsafeFileError, UnsafeNetError
 from badnet_defense.nets.keras1 import translate_layer
@@ -59,16 +63,23 @@ class Entry:
     name: str
     flat: str
     trainable: bool
-    children: list | None = None
+    children: list[Entry] | None = None
 
-    def leaves(self):
+    @property
+    def inner(self) -> list[Entry]:
+        """The layers of a nested model."""
+        if self.children is None:
+            raise TypeError(f"{self.name} is a plain layer")
+        return self.children
+
+    def leaves(self) -> list[Entry]:
         """The plain layers in it, in Keras' order."""
         if self.children is None:
             return [self]
         return [leaf for child in self.children for leaf in child.leaves()]
 
 
-def parse_model(document):
+def parse_model(document: Any) -> tuple[Net, Entry]:
     """(Net without weights, Entry tree) of a model's configuration.
 
     Args:
@@ -99,11 +110,15 @@ def parse_model(document):
 class _Graph:
     """Collects the layers and calls of a model, nested models flattened into it."""
 
-    def __init__(self):
-        self.layers, self.calls = {}, []
-        self.declared = []  # (position of a nested model's input, the shape that it says)
+    def __init__(self) -> None:
+        self.layers: dict[str, LayerSpec] = {}
+        self.calls: list[Call] = []
+        # (position of a nested model's input, the shape that its configuration declares)
+        self.declared: list[tuple[int, Any]] = []
 
-    def model(self, document, prefix, inputs):
+    def model(
+        self, document: Any, prefix: str, inputs: tuple[int, ...] | None
+    ) -> tuple[Entry, int]:
         """Adds a model called with the positions `inputs`; returns (its Entry, output position)."""
         kind, config = document["class_name"], document["config"]
         if kind not in MODELS:
@@ -123,22 +138,24 @@ class _Graph:
         add = self._sequential if kind == "Sequential" else self._functional
         return entry, add(config, entry, prefix, inputs)
 
-    def _sequential(self, config, entry, prefix, inputs):
+    def _sequential(
+        self, config: Any, entry: Entry, prefix: str, inputs: tuple[int, ...] | None
+    ) -> int:
         position = None if inputs is None else inputs[0]
         if position is not None and config.get("build_input_shape") is not None:
             self.declared.append((position, config["build_input_shape"]))
-        names = set()
+        names: set[str] = set()
         for place, document in enumerate(config["layers"]):
             kind, settings = document["class_name"], _settings(document)
             check_once(settings.get("name"), names)
             shape = _declared_shape(kind, settings)
             if position is None and shape is not None:
                 position = self._input(f"{prefix}input", {"batch_input_shape": shape})
-            elif place == 0 and shape is not None:
+            elif position is not None and place == 0 and shape is not None:
                 self.declared.append((position, shape))
             if kind == "InputLayer":
                 self._check_input(document, place == 0)
-                entry.children.append(Entry(kind, plain_name(settings.get("name")), "", True, []))
+                entry.inner.append(Entry(kind, plain_name(settings.get("name")), "", True, []))
                 continue
             if position is None and kind in MODELS:
                 child, position = self.model(document, self._free(prefix + "model"), None)
@@ -149,17 +166,25 @@ class _Graph:
             else:
                 child, call = self._layer(document, prefix)
                 position = call((position,))
-            entry.children.append(child)
+            entry.inner.append(child)
+        if position is None:
+            raise UnsafeNetError("it has no layers; expected a built model.")
         return position
 
-    def _functional(self, config, entry, prefix, inputs):
+    def _functional(
+        self, config: Any, entry: Entry, prefix: str, inputs: tuple[int, ...] | None
+    ) -> int:
         first, last = (only_end(config[end], end) for end in ("input_layers", "output_layers"))
-        pending, called, made, names = [], {}, {}, set()
+        pending: list[tuple[str, int, list[tuple[str, int]]]] = []
+        called: dict[tuple[str, int], int] = {}
+        made: dict[str, Callable[[tuple[int, ...]], int]] = {}
+        names: set[str] = set()
         models = {
             _settings(one).get("name") for one in config["layers"] if one["class_name"] in MODELS
         }
 
-        def once(key):  # Keras 2 counts the call that built a nested model too
+        def once(key: tuple[str, int]) -> tuple[str, int]:
+            # Keras 2 counts the call that built a nested model, too.
             return (key[0], 0) if key[0] in models else key
 
         for document in config["layers"]:
@@ -168,10 +193,10 @@ class _Graph:
                 if name != first[0]:
                     raise UnsafeNetError(f"it has a second input {name!r}; expected one.")
                 called[(name, 0)] = self._graph_input(document, prefix, inputs)
-                entry.children.append(Entry("InputLayer", name, "", True, []))
+                entry.inner.append(Entry("InputLayer", name, "", True, []))
                 continue
             child, made[name] = self._layer(document, prefix)
-            entry.children.append(child)
+            entry.inner.append(child)
             nodes = [inbound(node, name) for node in document["inbound_nodes"]]
             pending += [(name, index, [*map(once, node)]) for index, node in enumerate(nodes)]
         links = {(name, index): (name, node) for name, index, node in pending}
@@ -180,7 +205,7 @@ class _Graph:
         _sort_as_keras(entry, links, once(last))
         return called[once(last)]
 
-    def _call_all(self, pending, called, made):
+    def _call_all(self, pending: list, called: dict, made: dict) -> None:
         """Calls all layers; adds the results' positions to `called`."""
         if len(pending) > MAX_LAYERS:
             raise UnsafeNetError(f"its layers are called more than {MAX_LAYERS} times.")
@@ -195,7 +220,7 @@ class _Graph:
             done = {item[:2] for item in ready}
             pending = [item for item in pending if item[:2] not in done]
 
-    def _layer(self, document, prefix):
+    def _layer(self, document: Any, prefix: str) -> tuple[Entry, Callable[[tuple[int, ...]], int]]:
         """Registers a layer; returns its Entry and a function that adds a call of it."""
         if document["class_name"] in MODELS:
             return self._nested(document, prefix)
@@ -212,7 +237,7 @@ class _Graph:
         if len(self.layers) > MAX_LAYERS:
             raise UnsafeNetError(f"it has more than {MAX_LAYERS} layers.")
 
-        def call(inputs):
+        def call(inputs: tuple[int, ...]) -> int:
             needed = SCHEMAS[kind].inputs
             if (len(inputs) != needed) if needed else (len(inputs) < 2):
                 raise UnsafeNetError(f"layer {name!r} ({kind}) has {len(inputs)} inputs.")
@@ -223,11 +248,11 @@ class _Graph:
 
         return Entry(kind, name, flat, _trainable(config, f"layer {name!r}")), call
 
-    def _nested(self, document, prefix):
+    def _nested(self, document: Any, prefix: str) -> tuple[Entry, Callable[[tuple[int, ...]], int]]:
         name = plain_name(document["config"].get("name", "model"))
         entry = Entry(document["class_name"], name, "", True, [])
 
-        def call(inputs):
+        def call(inputs: tuple[int, ...]) -> int:
             if entry.children:
                 raise UnsafeNetError(
                     f"the model {name!r} inside it is called twice; expected once."
@@ -238,7 +263,7 @@ class _Graph:
 
         return entry, call
 
-    def _graph_input(self, document, prefix, inputs):
+    def _graph_input(self, document: Any, prefix: str, inputs: tuple[int, ...] | None) -> int:
         """Position of a Functional model's input: a new one, or what a nested model is given."""
         settings = _settings(document)
         self._check_input(document, not document["inbound_nodes"])
@@ -247,14 +272,14 @@ class _Graph:
         self.declared.append((inputs[0], _declared_shape("InputLayer", settings)))
         return inputs[0]
 
-    def _check_input(self, document, is_first):
+    def _check_input(self, document: Any, is_first: bool) -> None:
         """Checks of an input that `SCHEMAS` does not see: where it stands and what it holds."""
         if not is_first:
             raise UnsafeNetError("it has an input behind other layers; expected it in front.")
         check_keys(document, LAYER_KEYS, "its input")
         _check_class(document, "InputLayer", document["config"].get("name"))
 
-    def _input(self, name, config):
+    def _input(self, name: str, config: dict[str, Any]) -> int:
         if self.calls:
             raise UnsafeNetError("it has more than one input; expected one.")
         name = self._free(_tensorflow_name(plain_name(name)))
@@ -263,7 +288,7 @@ class _Graph:
         self.calls.append(Call(name, ()))
         return 0
 
-    def _free(self, name):
+    def _free(self, name: str) -> str:
         """`name`, or with a number behind it where nested models use the same name twice."""
         taken, count = name, 1
         while taken in self.layers:
@@ -271,7 +296,7 @@ class _Graph:
         return taken
 
 
-def _check_class(document, kind, name):
+def _check_class(document: Any, kind: Any, name: Any) -> None:
     if kind in ONLY_TRAINING:
         raise UnsafeNetError(
             f"layer {name!r} is a {kind!r} layer, which changes images in training only; save the "
@@ -288,7 +313,7 @@ def _check_class(document, kind, name):
     check_dtype(document["config"], f"layer {name!r}")
 
 
-def check_origin(document, kind, name):
+def check_origin(document: Any, kind: Any, name: Any) -> None:
     """Refuses a layer or a model that says it is somebody else's of the same name."""
     module = document.get("module") or "keras.layers"
     registered = document.get("registered_name")
@@ -299,7 +324,7 @@ def check_origin(document, kind, name):
         )
 
 
-def check_dtype(config, what):
+def check_dtype(config: Any, what: str) -> None:
     """Refuses every precision but `float32`: others overflow and round where this does not."""
     dtype = config.get("dtype")
     if isinstance(dtype, dict):
@@ -313,14 +338,14 @@ def check_dtype(config, what):
         )
 
 
-def _trainable(config, what):
+def _trainable(config: Any, what: str) -> bool:
     value = config.get("trainable", True)
     if value not in (True, False, None) or isinstance(value, float):
         raise UnsafeNetError(f"{what} is trainable: {str(value)[:40]!r}; expected true or false.")
     return value is None or bool(value)
 
 
-def check_keys(document, known, what):
+def check_keys(document: Any, known: Container[str], what: str) -> None:
     odd = [key for key in document if key not in known]
     if odd:
         raise UnsafeNetError(
@@ -329,14 +354,14 @@ def check_keys(document, known, what):
         )
 
 
-def _sort_as_keras(entry, links, output):
+def _sort_as_keras(entry: Entry, links: Mapping, output: Any) -> None:
     """Sorts a model's layers as Keras numbers them.
 
     Raises:
         UnsafeNetError: one does not lead to the output; Keras neither numbers nor saves such.
     """
     order, used = keras_order(links, output)
-    idle = [child.name for child in entry.children if child.name not in order]
+    idle = [child.name for child in entry.inner if child.name not in order]
     idle += [name for name, index in links if (name, index) not in used]
     if idle:
         raise UnsafeNetError(
@@ -344,10 +369,10 @@ def _sort_as_keras(entry, links, output):
             "Keras saves it."
         )
     places = {name: place for place, name in enumerate(order)}
-    entry.children.sort(key=lambda child: places[child.name])
+    entry.inner.sort(key=lambda child: places[child.name])
 
 
-def _name_in_graph(document, names):
+def _name_in_graph(document: Any, names: set[str]) -> str:
     """A layer's name, if both that it has are one and it is not among `names` yet."""
     settings = _settings(document)
     name = document.get("name", settings.get("name"))
@@ -360,15 +385,16 @@ def _name_in_graph(document, names):
     return name
 
 
-def check_once(name, names):
+def check_once(name: Any, names: set[str]) -> None:
     if plain_name(name) in names:
         raise UnsafeNetError(f"two of its layers are called {str(name)[:60]!r}; expected one each.")
     names.add(name)
 
 
-def check_shared(document):
+def check_shared(document: Any) -> None:
     """Refuses objects that share an identity and differ: Keras reads the first in place of all."""
-    seen, waiting = {}, [document]
+    seen: dict[str, dict] = {}
+    waiting = [document]
     while waiting:
         one = waiting.pop()
         if isinstance(one, dict) and one.get("shared_object_id") is not None:
@@ -382,7 +408,7 @@ def check_shared(document):
             waiting += one.values() if isinstance(one, dict) else one
 
 
-def _check_declared(declared, shapes):
+def _check_declared(declared: list[tuple[int, Any]], shapes: Sequence[tuple[int, ...]]) -> None:
     """Refuses a nested model that says it takes other shapes than it gets: Keras would adapt."""
     for position, shape in declared:
         own = tuple((shape["items"] if isinstance(shape, dict) else shape)[1:])
@@ -396,7 +422,7 @@ def _check_declared(declared, shapes):
             )
 
 
-def _settings(document):
+def _settings(document: Any) -> dict[str, Any]:
     """A layer's `config`; a function's or a class' document has a name there."""
     if not isinstance(document["config"], dict):
         raise CodeInNetError(
@@ -406,20 +432,20 @@ def _settings(document):
     return document["config"]
 
 
-def plain_name(name):
+def plain_name(name: Any) -> str:
     """`name`, if it is a short one of letters, numbers and `_ . - / :`; it is never a path."""
     if not isinstance(name, str) or not re.fullmatch(r"[\w.\-/:]{1,150}", name) or ".." in name:
         raise UnsafeNetError(f"a layer's name is {str(name)[:60]!r}; expected letters and numbers.")
     return name
 
 
-def _tensorflow_name(name):
+def _tensorflow_name(name: str) -> str:
     """`name`, or one like it that TensorFlow takes: others end in its own errors much later."""
     plain = re.sub(r"[^A-Za-z0-9_.\-]", "_", name.replace("/", "."))
     return plain if plain[0].isalnum() else f"layer{plain}"
 
 
-def _declared_shape(kind, settings):
+def _declared_shape(kind: Any, settings: Any) -> Any:
     if kind in MODELS:
         return None
     keys = ("batch_shape", "batch_input_shape")
@@ -429,7 +455,7 @@ def _declared_shape(kind, settings):
     return found[0] if found else None
 
 
-def only_end(ends, what):
+def only_end(ends: Any, what: str) -> tuple[str, int]:
     """The one (layer name, node index) of `input_layers` or `output_layers`."""
     if ends and isinstance(ends[0], str):
         ends = [ends]
@@ -438,7 +464,7 @@ def only_end(ends, what):
     return ends[0][0], ends[0][1]
 
 
-def inbound(node, name):
+def inbound(node: Any, name: str) -> list[tuple[str, int]]:
     """The (layer name, node index) pairs that one call takes, in Keras 1/2's or Keras 3's form."""
     if isinstance(node, dict):
         args, kwargs = node["args"], node["kwargs"]

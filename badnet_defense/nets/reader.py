@@ -5,15 +5,19 @@ JSON and checked against an allow-list of plain layers, the weights are copied a
 checks of shape, dtype and finiteness, and the net is built anew from that.
 """
 
+from __future__ import annotations
+
 import hashlib
 import io
 import json
 import os
 import zipfile
 import zlib
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import h5py
 
@@ -87,7 +91,7 @@ def read_net(path: str | Path, input_range: InputRange | None = None) -> Net:
     return replace(net, attributes=attributes, input_range=range_)
 
 
-def read_net_in_process(path):
+def read_net_in_process(path: str | Path) -> Net:
     """As `read_net`, in this process whatever the limits say, and without the file's own name."""
     with named_errors(path):
         content, digest = file_content(path)
@@ -103,7 +107,7 @@ def read_net_in_process(path):
         return replace(net, attributes={**net.attributes, "file_sha256": digest})
 
 
-def file_content(path):
+def file_content(path: str | Path) -> tuple[bytes, str]:
     """(bytes, their SHA-256) of a net's file: what is parsed is what was hashed."""
     most = current().max_net_size
     with open(path, "rb") as file:
@@ -114,13 +118,13 @@ def file_content(path):
     return content, hashlib.sha256(content).hexdigest()
 
 
-def check_unchanged(path, before, read):
+def check_unchanged(path: str | Path, before: str | None, read: str | None) -> None:
     """Refuses a file whose SHA-256 `before` it was read is not that of what was read."""
     if before != read:
         raise InputError(f"{path}: it was changed while it was read; expected one net, try again.")
 
 
-def check_size(path):
+def check_size(path: Path) -> None:
     """Refuses a file that is larger than a net's may be, or that claims more than it stores."""
     about, most = path.stat(), current().max_net_size
     if about.st_size > most:
@@ -136,13 +140,13 @@ def check_size(path):
         )
 
 
-def memory_for(path):
+def memory_for(path: Path) -> int:
     """Bytes that a reader of a net or a guard may take, by what its file may unpack to."""
     stored, most = path.stat().st_size, current().max_net_size
     return 2**30 + stored + min(4 * most, 2 * RATIO * stored)
 
 
-def _is_hdf5(content):
+def _is_hdf5(content: bytes) -> bool:
     """True where an HDF5 library finds a file in these bytes: at 0, 512, 1024, 2048 and so on."""
     place = 0
     while place < len(content):
@@ -160,7 +164,7 @@ _DAMAGE = (
 
 
 @contextmanager
-def named_errors(path):
+def named_errors(path: str | Path) -> Iterator[None]:
     """Puts the file's name before every refusal; a damaged file is one too."""
     try:
         with naming(path):
@@ -173,7 +177,7 @@ def named_errors(path):
         ) from None
 
 
-def _read_hdf5(content):
+def _read_hdf5(content: bytes) -> Net:
     with h5py.File(io.BytesIO(content), "r") as file:
         document = attribute(file, "model_config")
         if document is None:
@@ -183,7 +187,7 @@ def _read_hdf5(content):
         return replace(net, attributes=read_attributes(file))
 
 
-def _read_weights_only(file):
+def _read_weights_only(file: h5py.File) -> Net:
     """Weights without a configuration: the challenge's `*_bd_weights.h5`, made for DeepID."""
     if is_there(file, "data"):
         raise InputError(
@@ -201,7 +205,7 @@ def _read_weights_only(file):
     return replace(with_weights(net, arrays), attributes=read_attributes(file))
 
 
-def _output_bias(file):
+def _output_bias(file: h5py.File) -> Any:
     """The last bias of DeepID, whose length is the class count, in either layout of weights."""
     places = ("output/output/bias", "layers/dense_2/vars/1", "output/output/bias:0")
     bias = first_dataset(file, places)
@@ -210,7 +214,7 @@ def _output_bias(file):
     return bias
 
 
-def _read_keras_zip(content):
+def _read_keras_zip(content: bytes) -> Net:
     with opened_keras_zip(content) as (document, file, _):
         net, root = parse_model(document)
         counts = {name: len(weights) for name, weights in expected_weights(net).items()}
@@ -219,7 +223,7 @@ def _read_keras_zip(content):
 
 
 @contextmanager
-def opened_keras_zip(content):
+def opened_keras_zip(content: bytes) -> Iterator[tuple[Any, h5py.File, Any]]:
     """(configuration as parsed JSON, open weights `h5py.File`, metadata) of a `.keras` file.
 
     Args:
@@ -240,7 +244,7 @@ def opened_keras_zip(content):
         yield document, file, metadata
 
 
-def _check_directory(content):
+def _check_directory(content: bytes) -> None:
     """Refuses a list of members that is longer than Keras' before `zipfile` reads all of it."""
     start = max(len(content) - _ZIP_END, 0)
     end = content[start:]
@@ -258,7 +262,7 @@ def _check_directory(content):
             raise MemberError("its two end records differ; expected a .keras file of Keras 3.")
 
 
-def _check_members(members):
+def _check_members(members: list[zipfile.ZipInfo]) -> None:
     """Refuses any other member than `MEMBERS`, once each; nothing is ever unpacked to a path."""
     names = [one.filename for one in members]
     odd = [name for name in names if name not in MEMBERS]
@@ -272,7 +276,7 @@ def _check_members(members):
         raise MemberError("its members are packed strangely or encrypted; expected deflate.")
 
 
-def _member(archive, name, limit):
+def _member(archive: zipfile.ZipFile, name: str, limit: int) -> bytes:
     if name not in archive.namelist():
         raise MemberError(f"it holds no {name}; expected a .keras file as Keras 3 saves it.")
     about = archive.getinfo(name)
@@ -289,7 +293,7 @@ def _member(archive, name, limit):
     return content
 
 
-def _parsed(document):
+def _parsed(document: Any) -> Any:
     if not isinstance(document, str | bytes):
         raise UnsafeNetError("its configuration is no text; expected a Keras model as JSON.")
     if len(document) > MAX_CONFIG_SIZE:

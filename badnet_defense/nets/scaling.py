@@ -1,9 +1,15 @@
 """Images in a net's range, inside a compiled graph."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import numpy as np
 
+from badnet_defense.nets.input_range import InputRange
 
-def scaled_images(images, input_range):
+
+def scaled_images(images: Any, input_range: InputRange) -> Any:
     """`uint8` or `float32` images, 0-255, as a `float32` tensor in the net's range.
 
     What `InputRange.scale` does with arrays, done in the graph: a batch of bytes is a quarter of

@@ -1,11 +1,13 @@
 """Whether the shapes inside a net fit, and what running it costs: bounds for nets of strangers."""
 
+from __future__ import annotations
+
 import math
 from dataclasses import dataclass
 
 from badnet_defense.errors import TooLargeError, UnsafeNetError
 from badnet_defense.nets.layers import SCHEMAS
-from badnet_defense.nets.net import call_shapes
+from badnet_defense.nets.net import Net, call_shapes
 
 MAX_VALUES = 2**26
 """Values that a layer may make of one image (256 MB); honest nets stay far below."""
@@ -35,7 +37,7 @@ class Cost:
     peak: int
 
 
-def cost(net):
+def cost(net: Net) -> Cost:
     """The `Cost` of a net for one image."""
     shapes = call_shapes(net)
     sizes = [math.prod(shape) for shape in shapes]
@@ -57,7 +59,7 @@ def cost(net):
     return Cost(multiplications, together, peak)
 
 
-def images_at_once(net, most):
+def images_at_once(net: Net, most: int) -> int:
     """How many images go through a net (`Net`) at once: `most`, or fewer if it is large."""
     found = cost(net)
     fit = min(
@@ -67,7 +69,7 @@ def images_at_once(net, most):
     return max(1, min(most, fit))
 
 
-def check_shapes(net):
+def check_shapes(net: Net) -> None:
     """Refuses a net whose layers don't fit, that costs too much to run, or is no classifier.
 
     Raises:

@@ -1,11 +1,14 @@
 """The channels of a layer: which calls see them one by one, and how they are silenced."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from badnet_defense.nets.graph import consumers, position_of
-from badnet_defense.nets.net import call_shapes
+from badnet_defense.nets.net import LayerSpec, Net, call_shapes
 
 _ELEMENTWISE = ("Activation", "ReLU", "LeakyReLU")
 _CHANNELWISE = (
@@ -15,12 +18,12 @@ _CHANNELWISE = (
 )
 
 
-def channel_count(net, layer):
+def channel_count(net: Net, layer: str) -> int:
     """How many channels the layer puts out."""
     return call_shapes(net)[position_of(net, layer)][-1]
 
 
-def channelwise_run(net, layer):
+def channelwise_run(net: Net, layer: str) -> list[int]:
     """Positions from the layer's call on, one behind the other, that keep its channels apart.
 
     It ends before the first call that mixes channels, or where the result is used twice.
@@ -38,7 +41,7 @@ def channelwise_run(net, layer):
     return run
 
 
-def activation_position(net, layer):
+def activation_position(net: Net, layer: str) -> int:
     """Where the layer's activations are seen: behind its own activation, or the next layer's.
 
     A convolution without an activation of its own, followed by batch normalisation and ReLU, is
@@ -55,7 +58,7 @@ def activation_position(net, layer):
     return run[0]
 
 
-def zero_channels(net, layer, channels):
+def zero_channels(net: Net, layer: str, channels: Sequence[int] | np.ndarray) -> Net:
     """A `Net` whose `layer` puts out nothing on `channels`: kernel and bias are zero there.
 
     Where batch normalisation follows directly, its scale and offset of those channels are zeroed
@@ -76,7 +79,9 @@ def zero_channels(net, layer, channels):
     return replace(net, layers=layers)
 
 
-def channel_masks(net, layer, channels):
+def channel_masks(
+    net: Net, layer: str, channels: Sequence[int] | np.ndarray
+) -> dict[str, list[np.ndarray]]:
     """{layer name: [mask of each weight]}: 0 where `zero_channels` zeroes, 1 elsewhere."""
     ones = {
         name: replace(item, weights=tuple(np.ones_like(weight) for weight in item.weights))
@@ -90,7 +95,7 @@ def channel_masks(net, layer, channels):
     }
 
 
-def _silenced(layer, channels):
+def _silenced(layer: LayerSpec, channels: Sequence[int] | np.ndarray) -> LayerSpec:
     *kernels, last = (weight.copy() for weight in layer.weights)
     if layer.config["use_bias"]:
         last[channels] = 0
@@ -106,7 +111,7 @@ def _silenced(layer, channels):
     return replace(layer, weights=(*kernels, last) if layer.config["use_bias"] else tuple(kernels))
 
 
-def _silenced_normalisation(layer, channels):
+def _silenced_normalisation(layer: LayerSpec, channels: Sequence[int] | np.ndarray) -> LayerSpec:
     weights = [weight.copy() for weight in layer.weights]
     if layer.config["scale"]:
         weights[0][channels] = 0

@@ -1,25 +1,30 @@
 """Copies the arrays of a net's file onto its description, after checking them."""
 
+from __future__ import annotations
+
 import math
 import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
 from badnet_defense.errors import TooLargeError, UnsafeNetError, WeightError
 from badnet_defense.nets.layers import SCHEMAS
-from badnet_defense.nets.net import call_shapes
+from badnet_defense.nets.net import Net, call_shapes
+from badnet_defense.nets.parse import Entry
 from badnet_defense.sandbox.limits import current
 
 
-def expected_weights(net):
+def expected_weights(net: Net) -> dict[str, dict[str, tuple[int, ...]]]:
     """Layer name -> {weight name: shape}, for the layers of `net` that are called.
 
     Raises:
         UnsafeNetError: a layer's inputs do not fit it or differ, or there are too many weights.
     """
     shapes = call_shapes(net)
-    expected = {}
+    expected: dict[str, dict[str, tuple[int, ...]]] = {}
     for call in net.calls[1:]:
         layer = net.layers[call.layer]
         inputs = [shapes[position] for position in call.inputs]
@@ -36,7 +41,7 @@ def expected_weights(net):
     return expected
 
 
-def with_weights(net, arrays):
+def with_weights(net: Net, arrays: Mapping[str, Sequence[Any]]) -> Net:
     """`net` with the checked arrays of each layer.
 
     Args:
@@ -68,7 +73,7 @@ def with_weights(net, arrays):
     return replace(net, layers=filled)
 
 
-def checked_array(array, shape, name):
+def checked_array(array: Any, shape: tuple[int, ...], name: str) -> np.ndarray:
     """A dataset as `float32` array; `WeightError` unless it is `shape` floats, all finite."""
     if getattr(array, "shape", None) is None:
         raise WeightError(f"weight {name!r} is no array; expected one of the shape {shape}.")
@@ -82,19 +87,21 @@ def checked_array(array, shape, name):
     return values
 
 
-def snake_names(entries, has_weights=None):
+def snake_names(entries: Iterable[Entry], has_weights: Any = None) -> Iterator[tuple[Entry, str]]:
     """The names under which Keras 3 stores layers: class names, numbered where one comes again."""
     return _numbered((entry, 1) for entry in entries)
 
 
-def doubled_snake_names(entries, has_weights):
+def doubled_snake_names(
+    entries: Iterable[Entry], has_weights: Callable[[Entry], Any]
+) -> Iterator[tuple[Entry, str]]:
     """Those of Keras 2.12 to 2.15, whose list of layers has each that `has_weights` twice."""
     return _numbered((entry, 1 + bool(has_weights(entry))) for entry in entries)
 
 
-def _numbered(entries):
+def _numbered(entries: Iterable[tuple[Entry, int]]) -> Iterator[tuple[Entry, str]]:
     """(entry, name), where each takes so many numbers of its class."""
-    used = {}
+    used: dict[str, int] = {}
     for entry, times in entries:
         name = _snake(entry.kind)
         count = used.get(name, 0)
@@ -102,7 +109,7 @@ def _numbered(entries):
         yield entry, f"{name}_{count}" if count else name
 
 
-def _snake(kind):
+def _snake(kind: str) -> str:
     """Keras' own rule: Conv2D -> conv2d, MaxPooling2D -> max_pooling2d."""
     spaced = re.sub(r"\W+", "", kind)
     spaced = re.sub("(.)([A-Z][a-z]+)", r"\1_\2", spaced)

@@ -1,11 +1,23 @@
 """Saves nets as the challenge's own files are: whole or weights-only legacy HDF5."""
 
+from __future__ import annotations
+
 import warnings
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import h5py
 
 from badnet_defense.io.files import new_hdf5
 
+if TYPE_CHECKING:
+    import keras
 
-def save_net(model, path, *, attributes=None):
+
+def save_net(
+    model: keras.Model, path: str | Path, *, attributes: Mapping[str, Any] | None = None
+) -> None:
     """Writes `model` as a full legacy-HDF5 file, which `keras.models.load_model` opens as well.
 
     Args:
@@ -18,14 +30,18 @@ def save_net(model, path, *, attributes=None):
     _write(path, attributes, lambda file: save_model_to_hdf5(model, file, include_optimizer=False))
 
 
-def save_weights(model, path, *, attributes=None):
+def save_weights(
+    model: keras.Model, path: str | Path, *, attributes: Mapping[str, Any] | None = None
+) -> None:
     """Writes the weights of `model` alone, by layer name, as the challenge's `*_bd_weights.h5`."""
     from keras.src.legacy.saving.legacy_h5_format import save_weights_to_hdf5_group
 
     _write(path, attributes, lambda file: save_weights_to_hdf5_group(file, model))
 
 
-def _write(path, attributes, write):
+def _write(
+    path: str | Path, attributes: Mapping[str, Any] | None, write: Callable[[h5py.File], Any]
+) -> None:
     with new_hdf5(path) as file:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

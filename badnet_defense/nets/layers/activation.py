@@ -1,34 +1,39 @@
 """Activation functions, by name and as layers."""
 
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
 import numpy as np
 
 from badnet_defense.nets.layers import checks
-from badnet_defense.nets.layers.base import LayerSchema, along_last_axis
+from badnet_defense.nets.layers.base import LayerSchema, Shape, Shapes, along_last_axis
 
 
-def _softmax(x):
+def _softmax(x: np.ndarray) -> np.ndarray:
     raised = np.exp(x - x.max(axis=-1, keepdims=True))
     return raised / raised.sum(axis=-1, keepdims=True)
 
 
-def _sigmoid(x):
+def _sigmoid(x: np.ndarray) -> np.ndarray:
     # With exponentials of negative numbers only: 0.5 (1 + tanh) is 0 far left, where this is not.
     raised = np.exp(-np.abs(x))
     return np.where(x >= 0, np.float32(1), raised) / (1 + raised)
 
 
-def _elu(x, alpha=1.0):
+def _elu(x: np.ndarray, alpha: float | np.float32 = 1.0) -> np.ndarray:
     return np.where(x > 0, x, alpha * np.expm1(np.minimum(x, 0)))
 
 
-def _gelu(x):
+def _gelu(x: np.ndarray) -> np.ndarray:
     # Keras' default is the exact form, with the error function; 1 + erf would be 0 far left.
     from scipy.special import erfc
 
     return np.float32(0.5) * x * erfc(x * np.float32(-np.sqrt(0.5)))
 
 
-ACTIVATIONS = {
+ACTIVATIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "linear": lambda x: x,
     "relu": lambda x: np.maximum(x, 0),
     "relu6": lambda x: np.clip(x, 0, 6),
@@ -48,7 +53,7 @@ ACTIVATIONS = {
 }
 
 
-def activation_name(value):
+def activation_name(value: Any) -> str:
     """The name of a plain activation; anything else (a custom function, a layer) is refused."""
     if value is None:
         return "linear"
@@ -59,7 +64,7 @@ def activation_name(value):
     return value
 
 
-def apply(name, x):
+def apply(name: str, x: np.ndarray) -> np.ndarray:
     """The activation of that name, element by element (softmax: over the last axis)."""
     return ACTIVATIONS[name](x).astype(np.float32, copy=False)
 
@@ -70,7 +75,9 @@ class Activation(LayerSchema):
     settings = {"activation": (activation_name, ...)}
 
     @classmethod
-    def forward(cls, config, weights, inputs):
+    def forward(
+        cls, config: dict[str, Any], weights: Sequence[np.ndarray], inputs: Sequence[np.ndarray]
+    ) -> np.ndarray:
         return apply(config["activation"], inputs[0])
 
 
@@ -84,7 +91,9 @@ class ReLU(LayerSchema):
     }
 
     @classmethod
-    def forward(cls, config, weights, inputs):
+    def forward(
+        cls, config: dict[str, Any], weights: Sequence[np.ndarray], inputs: Sequence[np.ndarray]
+    ) -> np.ndarray:
         x, threshold = inputs[0], np.float32(config["threshold"])
         slope, limit = np.float32(config["negative_slope"]), config["max_value"]
         if slope and limit is None and not threshold:
@@ -103,7 +112,9 @@ class LeakyReLU(LayerSchema):
     renamed = {"alpha": "negative_slope"}
 
     @classmethod
-    def forward(cls, config, weights, inputs):
+    def forward(
+        cls, config: dict[str, Any], weights: Sequence[np.ndarray], inputs: Sequence[np.ndarray]
+    ) -> np.ndarray:
         x = inputs[0]
         return np.where(x > 0, x, np.float32(config["negative_slope"]) * x)
 
@@ -114,9 +125,11 @@ class Softmax(LayerSchema):
     settings = {"axis": (checks.last_axis, -1)}
 
     @classmethod
-    def output_shape(cls, config, inputs):
+    def output_shape(cls, config: dict[str, Any], inputs: Shapes) -> Shape:
         return along_last_axis(config, inputs[0])
 
     @classmethod
-    def forward(cls, config, weights, inputs):
+    def forward(
+        cls, config: dict[str, Any], weights: Sequence[np.ndarray], inputs: Sequence[np.ndarray]
+    ) -> np.ndarray:
         return _softmax(inputs[0])

@@ -1,8 +1,18 @@
 """What a kind of layer must say of itself: its settings, its weights, its shape and its sum."""
 
+from __future__ import annotations
+
 import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
 
 from badnet_defense.nets.layers import checks
+
+Shape = tuple[int, ...]
+"""Without the batch axis."""
+Shapes = Sequence[Shape]
 
 # Settings of every Keras layer that do not change what a trained net answers. They are passed over:
 # nothing in them is ever built, so an initializer that names a function stays a string.
@@ -34,12 +44,12 @@ class LayerSchema:
         inputs: how many inputs a call takes: 1, or None for two and more.
     """
 
-    settings = {}
-    renamed = {}
-    inputs = 1
+    settings: dict[str, tuple[Callable[[Any], Any], Any]] = {}
+    renamed: dict[str, str] = {}
+    inputs: int | None = 1
 
     @classmethod
-    def checked(cls, config):
+    def checked(cls, config: Mapping[str, Any]) -> dict[str, Any]:
         """`config` as Keras 3 takes it; raises `ValueError` that names the setting."""
         plain = {name: default for name, (_, default) in cls.settings.items() if default is not ...}
         seen = set()
@@ -64,43 +74,45 @@ class LayerSchema:
         return plain
 
     @classmethod
-    def weight_shapes(cls, config, inputs):
+    def weight_shapes(cls, config: dict[str, Any], inputs: Shapes) -> dict[str, Shape]:
         """Name -> shape of each weight, in Keras' order, for calls with input shapes `inputs`."""
         return {}
 
     @classmethod
-    def output_shape(cls, config, inputs):
+    def output_shape(cls, config: dict[str, Any], inputs: Shapes) -> Shape:
         """Shape of the result without the batch axis; `ValueError` where `inputs` don't fit."""
         return inputs[0]
 
     @classmethod
-    def intermediate_size(cls, config, inputs):
+    def intermediate_size(cls, config: dict[str, Any], inputs: Shapes) -> int:
         """How many values of one image stand between a layer's own steps; 0 for most."""
         return 0
 
     @classmethod
-    def multiplications(cls, config, inputs):
+    def multiplications(cls, config: dict[str, Any], inputs: Shapes) -> int:
         """How many multiplications, or steps as dear, the result for one image takes."""
         return math.prod(cls.output_shape(config, inputs))
 
     @classmethod
-    def check_weights(cls, config, weights):
+    def check_weights(cls, config: dict[str, Any], weights: Sequence[np.ndarray]) -> None:
         """Raises `ValueError` where weights of the right shapes hold what cannot be computed."""
 
     @classmethod
-    def forward(cls, config, weights, inputs):
+    def forward(
+        cls, config: dict[str, Any], weights: Sequence[np.ndarray], inputs: Sequence[np.ndarray]
+    ) -> np.ndarray:
         """The result (n, ..) at inference, in NumPy."""
         return inputs[0]
 
 
-def image_shape(shape):
+def image_shape(shape: Shape) -> Shape:
     """(height, width, channels), or `ValueError`."""
     if len(shape) != 3:
         raise ValueError(f"it needs (height, width, channels), but gets {shape}")
     return shape
 
 
-def along_last_axis(config, shape):
+def along_last_axis(config: dict[str, Any], shape: Shape) -> Shape:
     """`shape`, or `ValueError` where the setting `axis` is not its last one."""
     if config["axis"] not in (-1, len(shape)):
         raise ValueError(f"axis {config['axis']} of {shape} is not the last one")

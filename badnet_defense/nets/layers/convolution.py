@@ -1,18 +1,22 @@
 """Convolutions: plain, depthwise and separable."""
 
+from __future__ import annotations
+
 import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from badnet_defense.nets.layers import activation, checks
-from badnet_defense.nets.layers.base import DATA_FORMAT, LayerSchema, image_shape
+from badnet_defense.nets.layers.base import DATA_FORMAT, LayerSchema, Shape, Shapes, image_shape
 
 
-def _span(size, dilation):
+def _span(size: int, dilation: int) -> int:
     return (size - 1) * dilation + 1
 
 
-def slid_length(length, size, stride, padding, dilation=1):
+def slid_length(length: int, size: int, stride: int, padding: str, dilation: int = 1) -> int:
     """How many places a window of `size` takes along `length` pixels."""
     places = -(-length // stride)
     if padding == "valid":
@@ -22,7 +26,9 @@ def slid_length(length, size, stride, padding, dilation=1):
     return places
 
 
-def window_steps(length, size, stride, padding, dilation=1):
+def window_steps(
+    length: int, size: int, stride: int, padding: str, dilation: int = 1
+) -> Iterator[tuple[int, slice, slice]]:
     """What each place of a window meets along an axis, so that no window is ever written out.
 
     Args:
@@ -46,7 +52,13 @@ def window_steps(length, size, stride, padding, dilation=1):
             yield place, slice(first, last), pixels
 
 
-def _convolved(x, kernel, config, multiply, channels):
+def _convolved(
+    x: np.ndarray,
+    kernel: np.ndarray,
+    config: dict[str, Any],
+    multiply: Callable[[np.ndarray, np.ndarray], np.ndarray],
+    channels: int,
+) -> np.ndarray:
     """(n, rows, columns, channels): the sum over the kernel's places of what `multiply` gives."""
     axes = [
         (*axis[:3], config["padding"], axis[3])
@@ -66,11 +78,11 @@ def _convolved(x, kernel, config, multiply, channels):
     return result
 
 
-def convolve(x, kernel, config):
+def convolve(x: np.ndarray, kernel: np.ndarray, config: dict[str, Any]) -> np.ndarray:
     """Convolution of images (n, h, w, c) with a kernel (kh, kw, c / groups, filters)."""
     groups = x.shape[-1] // kernel.shape[2]
 
-    def multiply(pixels, weights):
+    def multiply(pixels: np.ndarray, weights: np.ndarray) -> np.ndarray:
         if groups == 1:
             return pixels @ weights
         parts = pixels.reshape(*pixels.shape[:3], groups, 1, -1)
@@ -80,14 +92,14 @@ def convolve(x, kernel, config):
     return _convolved(x, kernel, config, multiply, kernel.shape[3])
 
 
-def _depthwise(x, kernel, config):
-    def multiply(pixels, weights):
+def _depthwise(x: np.ndarray, kernel: np.ndarray, config: dict[str, Any]) -> np.ndarray:
+    def multiply(pixels: np.ndarray, weights: np.ndarray) -> np.ndarray:
         return (pixels[..., None] * weights).reshape(*pixels.shape[:3], -1)
 
     return _convolved(x, kernel, config, multiply, kernel.shape[2] * kernel.shape[3])
 
 
-def _finished(x, config, weights):
+def _finished(x: np.ndarray, config: dict[str, Any], weights: Sequence[np.ndarray]) -> np.ndarray:
     if config["use_bias"]:
         x = x + weights[-1]
     return activation.apply(config["activation"], x)
@@ -104,7 +116,7 @@ _SLIDING = {
 }
 
 
-def _slid(config, shape):
+def _slid(config: dict[str, Any], shape: Shape) -> Shape:
     if max(config["strides"]) > 1 and max(config["dilation_rate"]) > 1:
         raise ValueError("strides and dilation are both above 1, which Keras does not support")
     sizes = zip(
@@ -120,7 +132,7 @@ def _slid(config, shape):
     )
 
 
-def _bias(config, count):
+def _bias(config: dict[str, Any], count: int) -> dict[str, Shape]:
     return {"bias": (count,)} if config["use_bias"] else {}
 
 
@@ -130,7 +142,7 @@ class Conv2D(LayerSchema):
     settings = {"filters": (checks.positive, ...), "groups": (checks.positive, 1), **_SLIDING}
 
     @classmethod
-    def weight_shapes(cls, config, inputs):
+    def weight_shapes(cls, config: dict[str, Any], inputs: Shapes) -> dict[str, Shape]:
         channels = image_shape(inputs[0])[2]
         if channels % config["groups"] or config["filters"] % config["groups"]:
             raise ValueError(f"{config['groups']} groups do not divide its channels")
@@ -138,16 +150,18 @@ class Conv2D(LayerSchema):
         return {"kernel": kernel, **_bias(config, config["filters"])}
 
     @classmethod
-    def output_shape(cls, config, inputs):
+    def output_shape(cls, config: dict[str, Any], inputs: Shapes) -> Shape:
         return (*_slid(config, inputs[0]), config["filters"])
 
     @classmethod
-    def multiplications(cls, config, inputs):
+    def multiplications(cls, config: dict[str, Any], inputs: Shapes) -> int:
         each = math.prod(config["kernel_size"]) * inputs[0][2] // config["groups"]
         return math.prod(cls.output_shape(config, inputs)) * each
 
     @classmethod
-    def forward(cls, config, weights, inputs):
+    def forward(
+        cls, config: dict[str, Any], weights: Sequence[np.ndarray], inputs: Sequence[np.ndarray]
+    ) -> np.ndarray:
         return _finished(convolve(inputs[0], weights[0], config), config, weights)
 
 
@@ -163,26 +177,28 @@ class DepthwiseConv2D(LayerSchema):
     }
 
     @classmethod
-    def checked(cls, config):
+    def checked(cls, config: Mapping[str, Any]) -> dict[str, Any]:
         plain = super().checked(config)
         return {key: value for key, value in plain.items() if key not in ("filters", "groups")}
 
     @classmethod
-    def weight_shapes(cls, config, inputs):
+    def weight_shapes(cls, config: dict[str, Any], inputs: Shapes) -> dict[str, Shape]:
         channels = image_shape(inputs[0])[2]
         kernel = (*config["kernel_size"], channels, config["depth_multiplier"])
         return {"kernel": kernel, **_bias(config, channels * config["depth_multiplier"])}
 
     @classmethod
-    def output_shape(cls, config, inputs):
+    def output_shape(cls, config: dict[str, Any], inputs: Shapes) -> Shape:
         return (*_slid(config, inputs[0]), inputs[0][2] * config["depth_multiplier"])
 
     @classmethod
-    def multiplications(cls, config, inputs):
+    def multiplications(cls, config: dict[str, Any], inputs: Shapes) -> int:
         return math.prod(cls.output_shape(config, inputs)) * math.prod(config["kernel_size"])
 
     @classmethod
-    def forward(cls, config, weights, inputs):
+    def forward(
+        cls, config: dict[str, Any], weights: Sequence[np.ndarray], inputs: Sequence[np.ndarray]
+    ) -> np.ndarray:
         return _finished(_depthwise(inputs[0], weights[0], config), config, weights)
 
 
@@ -197,13 +213,13 @@ class SeparableConv2D(LayerSchema):
     }
 
     @classmethod
-    def checked(cls, config):
+    def checked(cls, config: Mapping[str, Any]) -> dict[str, Any]:
         plain = super().checked(config)
         del plain["groups"]
         return plain
 
     @classmethod
-    def weight_shapes(cls, config, inputs):
+    def weight_shapes(cls, config: dict[str, Any], inputs: Shapes) -> dict[str, Shape]:
         channels, multiplier = image_shape(inputs[0])[2], config["depth_multiplier"]
         return {
             "depthwise_kernel": (*config["kernel_size"], channels, multiplier),
@@ -212,20 +228,22 @@ class SeparableConv2D(LayerSchema):
         }
 
     @classmethod
-    def output_shape(cls, config, inputs):
+    def output_shape(cls, config: dict[str, Any], inputs: Shapes) -> Shape:
         return (*_slid(config, inputs[0]), config["filters"])
 
     @classmethod
-    def intermediate_size(cls, config, inputs):
+    def intermediate_size(cls, config: dict[str, Any], inputs: Shapes) -> int:
         rows, columns = _slid(config, inputs[0])
         return rows * columns * inputs[0][2] * config["depth_multiplier"]
 
     @classmethod
-    def multiplications(cls, config, inputs):
+    def multiplications(cls, config: dict[str, Any], inputs: Shapes) -> int:
         each = math.prod(config["kernel_size"]) + config["filters"]
         return cls.intermediate_size(config, inputs) * each
 
     @classmethod
-    def forward(cls, config, weights, inputs):
+    def forward(
+        cls, config: dict[str, Any], weights: Sequence[np.ndarray], inputs: Sequence[np.ndarray]
+    ) -> np.ndarray:
         between = _depthwise(inputs[0], weights[0], config)
         return _finished(between @ weights[1][0, 0], config, weights)

@@ -1,10 +1,15 @@
 """Batch normalisation and rescaling: a scale and an offset for each channel."""
 
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import numpy as np
 
 from badnet_defense.nets.arithmetic import SMALLEST
 from badnet_defense.nets.layers import checks
-from badnet_defense.nets.layers.base import LayerSchema, along_last_axis
+from badnet_defense.nets.layers.base import LayerSchema, Shape, Shapes, along_last_axis
 
 
 class BatchNormalization(LayerSchema):
@@ -22,22 +27,22 @@ class BatchNormalization(LayerSchema):
     }
 
     @classmethod
-    def checked(cls, config):
+    def checked(cls, config: Mapping[str, Any]) -> dict[str, Any]:
         plain = super().checked(config)
         return {key: value for key, value in plain.items() if key not in ("fused", "mode")}
 
     @classmethod
-    def weight_shapes(cls, config, inputs):
+    def weight_shapes(cls, config: dict[str, Any], inputs: Shapes) -> dict[str, Shape]:
         names = ["gamma"] * config["scale"] + ["beta"] * config["center"]
         shape = (inputs[0][-1],)
         return dict.fromkeys([*names, "moving_mean", "moving_variance"], shape)
 
     @classmethod
-    def output_shape(cls, config, inputs):
+    def output_shape(cls, config: dict[str, Any], inputs: Shapes) -> Shape:
         return along_last_axis(config, inputs[0])
 
     @classmethod
-    def check_weights(cls, config, weights):
+    def check_weights(cls, config: dict[str, Any], weights: Sequence[np.ndarray]) -> None:
         least = (weights[-1] + np.float32(config["epsilon"])).min()
         if not least >= SMALLEST:  # its root would be zero, or none: infinity or NaN follows
             raise ValueError(
@@ -46,7 +51,9 @@ class BatchNormalization(LayerSchema):
             )
 
     @classmethod
-    def forward(cls, config, weights, inputs):
+    def forward(
+        cls, config: dict[str, Any], weights: Sequence[np.ndarray], inputs: Sequence[np.ndarray]
+    ) -> np.ndarray:
         *learned, mean, variance = weights
         gain = 1.0 / np.sqrt(variance + np.float32(config["epsilon"]))
         if config["scale"]:
@@ -64,7 +71,7 @@ class Rescaling(LayerSchema):
     }
 
     @classmethod
-    def output_shape(cls, config, inputs):
+    def output_shape(cls, config: dict[str, Any], inputs: Shapes) -> Shape:
         for name in ("scale", "offset"):
             value = config[name]
             if isinstance(value, list) and len(value) != inputs[0][-1]:
@@ -72,5 +79,7 @@ class Rescaling(LayerSchema):
         return inputs[0]
 
     @classmethod
-    def forward(cls, config, weights, inputs):
+    def forward(
+        cls, config: dict[str, Any], weights: Sequence[np.ndarray], inputs: Sequence[np.ndarray]
+    ) -> np.ndarray:
         return inputs[0] * np.float32(config["scale"]) + np.float32(config["offset"])
