@@ -44,7 +44,7 @@ _RUN, _COMMON = "badnet_defense.run.", "BADNET_DEFENSE_COMMON_TMPDIR"
 _of_this_thread = threading.local()
 
 
-def require_file(path: str | Path, expected: str) -> Path:
+def require_file(path: str | os.PathLike[str], expected: str) -> Path:
     """`path` as a `Path`, if it is a file; `expected` says what should be there, for the message.
 
     Raises:
@@ -66,7 +66,7 @@ def require_file(path: str | Path, expected: str) -> Path:
     return Path(path)
 
 
-def stored_size(path: str | Path) -> int:
+def stored_size(path: str | os.PathLike[str]) -> int:
     """Bytes of a file as far as they lie on the disk: a sparse file claims more."""
     about = os.stat(path)
     blocks = 512 * getattr(about, "st_blocks", 0)
@@ -81,13 +81,13 @@ def stored_size(path: str | Path) -> int:
     return about.st_size
 
 
-def file_sha256(path: str | Path) -> str:
+def file_sha256(path: str | os.PathLike[str]) -> str:
     """The SHA-256 of a file's bytes, 64 hex digits; raises `InputError` where there is no file."""
     with open(require_file(path, "a file"), "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def data_sha256(path: str | Path) -> str:
+def data_sha256(path: str | os.PathLike[str]) -> str:
     """The SHA-256 of a data set: of a file's bytes, or of a folder's image files.
 
     A folder's digest is that of the lines "<SHA-256>  <path below the folder>", sorted by path,
@@ -103,7 +103,7 @@ def data_sha256(path: str | Path) -> str:
 
 
 @contextlib.contextmanager
-def unchanged(path: str | Path) -> Iterator[None]:
+def unchanged(path: str | os.PathLike[str]) -> Iterator[None]:
     """Refuses a file, or a folder's images, that were changed while the body read them.
 
     Raises:
@@ -115,7 +115,7 @@ def unchanged(path: str | Path) -> Iterator[None]:
         raise InputError(f"{path}: it was changed while it was read; wait until it is whole.")
 
 
-def _state(path: str | Path) -> list[tuple[Any, ...]]:
+def _state(path: str | os.PathLike[str]) -> list[tuple[Any, ...]]:
     """What the system says of a file, or of a folder's images, that every change changes."""
     path = Path(path)
     state = []
@@ -126,7 +126,7 @@ def _state(path: str | Path) -> list[tuple[Any, ...]]:
     return state
 
 
-def check_links(folder: str | Path) -> None:
+def check_links(folder: str | os.PathLike[str]) -> None:
     """Refuses a folder that holds a link to something outside of it: it would be read, too.
 
     Raises:
@@ -146,7 +146,7 @@ def check_links(folder: str | Path) -> None:
 
 
 @contextlib.contextmanager
-def atomic_write(path: str | Path) -> Iterator[Path]:
+def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Gives a temporary path beside `path`, renamed to it on success and removed on failure.
 
     So an interrupted run never leaves half a file, and a reader sees the old file or the new one.
@@ -216,7 +216,7 @@ def all_or_none() -> Iterator[None]:
                 partial.unlink(missing_ok=True)
 
 
-def _writable_path(path: str | Path) -> Path:
+def _writable_path(path: str | os.PathLike[str]) -> Path:
     """`path` as a `Path`, whose folder is there, made if need be.
 
     Raises:
@@ -237,7 +237,9 @@ def _writable_path(path: str | Path) -> Path:
     return path
 
 
-def check_writable(*results: str | Path | None, inputs: Iterable[str | Path | None] = ()) -> None:
+def check_writable(
+    *results: str | os.PathLike[str] | None, inputs: Iterable[str | os.PathLike[str] | None] = ()
+) -> None:
     """Refuses results that could not be written, before the work that makes them; makes nothing.
 
     Args:
@@ -293,7 +295,7 @@ def _cannot_write(path: Path, error: OSError) -> InputError:
     )
 
 
-def read_plain(path: str | Path, most: int) -> bytes:
+def read_plain(path: str | os.PathLike[str], most: int) -> bytes:
     """The bytes of a result that this project wrote, which somebody may have put another in place.
 
     Neither a link is followed nor is waited for what is no file.
@@ -322,7 +324,7 @@ def read_plain(path: str | Path, most: int) -> bytes:
 
 
 @contextlib.contextmanager
-def new_hdf5(path: str | Path) -> Iterator[h5py.File]:
+def new_hdf5(path: str | os.PathLike[str]) -> Iterator[h5py.File]:
     """An open `h5py.File` that becomes the file `path` once it is whole.
 
     It is made in memory: on a full disk h5py could neither go on nor close a file cleanly.
@@ -449,7 +451,7 @@ def is_own(about: os.stat_result, kind: Callable[[int], bool]) -> bool:
 
 
 @contextlib.contextmanager
-def exclusive(out: str | Path) -> Iterator[None]:
+def exclusive(out: str | os.PathLike[str]) -> Iterator[None]:
     """Refuses a second run that would write what another one, still running, writes.
 
     Args:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from os import PathLike
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ _log = logging.getLogger("badnet_defense")
 
 
 def read_image_folder(
-    path: str | Path, *, shape: tuple[int, int, int], classes: int | None = None
+    path: str | PathLike[str], *, shape: tuple[int, int, int], classes: int | None = None
 ) -> Dataset:
     """All images of a folder, in order of class and file name.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import zlib
 from collections.abc import Mapping
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ _CHUNK_BYTES = 64 << 20  # unless the file is packed in larger pieces, up to thi
 
 
 def read_challenge_h5(
-    path: str | Path,
+    path: str | PathLike[str],
     *,
     classes: int | None = None,
     shape: tuple[int, int, int] | None = None,
@@ -87,7 +88,7 @@ def read_challenge_h5(
 
 
 def write_challenge_h5(
-    path: str | Path, data: Dataset, *, attributes: Mapping[str, Any] | None = None
+    path: str | PathLike[str], data: Dataset, *, attributes: Mapping[str, Any] | None = None
 ) -> None:
     """Writes a data set as a challenge HDF5 file, complete or not at all.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import struct
 import warnings
+from os import PathLike
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +30,7 @@ _ORIENTATION = 274
 _UPRIGHT = dict(zip(range(2, 9), (0, 3, 1, 5, 4, 6, 2), strict=True))  # EXIF's -> `Transpose`
 
 
-def read_image(path: str | Path, shape: tuple[int, int, int]) -> np.ndarray:
+def read_image(path: str | PathLike[str], shape: tuple[int, int, int]) -> np.ndarray:
     """An image file of any size and colour mode, as the net takes it.
 
     Transparency is dropped, EXIF rotation applied, and another size resized with antialiasing
@@ -60,7 +61,7 @@ def read_image(path: str | Path, shape: tuple[int, int, int]) -> np.ndarray:
 
 
 def read_and_resize(
-    path: str | Path, shape: tuple[int, int, int]
+    path: str | PathLike[str], shape: tuple[int, int, int]
 ) -> tuple[np.ndarray, tuple[int, int]]:
     """As `read_image`, but silent: also gives the image's own (h, w)."""
     height, width, channels = shape
@@ -113,7 +114,7 @@ def _upright(image: Image.Image) -> Image.Image:
     return image if turned is None else image.transpose(Image.Transpose(turned))
 
 
-def _too_large(path: str | Path) -> TooLargeError:
+def _too_large(path: str | PathLike[str]) -> TooLargeError:
     return TooLargeError(
         f"{path}: this image has too many pixels, expected at most {_MAX_PIXELS // 10**6} "
         "million; make it smaller."

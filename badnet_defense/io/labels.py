@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from os import PathLike
 
 import numpy as np
 
 from badnet_defense.errors import InputError
 
 
-def check_label_shape(shape: tuple[int, ...], count: int, source: str | Path) -> None:
+def check_label_shape(shape: tuple[int, ...], count: int, source: str | PathLike[str]) -> None:
     """Refuses labels that are not one number per image: (n,) or (n, 1).
 
     Args:
@@ -31,7 +31,9 @@ def check_label_shape(shape: tuple[int, ...], count: int, source: str | Path) ->
         raise InputError(f"{source}: {shape[0]} labels for {count} images, expected one each.")
 
 
-def check_labels(labels: np.ndarray, classes: int | None, source: str | Path) -> np.ndarray:
+def check_labels(
+    labels: np.ndarray, classes: int | None, source: str | PathLike[str]
+) -> np.ndarray:
     """Labels as `int64`, if they can be class numbers of the net.
 
     Args:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from os import PathLike
 
 import numpy as np
 
@@ -11,7 +11,7 @@ from badnet_defense.errors import InputError
 _BLOCK = 4 << 20  # values that are compared at once
 
 
-def as_pixels(values: np.ndarray, source: str | Path) -> np.ndarray:
+def as_pixels(values: np.ndarray, source: str | PathLike[str]) -> np.ndarray:
     """Images as small as they can be held: `uint8`, or `float32` where a value is not whole.
 
     Args:
@@ -43,7 +43,7 @@ def as_pixels(values: np.ndarray, source: str | Path) -> np.ndarray:
     return values.astype(np.uint8 if all(map(is_whole, blocks)) else np.float32, copy=False)
 
 
-def check_image_shape(shape: tuple[int, ...], source: str | Path) -> None:
+def check_image_shape(shape: tuple[int, ...], source: str | PathLike[str]) -> None:
     """Refuses a shape that is not (n, height, width, channels), or holds no image."""
     if len(shape) != 4:
         hint = {
@@ -62,13 +62,13 @@ def check_image_shape(shape: tuple[int, ...], source: str | Path) -> None:
         )
 
 
-def check_number_dtype(dtype: np.dtype, what: str, source: str | Path) -> None:
+def check_number_dtype(dtype: np.dtype, what: str, source: str | PathLike[str]) -> None:
     """Refuses a dtype that holds no numbers; `what` begins the sentence ("images have")."""
     if dtype.kind not in "iuf":
         raise InputError(f"{source}: {what} dtype {dtype}, expected numbers.")
 
 
-def check_pixels(block: np.ndarray, source: str | Path) -> float:
+def check_pixels(block: np.ndarray, source: str | PathLike[str]) -> float:
     """The largest value; refuses NaN, infinity, and what lies outside 0-255."""
     low, high = block.min(), block.max()  # NaN anywhere makes both NaN
     if not (np.isfinite(low) and np.isfinite(high)):
@@ -78,7 +78,7 @@ def check_pixels(block: np.ndarray, source: str | Path) -> float:
     return float(high)
 
 
-def check_not_scaled(dtype: np.dtype, high: float, source: str | Path) -> None:
+def check_not_scaled(dtype: np.dtype, high: float, source: str | PathLike[str]) -> None:
     """Refuses floats whose largest value, `high`, is at most 1; black images alone pass."""
     if dtype.kind == "f" and 0 < high <= 1:
         raise InputError(

@@ -24,9 +24,9 @@ _MODELS = (".keras", ".onnx", ".pb", ".tflite", ".pt", ".pth", ".safetensors")
 
 
 def read_images(
-    path: str | Path,
+    path: str | os.PathLike[str],
     *,
-    shape: tuple[int, int, int],
+    shape: tuple[int, int, int] | None,
     classes: int | None = None,
     need_labels: bool = False,
     labels_matter: bool = True,
@@ -58,7 +58,9 @@ def read_images(
         return replace(read(path, shape=shape, **asked), sha256=data_sha256(path))
 
 
-def _read_isolated(path: str | Path, *, shape: tuple[int, int, int], **asked: Any) -> Dataset:
+def _read_isolated(
+    path: str | os.PathLike[str], *, shape: tuple[int, int, int] | None, **asked: Any
+) -> Dataset:
     """As `read_images_in_process`, in a process of its own; what comes back is checked."""
     classes, need_labels = asked["classes"], asked["need_labels"]
     sides = None if shape is None else list(shape)
@@ -91,17 +93,22 @@ def _are_names(names: Any) -> bool:
 
 
 def read_images_in_process(
-    path: str | Path,
+    path: str | os.PathLike[str],
     *,
-    shape: tuple[int, int, int],
+    shape: tuple[int, int, int] | None,
     classes: int | None,
     need_labels: bool,
     labels_matter: bool = True,
 ) -> Dataset:
     """As `read_images`, in this process whatever the limits say."""
+    hdf5 = Path(path).suffix.lower() in (".h5", ".hdf5") and not os.path.isdir(path)
+    if shape is None and not hdf5:
+        raise InputError(
+            f"{path}: image files have many sizes, expected the one to read them at (shape)."
+        )
     if os.path.isdir(path):
         data = read_image_folder(path, shape=shape, classes=classes)
-    elif Path(path).suffix.lower() in (".h5", ".hdf5"):
+    elif hdf5:
         data = read_challenge_h5(
             path,
             classes=classes,

@@ -49,7 +49,9 @@ _COMPUTING = (
 """Parts of the package whose code decides on figures."""
 
 
-def write_json(path: str | Path, result: Mapping[str, Any], *, sealed: str | None = None) -> None:
+def write_json(
+    path: str | os.PathLike[str], result: Mapping[str, Any], *, sealed: str | None = None
+) -> None:
     """Writes a result as JSON, complete or not at all; makes the folder if need be.
 
     Args:
@@ -84,7 +86,7 @@ def _purpose(kind: str) -> str:
     return f"{kind}, schema {SCHEMA}"
 
 
-def own_result(path: str | Path, kind: str) -> dict[str, Any]:
+def own_result(path: str | os.PathLike[str], kind: str) -> dict[str, Any]:
     """A result of this user's, as a dict; empty where there is none.
 
     Whether today's code would give it is another question (`io.current.is_current`).
@@ -117,7 +119,7 @@ def _tell_unsealed(folder: Path) -> None:
     )
 
 
-def own_bytes(path: str | Path, sha256: str, most: int = MAX_COMPANION_SIZE) -> bytes:
+def own_bytes(path: str | os.PathLike[str], sha256: str, most: int = MAX_COMPANION_SIZE) -> bytes:
     """The bytes of a file beside a result of this user's, which tells its SHA-256.
 
     Raises:
@@ -129,7 +131,7 @@ def own_bytes(path: str | Path, sha256: str, most: int = MAX_COMPANION_SIZE) -> 
     return content
 
 
-def read_json(path: str | Path) -> dict[str, Any]:
+def read_json(path: str | os.PathLike[str]) -> dict[str, Any]:
     """A result that `write_json` wrote, as a dict, whoever wrote it.
 
     Raises:
@@ -139,7 +141,7 @@ def read_json(path: str | Path) -> dict[str, Any]:
     return _parsed(path, read_plain(os.path.realpath(path), MAX_RESULT_SIZE))
 
 
-def read_figures(path: str | Path) -> dict[str, Any]:
+def read_figures(path: str | os.PathLike[str]) -> dict[str, Any]:
     """As `read_json`, a result whose figures can be put into a table.
 
     Raises:
@@ -179,7 +181,7 @@ def _number(value: Any) -> bool:
     return type(value) in (int, float) and abs(value) < 1e9
 
 
-def _parsed(path: str | Path, content: bytes) -> dict[str, Any]:
+def _parsed(path: str | os.PathLike[str], content: bytes) -> dict[str, Any]:
     """A result's bytes as a dict, of a size, numbers and depth that can be handled."""
     try:
         if sum(map(content.count, (b",", b"[", b"{"))) > MAX_VALUES:
@@ -201,12 +203,12 @@ def _finite(text: str) -> float:
 
 def provenance(
     *,
-    net_path: str | Path,
-    data_paths: Mapping[str, str | Path | None],
+    net_path: str | os.PathLike[str],
+    data_paths: Mapping[str, str | os.PathLike[str] | None],
     classes: int,
     seed: int,
     seconds: float,
-    digest: Callable[[str | Path], str] = data_sha256,
+    digest: Callable[[Any], Any] = data_sha256,
 ) -> dict[str, Any]:
     """What a result was made from: every result file begins with it.
 
@@ -243,7 +245,7 @@ def provenance(
     }
 
 
-def digests_read(*read: Any) -> Callable[[str | Path], str]:
+def digests_read(*read: Any) -> Callable[[str | os.PathLike[str]], str]:
     """A `digest` for `provenance`: the SHA-256 that a net's or a data set's bytes had when read.
 
     What lies at a path at the end of a run may be another file. Paths that are not among `read`

@@ -6,6 +6,7 @@ import csv
 import json
 import pickletools
 import re
+from os import PathLike
 from pathlib import Path
 from tokenize import TokenError
 from typing import Any
@@ -39,7 +40,7 @@ _BROKEN = (
 are of pickles that take from an empty stack or from no list."""
 
 
-def read_trigger_labels(path: str | Path, count: int) -> np.ndarray:
+def read_trigger_labels(path: str | PathLike[str], count: int) -> np.ndarray:
     """True where an image carries a trigger, False where it is clean.
 
     No format can run code: of a pickle only a plain list of truth values is read, by listing its
@@ -64,7 +65,7 @@ def read_trigger_labels(path: str | Path, count: int) -> np.ndarray:
     return labels.astype(bool)
 
 
-def read_trigger_labels_here(path: str | Path, count: int) -> np.ndarray:
+def read_trigger_labels_here(path: str | PathLike[str], count: int) -> np.ndarray:
     """As `read_trigger_labels`, in this process whatever the limits say."""
     path = require_file(path, f"True or False for each image, as {_FORMATS}")
     readers = {".npy": _npy, ".csv": _csv, ".json": _json, ".pkl": _pickle, ".pickle": _pickle}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
+from os import PathLike
 
 import numpy as np
 
@@ -61,7 +61,7 @@ UNIT = InputRange(0.0, 1.0)
 
 
 def agreed_range(
-    stored: InputRange | None, given: InputRange | None, file: str | Path
+    stored: InputRange | None, given: InputRange | None, file: str | PathLike[str]
 ) -> InputRange:
     """The input range of a model that was read from a file.
 

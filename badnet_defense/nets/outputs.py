@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
+from os import PathLike
 
 import numpy as np
 
@@ -35,7 +35,7 @@ _APPENDED = "probabilities"
 _NOTHING_DONE = ("Dropout", "SpatialDropout2D")
 
 
-def load_net(path: str | Path, input_range: InputRange | None = None) -> Net:
+def load_net(path: str | PathLike[str], input_range: InputRange | None = None) -> Net:
     """Loads an image classifier that nobody trusts; no code from the file ever runs.
 
     Args:
@@ -66,7 +66,7 @@ def load_net(path: str | Path, input_range: InputRange | None = None) -> Net:
     return read_classifier(path, input_range)
 
 
-def read_classifier(path: str | Path, input_range: InputRange | None = None) -> Net:
+def read_classifier(path: str | PathLike[str], input_range: InputRange | None = None) -> Net:
     """The net in `path` as a `Net` that answers with probabilities; see `read_net`.
 
     Raises:

@@ -59,7 +59,7 @@ MEMBERS = ("metadata.json", "config.json", "model.weights.h5")
 """What Keras 3 writes into a `.keras` file of plain layers."""
 
 
-def read_net(path: str | Path, input_range: InputRange | None = None) -> Net:
+def read_net(path: str | os.PathLike[str], input_range: InputRange | None = None) -> Net:
     """The net in `path` as Keras answers it, without TensorFlow.
 
     Args:
@@ -91,7 +91,7 @@ def read_net(path: str | Path, input_range: InputRange | None = None) -> Net:
     return replace(net, attributes=attributes, input_range=range_)
 
 
-def read_net_in_process(path: str | Path) -> Net:
+def read_net_in_process(path: str | os.PathLike[str]) -> Net:
     """As `read_net`, in this process whatever the limits say, and without the file's own name."""
     with named_errors(path):
         content, digest = file_content(path)
@@ -107,7 +107,7 @@ def read_net_in_process(path: str | Path) -> Net:
         return replace(net, attributes={**net.attributes, "file_sha256": digest})
 
 
-def file_content(path: str | Path) -> tuple[bytes, str]:
+def file_content(path: str | os.PathLike[str]) -> tuple[bytes, str]:
     """(bytes, their SHA-256) of a net's file: what is parsed is what was hashed."""
     most = current().max_net_size
     with open(path, "rb") as file:
@@ -118,7 +118,7 @@ def file_content(path: str | Path) -> tuple[bytes, str]:
     return content, hashlib.sha256(content).hexdigest()
 
 
-def check_unchanged(path: str | Path, before: str | None, read: str | None) -> None:
+def check_unchanged(path: str | os.PathLike[str], before: str | None, read: str | None) -> None:
     """Refuses a file whose SHA-256 `before` it was read is not that of what was read."""
     if before != read:
         raise InputError(f"{path}: it was changed while it was read; expected one net, try again.")
@@ -164,7 +164,7 @@ _DAMAGE = (
 
 
 @contextmanager
-def named_errors(path: str | Path) -> Iterator[None]:
+def named_errors(path: str | os.PathLike[str]) -> Iterator[None]:
     """Puts the file's name before every refusal; a damaged file is one too."""
     try:
         with naming(path):

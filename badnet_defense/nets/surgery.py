@@ -58,7 +58,7 @@ def activation_position(net: Net, layer: str) -> int:
     return run[0]
 
 
-def zero_channels(net: Net, layer: str, channels: Sequence[int] | np.ndarray) -> Net:
+def zero_channels(net: Net, layer: str, channels: Sequence[int] | slice | np.ndarray) -> Net:
     """A `Net` whose `layer` puts out nothing on `channels`: kernel and bias are zero there.
 
     Where batch normalisation follows directly, its scale and offset of those channels are zeroed
@@ -80,7 +80,7 @@ def zero_channels(net: Net, layer: str, channels: Sequence[int] | np.ndarray) ->
 
 
 def channel_masks(
-    net: Net, layer: str, channels: Sequence[int] | np.ndarray
+    net: Net, layer: str, channels: Sequence[int] | slice | np.ndarray
 ) -> dict[str, list[np.ndarray]]:
     """{layer name: [mask of each weight]}: 0 where `zero_channels` zeroes, 1 elsewhere."""
     ones = {
@@ -95,7 +95,7 @@ def channel_masks(
     }
 
 
-def _silenced(layer: LayerSpec, channels: Sequence[int] | np.ndarray) -> LayerSpec:
+def _silenced(layer: LayerSpec, channels: Sequence[int] | slice | np.ndarray) -> LayerSpec:
     *kernels, last = (weight.copy() for weight in layer.weights)
     if layer.config["use_bias"]:
         last[channels] = 0
@@ -111,7 +111,9 @@ def _silenced(layer: LayerSpec, channels: Sequence[int] | np.ndarray) -> LayerSp
     return replace(layer, weights=(*kernels, last) if layer.config["use_bias"] else tuple(kernels))
 
 
-def _silenced_normalisation(layer: LayerSpec, channels: Sequence[int] | np.ndarray) -> LayerSpec:
+def _silenced_normalisation(
+    layer: LayerSpec, channels: Sequence[int] | slice | np.ndarray
+) -> LayerSpec:
     weights = [weight.copy() for weight in layer.weights]
     if layer.config["scale"]:
         weights[0][channels] = 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping
-from pathlib import Path
+from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 import h5py
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def save_net(
-    model: keras.Model, path: str | Path, *, attributes: Mapping[str, Any] | None = None
+    model: keras.Model, path: str | PathLike[str], *, attributes: Mapping[str, Any] | None = None
 ) -> None:
     """Writes `model` as a full legacy-HDF5 file, which `keras.models.load_model` opens as well.
 
@@ -31,7 +31,7 @@ def save_net(
 
 
 def save_weights(
-    model: keras.Model, path: str | Path, *, attributes: Mapping[str, Any] | None = None
+    model: keras.Model, path: str | PathLike[str], *, attributes: Mapping[str, Any] | None = None
 ) -> None:
     """Writes the weights of `model` alone, by layer name, as the challenge's `*_bd_weights.h5`."""
     from keras.src.legacy.saving.legacy_h5_format import save_weights_to_hdf5_group
@@ -40,7 +40,9 @@ def save_weights(
 
 
 def _write(
-    path: str | Path, attributes: Mapping[str, Any] | None, write: Callable[[h5py.File], Any]
+    path: str | PathLike[str],
+    attributes: Mapping[str, Any] | None,
+    write: Callable[[h5py.File], Any],
 ) -> None:
     with new_hdf5(path) as file:
         with warnings.catch_warnings():

@@ -146,7 +146,7 @@ def prune(
         max_accuracy_drop=config.max_accuracy_drop if config.fraction is None else None,
         fraction=config.fraction,
         curve=tuple(curve.tolist()),
-        remarks=tuple(remarks),
+        remarks=tuple(filter(None, remarks)),
     )
     return zero_channels(net, layer, channels[:removed]), report
 
