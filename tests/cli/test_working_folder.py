@@ -118,7 +118,7 @@ from badnet_defense.report.detector_plots import plot_scores
 pruning = {"curve": [0.9, 0.8], "removed": 1, "channels": 2, "layer": "conv_3",
            "max_accuracy_drop": None}
 plot_pruning_curve("curve.png", pruning, net="net")
-about = {"name": "soft", "false_positive_rate": 0.01, "threshold": 0.5}
+about = {"name": "soft", "false_positive_rate": 0.01, "threshold": 0.5, "score": "nats"}
 plot_scores("scores.png", np.arange(30.0), {"poisoned": np.arange(30.0)}, about, net="net")
 """
 
