@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 from tqdm import tqdm
@@ -35,6 +36,9 @@ class OverlayConfig(DetectorConfig):
 class Overlaid(Detector):
     """Base class: composes each image with several clean ones and asks the suspect model alone.
 
+    A subclass says what is composed (`compose`) and what the suspect model's answers to it score
+    (`measure`); a guard's file and its reader are made from both. `compiled` does the same fast.
+
     Args:
         suspect: `Net` that answers with probabilities.
         overlays: (k, h, w, c) clean images to compose with, pixels 0-255; None: `config.overlays`
@@ -42,10 +46,12 @@ class Overlaid(Detector):
         config: settings.
 
     Attributes:
+        regions: how many images are composed of one image and one overlay.
         overlays_: after `fit`, the clean images (k, h, w, c), pixels 0-255.
     """
 
     config: OverlayConfig
+    regions: ClassVar[int] = 1
 
     def __init__(
         self, suspect: Net, *, overlays: np.ndarray | None = None, config: OverlayConfig
@@ -74,6 +80,17 @@ class Overlaid(Detector):
         self.overlays_ = images[np.sort(order[:count])]
         self._score = None
         return images[np.sort(order[count:])]
+
+    @staticmethod
+    def compose(xp: Any, images: Any, overlays: Any) -> Any:
+        """(n, regions * overlays, h, w, c) composed images, all overlays of a region in a row.
+
+        Args:
+            xp: `numpy` or `keras.ops`.
+            images: (n, h, w, c) in the suspect model's range.
+            overlays: (overlays, h, w, c) likewise.
+        """
+        raise NotImplementedError
 
     def compiled(self, most: int) -> Callable[[np.ndarray], np.ndarray]:
         """A function, images (n, h, w, c) with pixels 0-255 -> (n,) scores.

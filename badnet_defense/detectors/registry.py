@@ -44,6 +44,29 @@ def members_of(name: str) -> tuple[str, ...]:
     return DETECTORS[name].facts.get("members", (name,))
 
 
+def roles_of(name: str) -> tuple[str, ...]:
+    """Which nets a detector asks: "suspect", then "repaired" and "expert" where it needs them.
+
+    Examples:
+        >>> roles_of("expert"), roles_of("strip")
+        (('suspect', 'repaired', 'expert'), ('suspect',))
+    """
+    needs = {"suspect": True, "repaired": needs_repair(name), "expert": needs_expert(name)}
+    return tuple(role for role, needed in needs.items() if needed)
+
+
+def name_of(detector: Any) -> str:
+    """The name under which a detector's class is registered.
+
+    Raises:
+        ValueError: it is not registered.
+    """
+    for method in DETECTORS:
+        if method.run is type(detector):
+            return method.name
+    raise ValueError(f"{type(detector).__name__} is no registered detector.")
+
+
 def needs_repair(name: str) -> bool:
     """True where a detector asks a repaired model.
 
@@ -161,10 +184,4 @@ def make_detector(
         return method.run(members, **settings)
     if overlays is not None and "overlays" in {field.name for field in fields(config)}:
         settings["overlays"] = overlays[: config.overlays]
-    roles = ["suspect"]
-    roles += [one for one in ("repaired", "expert") if method.facts.get(_FACTS[one])]
-    return method.run(*(nets[role] for role in roles), **settings)
-
-
-_FACTS = {"repaired": "needs_repair", "expert": "needs_expert"}
-"""The fact that says that a detector takes a net of this role."""
+    return method.run(*(nets[role] for role in roles_of(name)), **settings)

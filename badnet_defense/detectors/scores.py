@@ -13,20 +13,6 @@ from badnet_defense.nets.answers import NO_ANSWER, agreed, classes_of, finite
 
 TINY = 1e-30
 """Probabilities below count as this; a `float32` softmax may give 0."""
-NAMES = ("bad", "repaired", "expert")
-"""All nets that a guard may ask, in the order in which they stand in its file."""
-NETS = {
-    "hard": ("bad", "repaired"),
-    "nll": ("bad", "repaired"),
-    "divergence": ("bad", "repaired"),
-    "expert_log_ratio": ("bad", "repaired", "expert"),
-    "neg_entropy": ("bad",),
-    "paste_success": ("bad", "bad"),
-    "takeover": ("bad", "bad"),
-}
-"""Whose probabilities each of the functions below takes."""
-HOSTED = ("paste_success", "takeover")
-"""Those that paste regions onto other images. Guards of version 0.1 use the first."""
 
 
 def apply_thresholds(
@@ -89,8 +75,12 @@ def neg_entropy(xp: Any, overlaid: Any) -> Any:
     return _known(xp, -xp.mean(bits, axis=-1), xp.max(overlaid, axis=-1))
 
 
-def paste_success(xp: Any, suspect: Any, carried: Any, hosts: Any) -> Any:
-    """The largest mean probability of images' own classes where one of their regions is pasted.
+def takeover(xp: Any, suspect: Any, carried: Any, hosts: Any) -> Any:
+    """How completely an image's own class takes over where its best region is pasted, in nats.
+
+    Minus the logarithm of the mean probability that is left for all other classes: the image's own
+    probability ends at 1 in `float32` where bands of clean images and triggers still lie far apart
+    (13 against 38 nats on small nets of traffic signs).
 
     Args:
         xp: `numpy` or `keras.ops`.
@@ -98,25 +88,6 @@ def paste_success(xp: Any, suspect: Any, carried: Any, hosts: Any) -> Any:
         carried: (n, regions, hosts, N) those of other images with a region of each pasted on.
         hosts: (hosts,) classes of these other images; where it is the image's own, the host
             does not count.
-    """
-    own = _own(xp, suspect)
-    given = xp.take_along_axis(carried, xp.reshape(own, (-1, 1, 1, 1)), axis=-1)[..., 0]
-    differ = xp.not_equal(xp.expand_dims(own, -1), xp.expand_dims(hosts, 0))
-    others = xp.where(differ, 1.0, 0.0)
-    others = xp.expand_dims(others, 1)
-    means = xp.sum(given * others, axis=-1) / xp.maximum(xp.sum(others, axis=-1), 1.0)
-    return _known(xp, xp.max(means, axis=-1), suspect, xp.max(given, axis=-1))
-
-
-def takeover(xp: Any, suspect: Any, carried: Any, hosts: Any) -> Any:
-    """How completely an image's own class takes over where its best region is pasted, in nats.
-
-    Minus the logarithm of the mean probability that is left for all other classes: the same order
-    as `paste_success`'s, whose probabilities end at 1 in `float32` where bands of clean images and
-    triggers still lie far apart (13 against 38 nats on small nets of traffic signs).
-
-    Args:
-        xp, suspect, carried, hosts: as for `paste_success`.
 
     Returns:
         (n,) scores of at least 0, infinite where an answer is not finite.

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from badnet_defense.detectors import scores
-from badnet_defense.detectors.bands import bands
+from badnet_defense.detectors.bands import PLACES, bands
 from badnet_defense.detectors.linear_start import split_linear
 from badnet_defense.detectors.overlaid import Overlaid, OverlayConfig
 from badnet_defense.detectors.registry import DETECTORS
@@ -55,7 +55,21 @@ class SentiNet(Overlaid):
         SentiNet(false_positive_rate=0.01, overlays=16, seed=0)
     """
 
-    measure = scores.takeover
+    regions = 2 * PLACES
+
+    @staticmethod
+    def measure(xp: Any, suspect: Any, composed: Any, hosts: Any) -> Any:
+        """(n,) scores from the answers to (n, regions * overlays) composed images."""
+        shape = (-1, 2 * PLACES, len(hosts), suspect.shape[-1])
+        return scores.takeover(xp, suspect, xp.reshape(composed, shape), hosts)
+
+    @staticmethod
+    def compose(xp: Any, images: Any, overlays: Any) -> Any:
+        """(n, regions * overlays, h, w, c): each band of each image pasted onto each overlay."""
+        shape = tuple(overlays.shape[1:])
+        masks = bands(shape)[:, None]
+        pasted = xp.where(masks, xp.reshape(images, (-1, 1, 1, *shape)), overlays)
+        return xp.reshape(pasted, (-1, len(masks) * overlays.shape[0], *shape))
 
     def __init__(
         self,

@@ -45,7 +45,15 @@ class Strip(Overlaid):
         (2,)
     """
 
-    measure = scores.neg_entropy
+    @staticmethod
+    def measure(xp: Any, suspect: Any, composed: Any, hosts: Any) -> Any:
+        """(n,) scores from the answers to (n, overlays) composed images."""
+        return scores.neg_entropy(xp, composed)
+
+    @staticmethod
+    def compose(xp: Any, images: Any, overlays: Any) -> Any:
+        """(n, overlays, h, w, c): each image averaged with each overlay."""
+        return (xp.expand_dims(images, 1) + overlays) / 2
 
     def __init__(
         self,

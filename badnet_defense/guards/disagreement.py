@@ -11,18 +11,18 @@ from typing import Any
 import keras
 from keras import ops
 
+from badnet_defense.detectors.hard_disagreement import HardDisagreement
 from badnet_defense.errors import InputError
+from badnet_defense.guards.calibrated import PACKAGE, build_calibrated_guard, named_copy
 from badnet_defense.nets.answers import agreed, classes_of
-from badnet_defense.nets.build import build
 from badnet_defense.nets.net import Net
 
-BAD, REPAIRED, DISAGREEMENT = "bad", "repaired", "disagreement"
-"""Names of the guard's three parts in its file."""
 
-
-@keras.saving.register_keras_serializable("badnet_defense", DISAGREEMENT)
+@keras.saving.register_keras_serializable(PACKAGE, "disagreement")
 def disagreement(answers: list[Any], input_range: list[float] | None = None) -> Any:
     """The common class of two nets, or N where they differ or an answer is not finite.
+
+    The rule of version 0.1's guards, registered so that Keras loads their files, and of ONNX.
 
     Args:
         answers: two tensors of class probabilities (n, N): the suspect model's, the repaired one's.
@@ -50,21 +50,25 @@ def build_guard(suspect: Net, repaired: Net) -> keras.Model:
 
     Raises:
         InputError: the two nets differ in image shape or class count.
+
+    Examples:
+        >>> import numpy as np
+        >>> from badnet_defense.nets import deep_id, describe
+        >>> suspect, repaired = (describe(deep_id(classes=10)) for _ in range(2))
+        >>> guard = build_guard(suspect, repaired)
+        >>> guard(np.zeros((2, 55, 47, 3), "float32")).shape
+        TensorShape([2])
     """
-    images, answers = _joined(suspect, repaired)
-    range_ = suspect.input_range
-    join = keras.layers.Lambda(
-        disagreement,
-        output_shape=(),
-        arguments={"input_range": [float(range_.low), float(range_.high)]},
-        name=DISAGREEMENT,
-    )
-    return keras.Model(images, join(answers), name="guard")
+    check_alike(suspect, repaired)
+    return build_calibrated_guard(HardDisagreement(suspect, repaired))
 
 
 def build_portable_guard(suspect: Net, repaired: Net) -> keras.Model:
     """The same guard out of plain Keras operations, which Keras loads without this package."""
-    images, answers = _joined(suspect, repaired)
+    check_alike(suspect, repaired)
+    images = keras.Input(suspect.input_shape, name="pictures")
+    both = [named_copy(suspect, "suspect"), named_copy(repaired, "repaired")]
+    answers = [model(images) for model in both]
     own, other = (ops.argmax(one, axis=-1) for one in answers)
     # Few operations, since a reader checks each: a sum is finite where all that it adds is.
     finite = ops.isfinite(ops.add(*(ops.sum(one, axis=-1) for one in answers)))
@@ -74,18 +78,11 @@ def build_portable_guard(suspect: Net, repaired: Net) -> keras.Model:
     return keras.Model(images, joined, name="guard")
 
 
-def _joined(suspect: Net, repaired: Net) -> tuple[Any, list[Any]]:
-    """The guard's input and both nets' answers to it."""
+def check_alike(suspect: Net, repaired: Net) -> None:
+    """Refuses nets of different shapes."""
     shapes = [(net.input_shape, net.classes) for net in (suspect, repaired)]
     if shapes[0] != shapes[1]:
         raise InputError(
             f"the repaired model maps {shapes[1][0]} to {shapes[1][1]} classes, but the suspect "
             f"model maps {shapes[0][0]} to {shapes[0][1]}; give the repair of this very model."
         )
-    images = keras.Input(suspect.input_shape, name="pictures")
-    parts = []
-    for net, name in ((suspect, BAD), (repaired, REPAIRED)):
-        copied = build(net)
-        copied.name = name
-        parts.append(copied(images))
-    return images, parts

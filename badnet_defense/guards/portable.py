@@ -5,14 +5,15 @@ from __future__ import annotations
 import io
 import json
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from badnet_defense.errors import InputError
+from badnet_defense.guards.description import HARD
 from badnet_defense.guards.disagreement import build_portable_guard, disagreement
-from badnet_defense.guards.wiring import RANGE_NOTE
+from badnet_defense.guards.wiring import DESCRIPTION
 from badnet_defense.io.files import atomic_write
-from badnet_defense.nets.input_range import InputRange
 from badnet_defense.nets.net import Net
 
 
@@ -20,8 +21,8 @@ def export_portable(suspect: Net, repaired: Net, path: str | Path) -> None:
     """Writes the disagreement guard of two nets as plain Keras or as ONNX, by the file's suffix.
 
     Args:
-        suspect, repaired: `Net`s with the same image shape and classes; the file's metadata hold
-            the suspect model's input range.
+        suspect, repaired: `Net`s with the same image shape and classes; the file's metadata
+            hold the guard's description, the suspect model's input range with it.
         path: `.keras`, which plain Keras 3 loads without this package, or `.onnx` (needs the extra
             `pip install .[onnx]`): input "pictures" (n, h, w, c) `float32` in the net's range,
             output (n,) `int32`, 0..N.
@@ -33,28 +34,27 @@ def export_portable(suspect: Net, repaired: Net, path: str | Path) -> None:
     if suffix not in (".keras", ".onnx"):
         raise InputError(f"{path}: expected a file name that ends in .keras or .onnx.")
     guard = build_portable_guard(suspect, repaired)
+    description = json.dumps(replace(HARD, input_range=suspect.input_range).as_dict())
     with atomic_write(path) as partial:
         if suffix == ".keras":
             guard.save(partial)
-            _note_range(partial, suspect.input_range)
+            _describe(partial, description)
         else:
-            _write_onnx(guard, partial, suspect.input_range)
+            _write_onnx(guard, partial, description)
 
 
-def _note_range(path: Path, input_range: InputRange) -> None:
-    """Writes the range into the metadata of a `.keras` file, which plain Keras passes over."""
+def _describe(path: Path, description: str) -> None:
+    """Writes the description into a `.keras` file's metadata, which plain Keras passes over."""
     content = io.BytesIO(Path(path).read_bytes())
     with zipfile.ZipFile(content) as old, zipfile.ZipFile(path, "w") as new:
-        for one in old.infolist():
-            member = old.read(one)
-            if one.filename == "metadata.json":
-                metadata = json.loads(member)
-                metadata[RANGE_NOTE] = [float(input_range.low), float(input_range.high)]
-                member = json.dumps(metadata).encode()
-            new.writestr(one, member)
+        for info in old.infolist():
+            member = old.read(info)
+            if info.filename == "metadata.json":
+                member = json.dumps({**json.loads(member), DESCRIPTION: description}).encode()
+            new.writestr(info, member)
 
 
-def _write_onnx(guard: Any, path: Path, input_range: InputRange) -> None:
+def _write_onnx(guard: Any, path: Path, description: str) -> None:
     import tensorflow as tf
 
     try:
@@ -63,14 +63,14 @@ def _write_onnx(guard: Any, path: Path, input_range: InputRange) -> None:
         raise InputError(
             f"{path.suffix}: the package tf2onnx is missing; install it: pip install '.[onnx]'"
         ) from None
-    bad, repaired = guard.get_layer("bad"), guard.get_layer("repaired")
+    suspect, repaired = guard.get_layer("suspect"), guard.get_layer("repaired")
     signature = [tf.TensorSpec((None, *guard.input_shape[1:]), tf.float32, name="pictures")]
 
     @tf.function(input_signature=signature)
-    def answers(pictures):
-        return disagreement([bad(pictures), repaired(pictures)])
+    def answers(pictures: Any) -> Any:
+        return disagreement([suspect(pictures), repaired(pictures)])
 
     model, _ = tf2onnx.convert.from_function(answers, input_signature=signature, opset=15)
     note = model.metadata_props.add()
-    note.key, note.value = RANGE_NOTE, str(input_range)
+    note.key, note.value = DESCRIPTION, description
     Path(path).write_bytes(model.SerializeToString())

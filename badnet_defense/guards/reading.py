@@ -1,17 +1,21 @@
 """Reads a saved guard as data: its nets and numbers, without running anything."""
 
+from __future__ import annotations
+
 import math
+from os import PathLike
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from badnet_defense.detectors import scores
 from badnet_defense.errors import InputError, TooLargeError, UnsafeFileError, UnsafeNetError
+from badnet_defense.guards.description import GuardDescription, parse_description
 from badnet_defense.guards.saved import SavedGuard
-from badnet_defense.guards.wiring import COMPOSING, MOST_OVERLAYS, guard_wiring
+from badnet_defense.guards.wiring import Wiring, guard_wiring, role_of
 from badnet_defense.io.files import file_sha256, require_file
 from badnet_defense.nets.hdf5_weights import arrays_by_class
-from badnet_defense.nets.input_range import InputRange
+from badnet_defense.nets.net import Net
 from badnet_defense.nets.parse import Entry, parse_model
 from badnet_defense.nets.reader import (
     check_size,
@@ -28,7 +32,7 @@ from badnet_defense.sandbox.limits import current
 from badnet_defense.sandbox.serialize import deserialize_net, serialize_net
 
 
-def read_guard(path):
+def read_guard(path: str | PathLike[str]) -> SavedGuard:
     """A guard that this project saved, as a `SavedGuard`.
 
     Args:
@@ -53,7 +57,7 @@ def read_guard(path):
     return guard
 
 
-def read_guard_here(path):
+def read_guard_here(path: str | PathLike[str]) -> tuple[SavedGuard, str]:
     """(`SavedGuard`, SHA-256 of what was read), in this process whatever the limits say."""
     with named_errors(path):
         content, digest = file_content(path)
@@ -62,51 +66,45 @@ def read_guard_here(path):
     return guard, digest
 
 
-def _guard(wiring, file):
-    specs, counts, children = {}, {}, []
-    measures = {COMPOSING[measure]: measure for measure in wiring.overlays}
+def _guard(wiring: Wiring, file: Any) -> SavedGuard:
+    nets: dict[str, Net] = {}
+    counts: dict[str, int] = {}
+    children = []
     for name, kind in wiring.layers:
         entry = Entry(kind, name, f"{name}:", True)
         if name in wiring.nets:
-            specs[name], root = parse_model(wiring.nets[name])
+            nets[name], root = parse_model(wiring.nets[name])
             entry.children = [_in_guard(child, name) for child in root.children]
-            expected = expected_weights(specs[name])
+            expected = expected_weights(nets[name])
             counts |= {f"{name}:{layer}": len(weights) for layer, weights in expected.items()}
-        elif kind in measures:
+        elif name in wiring.composed:
             counts[entry.flat] = 1
         children.append(entry)
-    _check_alike(specs, wiring)
+    _check_alike(nets, wiring)
     arrays = arrays_by_class(Entry("Functional", "guard", "", True, children), counts, file)
-    for name, spec in specs.items():
-        own = {
-            layer: arrays[f"{name}:{layer}"]
-            for layer in spec.layers
-            if arrays.get(f"{name}:{layer}")
-        }
-        specs[name] = with_weights(spec, own)
-    _check_different(specs)
-    shape = specs["bad"].input_shape
+    for name, net in nets.items():
+        layers = {layer: arrays.get(f"{name}:{layer}") for layer in net.layers}
+        nets[name] = with_weights(net, {layer: own for layer, own in layers.items() if own})
+    by_role = {role_of(name): nets[name] for name in wiring.nets}
+    _check_different(by_role)
+    hosts = {member.detector: member.hosts for member in wiring.description.rule}
     overlays = {
-        measures[kind]: _checked_overlays(
-            arrays[f"{name}:"][0], (wiring.overlays[measures[kind]], *shape)
+        detector: _checked_overlays(
+            arrays[f"{name}:"][0], (len(hosts[detector] or ()), *wiring.input_shape)
         )
-        for name, kind in wiring.layers
-        if kind in measures
+        for name, detector in wiring.composed.items()
     }
-    specs = {name: specs[name] for name in scores.NAMES if name in specs}
-    return SavedGuard(
-        specs, **wiring.rule, overlays=overlays, input_range=wiring.input_range, hosts=wiring.hosts
-    )
+    return SavedGuard(by_role, wiring.description, overlays)
 
 
-def _in_guard(entry, name):
+def _in_guard(entry: Entry, name: str) -> Entry:
     """A net's `Entry` with its layers called as the guard's."""
     inner = entry.children and [_in_guard(child, name) for child in entry.children]
     return Entry(entry.kind, entry.name, f"{name}:{entry.flat}", entry.trainable, inner)
 
 
-def _check_alike(specs, wiring=None):
-    shapes = {name: (spec.input_shape, spec.classes) for name, spec in specs.items()}
+def _check_alike(nets: dict[str, Net], wiring: Wiring | None = None) -> None:
+    shapes = {name: (net.input_shape, net.classes) for name, net in nets.items()}
     if len(set(shapes.values())) > 1:
         told = ", ".join(f"{name} {shape[0]} to {shape[1]}" for name, shape in shapes.items())
         raise UnsafeNetError(f"its nets differ in shape ({told}); expected nets of one shape.")
@@ -114,7 +112,7 @@ def _check_alike(specs, wiring=None):
     if wiring is not None and (
         wiring.input_shape != shape
         or wiring.classes not in (None, classes)
-        or any(one >= classes for one in wiring.hosts or ())
+        or not _hosts_fit(wiring.description, classes)
     ):
         raise UnsafeNetError(
             f"it takes {wiring.input_shape} and names other classes than its nets, which map "
@@ -122,11 +120,15 @@ def _check_alike(specs, wiring=None):
         )
 
 
-def _check_different(specs):
+def _hosts_fit(description: GuardDescription, classes: int) -> bool:
+    return all(host < classes for member in description.rule for host in member.hosts or ())
+
+
+def _check_different(nets: dict[str, Net]) -> None:
     """Refuses a guard whose repair is the suspect model once more: it would never flag."""
-    if "repaired" not in specs:
+    if "repaired" not in nets:
         return
-    first, second = ([*specs[name].layers.values()] for name in ("bad", "repaired"))
+    first, second = ([*nets[role].layers.values()] for role in ("suspect", "repaired"))
     same = len(first) == len(second) and all(
         (one.kind, one.config) == (other.kind, other.config)
         and all(map(np.array_equal, one.weights, other.weights))
@@ -138,74 +140,57 @@ def _check_different(specs):
         )
 
 
-def _checked_overlays(array, shape):
+def _checked_overlays(array: Any, shape: tuple[int, ...]) -> np.ndarray:
     if math.prod(shape) > MAX_VALUES:
         raise TooLargeError(f"its overlays have the shape {shape}; that takes too much memory.")
     return checked_array(array, shape, "overlays")
 
 
-def guard_to_wire(guard):
-    """(what `json.dumps` takes, arrays) of a `SavedGuard`."""
+def guard_to_wire(guard: SavedGuard) -> tuple[dict[str, Any], list[np.ndarray]]:
+    """(what `json.dumps` takes, arrays) of a `SavedGuard` with a description."""
     nets, arrays = {}, []
-    for name, spec in guard.nets.items():
-        nets[name], own = serialize_net(spec)
-        nets[name]["arrays"] = len(own)
+    for role, net in guard.nets.items():
+        nets[role], own = serialize_net(net)
+        nets[role]["arrays"] = len(own)
         arrays += own
-    range_ = guard.input_range
-    plain = {
-        "nets": nets,
-        "measures": list(guard.measures),
-        "thresholds": list(guard.thresholds),
-        "overlays": list(guard.overlays),
-        "input_range": None if range_ is None else [range_.low, range_.high],
-        "hosts": None if guard.hosts is None else list(guard.hosts),
-    }
+    described = guard.description
+    plain = {"nets": nets, "description": None if described is None else described.as_dict()}
     return plain, [*arrays, *guard.overlays.values()]
 
 
-def guard_from_wire(plain, arrays):
+def guard_from_wire(plain: Any, arrays: list[np.ndarray]) -> SavedGuard:
     """The `SavedGuard`, with nothing believed.
 
     Raises:
         UnsafeNetError: it is none.
     """
-    remaining, specs = list(arrays), {}
+    remaining, nets = list(arrays), {}
     try:
-        for name, net in plain["nets"].items():
-            count = net["arrays"]
-            specs[name] = deserialize_net(net, remaining[:count])
+        description = parse_description(plain["description"])
+        for role in description.roles:
+            count = plain["nets"][role]["arrays"]
+            nets[role] = deserialize_net(plain["nets"][role], remaining[:count])
             remaining = remaining[count:]
-        _check_alike(specs)
-        measures, limits = tuple(plain["measures"]), tuple(plain["thresholds"])
-        overlays = dict(zip(plain["overlays"], remaining, strict=True))
-        range_ = plain["input_range"] and InputRange(*map(float, plain["input_range"]))
-        shape, hosts = specs["bad"].input_shape, plain["hosts"]
-        hosts = None if hosts is None else tuple(map(int, hosts))
-        hosted = set(scores.HOSTED) & set(overlays)
+        _check_alike(nets)
+        composing = [member for member in description.rule if member.hosts is not None]
+        pairs = list(zip(composing, remaining, strict=True))
+        shape = nets["suspect"].input_shape
         right = (
-            set(specs) <= set(scores.NAMES)
-            and len(measures) == len(limits)
-            and all(set(scores.NETS[one]) <= set(specs) for one in measures)
-            and all(math.isfinite(one) for one in limits)
-            and set(overlays) == set(COMPOSING) & set(measures)
-            and len(hosted) == (hosts is not None)
-            and all(len(hosts) == len(overlays[one]) for one in hosted)
-            and all(0 <= one < specs["bad"].classes for one in hosts or ())
-            and all(
-                array.shape[1:] == shape and 0 < len(array) <= MOST_OVERLAYS
-                for array in overlays.values()
-            )
+            set(plain["nets"]) == set(nets)
+            and _hosts_fit(description, nets["suspect"].classes)
+            and all(array.shape == (len(one.hosts or ()), *shape) for one, array in pairs)
         )
+        overlays = {member.detector: array for member, array in pairs}
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         if isinstance(error, UnsafeFileError):
             raise
         right = False
     if not right:
         raise UnsafeNetError("its reader hands back no guard.")
-    return SavedGuard(specs, measures, limits, overlays, range_, hosts)
+    return SavedGuard(nets, description, overlays)
 
 
-def is_guard(path):
+def is_guard(path: str | PathLike[str]) -> bool:
     """True where the file has the shape of a guard; its nets are not looked at yet."""
     path = Path(path)
     if not current().isolate:
@@ -213,7 +198,7 @@ def is_guard(path):
     return isolated("is_guard", path, memory=memory_for(path))[0].get("guard") is True
 
 
-def is_guard_here(path):
+def is_guard_here(path: str | PathLike[str]) -> bool:
     """As `is_guard`, in this process whatever the limits say."""
     try:
         with named_errors(path):

@@ -1,18 +1,24 @@
-"""A guard as plain data: its nets, what it computes from their answers, and its thresholds."""
+"""A guard as plain data: its nets, its description and its overlays, and the answers by it."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from badnet_defense.detectors import scores
-from badnet_defense.detectors.bands import PLACES, bands
+from badnet_defense.detectors.registry import DETECTORS, roles_of
+from badnet_defense.detectors.scores import apply_thresholds
+from badnet_defense.guards.description import GuardDescription, Member
 from badnet_defense.nets.answers import classes_of
-from badnet_defense.nets.forward import stable_proba
-from badnet_defense.nets.input_range import InputRange
+from badnet_defense.nets.forward import steady_answers
 from badnet_defense.nets.net import Net
 from badnet_defense.nets.shapes import BYTES_AT_ONCE, cost
 
-_PAIRS = 128  # NumPy's convolutions copy each window: more pairs at once cost memory
+_AT_ONCE = 128  # NumPy's convolutions copy each window: more images at once cost memory
+
+Predict = Callable[[str, np.ndarray], np.ndarray]
+"""(role of a net, inputs (n, h, w, c)) -> probabilities (n, N)."""
 
 
 @dataclass(frozen=True)
@@ -20,94 +26,68 @@ class SavedGuard:
     """A guard read from its file, or a net that answers alone.
 
     Attributes:
-        nets: {"bad": `Net`, ..}.
-        measures: names of functions of `scores`; none for a net that answers alone.
-        thresholds: one for each; a picture is flagged where any score is above its own.
-        overlays: {measure: (overlays, h, w, c) `float32` in the nets' range} for those that ask
-            about composed pictures.
-        input_range: the `InputRange` that it was made for; None where the file does not say.
-        hosts: classes of the overlays of one of `scores.HOSTED`, as the file says; None: the
-            suspect model's.
+        nets: {"suspect": `Net`, ..}.
+        description: what it computes; None of a net that answers alone.
+        overlays: {name of a detector: (overlays, h, w, c) `float32` in the nets' range} of those
+            that compose images.
     """
 
     nets: dict[str, Net]
-    measures: tuple[str, ...] = ()
-    thresholds: tuple[float, ...] = ()
+    description: GuardDescription | None = None
     overlays: dict[str, np.ndarray] = field(default_factory=dict)
-    input_range: InputRange | None = None
-    hosts: tuple[int, ...] | None = None
 
     @property
-    def net(self):
-        """The suspect net."""
-        return self.nets["bad"]
+    def net(self) -> Net:
+        """The suspect model."""
+        return self.nets["suspect"]
 
-    def cost(self):
+    @property
+    def rule(self) -> tuple[Member, ...]:
+        """The detectors that are asked, with their thresholds; none where the net is alone."""
+        return () if self.description is None else self.description.rule
+
+    def cost(self) -> tuple[int, int]:
         """(multiplications for one image, bytes of memory) of the answers in NumPy, about."""
-        costs = {name: cost(net) for name, net in self.nets.items()}
-        asked = sum(
-            len(images) * (2 * PLACES if measure == "paste_success" else 1)
-            for measure, images in self.overlays.items()
-        )
+        costs = {role: cost(net) for role, net in self.nets.items()}
+        composed = {
+            name: DETECTORS[name].run.regions * len(images)
+            for name, images in self.overlays.items()
+        }
         runs = 3 * sum(one.multiplications for one in costs.values())
         peak = max(one.peak for one in costs.values())
-        composed = 4 * sum(images.size for images in self.overlays.values())
-        memory = 2**30 + 4 * max(BYTES_AT_ONCE, 4 * peak) + 4 * composed
-        return runs + asked * costs["bad"].multiplications, memory
+        size = 4 * int(np.prod(self.net.input_shape)) * sum(composed.values())
+        memory = 2**30 + 4 * max(BYTES_AT_ONCE, 4 * peak) + 4 * size
+        return runs + sum(composed.values()) * costs["suspect"].multiplications, memory
 
-    def answers(self, inputs, predict=None):
+    def answers(self, inputs: np.ndarray, predict: Predict | None = None) -> np.ndarray:
         """(n,) answers 0..N; N, too, where a net's answer is not finite or hangs on rounding.
 
         Args:
             inputs: (n, h, w, c) `float32` in the nets' range.
-            predict: (name of a net, inputs) -> probabilities (n, N); default: NumPy alone.
+            predict: (role of a net, inputs) -> probabilities (n, N); default: NumPy alone.
         """
         given = {
-            name: predict(name, inputs) if predict else stable_proba(net, inputs)
-            for name, net in self.nets.items()
+            role: predict(role, inputs) if predict else steady_answers(net, inputs)
+            for role, net in self.nets.items()
         }
-        predict = predict or (lambda name, inputs: self.nets[name].numpy_proba(inputs))
-        found = [self._scores(measure, inputs, given, predict) for measure in self.measures]
-        own = classes_of(np, given["bad"])
-        return scores.apply_thresholds(np, own, found, self.thresholds, self.net.classes)
+        predict = predict or (lambda role, inputs: self.nets[role].numpy_proba(inputs))
+        scores = [self._scores(member, inputs, given, predict) for member in self.rule]
+        own = classes_of(np, given["suspect"])
+        thresholds = [member.threshold for member in self.rule]
+        return apply_thresholds(np, own, scores, thresholds, self.net.classes)
 
-    def _scores(self, measure, inputs, given, predict):
-        """(n,) scores by one of the measures; `given` are the nets' probabilities."""
-        if measure == "neg_entropy":
-            return self._certainties(inputs, predict)
-        if measure in scores.HOSTED:
-            return self._pasted(measure, inputs, given["bad"], predict)
-        return getattr(scores, measure)(np, *(given[name] for name in scores.NETS[measure]))
-
-    def _certainties(self, inputs, predict):
-        """(n,) of each picture under each overlay; one picture's answers in memory at a time."""
-        overlays = self.overlays["neg_entropy"]
-        mixed = ((one + overlays) / 2 for one in inputs)
-        found = [scores.neg_entropy(np, _in_blocks(predict, pairs)[None]) for pairs in mixed]
-        return np.concatenate(found)
-
-    def _pasted(self, measure, inputs, own, predict):
-        """(n,) of each band of each picture on each overlay; one band's answers at a time."""
-        overlays = self.overlays[measure]
-        hosts = self.hosts
-        if hosts is None:
-            hosts = classes_of(np, _in_blocks(predict, overlays))
-        hosts = np.asarray(hosts)
-
-        def score(picture, own, mask):
-            carried = _in_blocks(predict, np.where(mask, picture, overlays))
-            return getattr(scores, measure)(np, own[None], carried[None, None], hosts)[0]
-
-        masks = bands(inputs.shape[1:])
-        pairs = zip(inputs, own, strict=True)
-        return np.array([max(score(one, answer, mask) for mask in masks) for one, answer in pairs])
-
-
-def _in_blocks(predict, pictures):
-    """The bad net's probabilities, some pictures at once."""
-    parts = range(0, len(pictures), _PAIRS)
-    return np.concatenate([predict("bad", pictures[start : start + _PAIRS]) for start in parts])
-
-
-HARD = {"measures": ("hard",), "thresholds": (0.5,)}
-"""The disagreement guard."""
+    def _scores(
+        self, member: Member, inputs: np.ndarray, given: dict[str, np.ndarray], predict: Predict
+    ) -> np.ndarray:
+        """(n,) scores by one of the detectors; `given` are the nets' probabilities."""
+        kind = DETECTORS[member.detector].run
+        if member.hosts is None:
+            return kind.measure(np, *(given[role] for role in roles_of(member.detector)))
+        overlays, hosts = self.overlays[member.detector], np.array(member.hosts)
+        scores = []
+        for image, own in zip(inputs, given["suspect"], strict=True):  # one at a time in memory
+            composed = kind.compose(np, image[None], overlays)[0]
+            parts = range(0, len(composed), _AT_ONCE)
+            answers = [predict("suspect", composed[start : start + _AT_ONCE]) for start in parts]
+            scores.append(kind.measure(np, own[None], np.concatenate(answers)[None], hosts))
+        return np.concatenate(scores)

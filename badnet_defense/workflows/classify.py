@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 
 from badnet_defense.errors import InputError, ReaderError
+from badnet_defense.guards.description import HARD
 from badnet_defense.guards.pairing import agreed_range, read_pair, repaired_range
 from badnet_defense.guards.reading import is_guard, read_guard
-from badnet_defense.guards.saved import HARD, SavedGuard
+from badnet_defense.guards.saved import SavedGuard
 from badnet_defense.nets.input_range import UNIT, InputRange
 from badnet_defense.nets.net import Net
 from badnet_defense.nets.outputs import read_classifier
@@ -102,11 +103,11 @@ def find_guard(
                 path,
                 range_,
             )
-        return SavedGuard({"bad": found}, input_range=range_)
+        return SavedGuard({"suspect": found}, input_range=range_)
     pair = read_pair(path, _repair(path, home), input_range=input_range)
     assert pair.repaired is not None  # it was read
-    nets = {"bad": pair.suspect, "repaired": pair.repaired}
-    return SavedGuard(nets, **HARD, input_range=pair.suspect.input_range)  # type: ignore[arg-type]
+    nets = {"suspect": pair.suspect, "repaired": pair.repaired}
+    return SavedGuard(nets, HARD, input_range=pair.suspect.input_range)
 
 
 def _range(guard: SavedGuard) -> InputRange:
@@ -166,7 +167,7 @@ def data_accuracy(
         guard = _read_guard(model, alone, input_range)
     else:
         net = read_classifier(model)
-        guard = SavedGuard({"bad": net}, input_range=_range_of_net(net, input_range))
+        guard = SavedGuard({"suspect": net}, input_range=_range_of_net(net, input_range))
     range_ = _range(guard)
     images = read_images(data, shape=guard.net.input_shape, need_labels=True)
     images = measured_labels(guard.net.with_range(range_), images)
@@ -188,7 +189,7 @@ def data_accuracy(
 def _warn_unanswered(guard: SavedGuard, answers: np.ndarray, net: str | Path) -> None:
     """Says how many images a net that answers alone has no answer for: it says N there."""
     count = int(np.sum(answers == guard.net.classes))
-    if count and not guard.measures:
+    if count and not guard.rule:
         log.warning(
             "%s: %d of %d answers were not finite or hang on rounding; they are no class and "
             "count as wrong",

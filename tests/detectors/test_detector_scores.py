@@ -4,7 +4,8 @@ import keras
 import numpy as np
 import pytest
 
-from badnet_defense.detectors import scores
+from badnet_defense.detectors import DETECTORS, scores
+from badnet_defense.detectors.registry import overlays_needed, roles_of
 
 BAD = np.array([[0.7, 0.2, 0.1], [0.1, 0.1, 0.8], [0.5, 0.5, 0.0]])
 REPAIRED = np.array([[0.25, 0.5, 0.25], [0.0, 0.2, 0.8], [0.5, 0.5, 0.0]])
@@ -91,12 +92,10 @@ def test_pasted_regions_by_hand(xp):
     The regions carry class 2 to them by (0.4 + 0.2) / 2 and (0.7 + 0.5) / 2, and class 0 by
     (0.9 + 0.3) / 2 and (0.2 + 0.2) / 2; what is left for the other classes is the rest.
     """
-    np.testing.assert_allclose(scores.paste_success(xp, OWN, CARRIED, HOSTS), [0.6, 0.6], rtol=1e-6)
     found = scores.takeover(xp, OWN, CARRIED, HOSTS)
     np.testing.assert_allclose(found, -np.log([0.4, 0.4]), rtol=1e-6)
     # With a last host of class 0 the first picture has the same two, the second only the first.
     fewer = np.array([2, 0, 0])
-    np.testing.assert_allclose(scores.paste_success(xp, OWN, CARRIED, fewer), [0.6, 0.9], rtol=1e-6)
     found = scores.takeover(xp, OWN, CARRIED, fewer)
     np.testing.assert_allclose(found, -np.log([0.4, 0.1]), rtol=1e-5)
 
@@ -110,11 +109,10 @@ def test_an_image_of_which_a_net_says_nothing_is_the_most_suspicious_of_all(xp, 
         "divergence": three[:2],
         "expert_log_ratio": three,
         "neg_entropy": [np.stack([BAD, REPAIRED], axis=1)],
-        "paste_success": [OWN, CARRIED],
         "takeover": [OWN, CARRIED],
     }
     for name, answers in asked.items():
-        more = [HOSTS] if name in scores.HOSTED else []
+        more = [HOSTS] if name == "takeover" else []
         usual = np.asarray(getattr(scores, name)(xp, *answers, *more))
         for place in range(len(answers)):
             broken = [array.copy() for array in answers]
@@ -142,15 +140,16 @@ def test_takeover_where_there_is_nothing_to_take_over(xp):
     np.testing.assert_allclose(found, [-np.log(0.75), np.inf], rtol=1e-6)
 
 
-def test_each_measure_names_its_nets():
-    given = {"bad": BAD, "repaired": REPAIRED, "expert": EXPERT}
-    composed = {
-        "neg_entropy": [BAD[:, None]],
-        **{name: [BAD, BAD[:, None, None], [0]] for name in scores.HOSTED},
-    }
-    for name, nets in scores.NETS.items():
-        answers = composed.get(name) or [given[net] for net in nets]
-        assert getattr(scores, name)(np, *answers).shape == (3,)
+def test_each_detector_s_measure_takes_the_nets_that_it_asks():
+    given = {"suspect": BAD, "repaired": REPAIRED, "expert": EXPERT}
+    for method in DETECTORS:
+        if "members" in method.facts:
+            continue
+        answers = [given[role] for role in roles_of(method.name)]
+        if overlays_needed(method.name):  # two hosts, whose answers are all alike
+            count = 2 * method.run.regions
+            answers += [np.repeat(BAD[:, None], count, axis=1), np.array([0, 1])]
+        assert method.run.measure(np, *answers).shape == (3,)
 
 
 def test_a_score_at_its_threshold_passes(xp):

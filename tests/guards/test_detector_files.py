@@ -11,9 +11,7 @@ from PIL import Image
 from small_detectors import ALL, CLEAN, RATE
 from small_nets import CLASSES
 
-from badnet_defense.detectors import DetectorConfig, scores
-from badnet_defense.detectors.bands import bands
-from badnet_defense.detectors.sentinet import SentiNet
+from badnet_defense.detectors import DetectorConfig
 from badnet_defense.detectors.soft_disagreement import SoftDisagreement
 from badnet_defense.detectors.vote import Vote
 from badnet_defense.errors import InputError, TooLargeError, UnsafeNetError
@@ -74,37 +72,95 @@ def changed(source, target, change):
     return rewritten(source, target, lambda layers: change({one["name"]: one for one in layers}))
 
 
+def arguments(parts):
+    """What the rule's function is given."""
+    return parts["guard_rule"]["config"]["arguments"]
+
+
+def rule(parts):
+    """The detectors in the description: soft, strip, sentinet."""
+    return arguments(parts)["description"]["rule"]
+
+
 def other_function(parts):
-    parts["divergence"]["config"]["function"]["config"] = "badnet_defense>eval"
+    parts["guard_rule"]["config"]["function"]["config"] = "badnet_defense>eval"
 
 
 def foreign_function(parts):
-    parts["divergence"]["config"]["function"]["config"] = "os>system"
+    parts["guard_rule"]["config"]["function"]["config"] = "os>system"
+
+
+def no_description(parts):
+    arguments(parts).clear()
+
+
+def argument_more(parts):
+    arguments(parts)["training"] = True
+
+
+def key_more(parts):
+    arguments(parts)["description"]["code"] = "4wAA"
+
+
+def unknown_detector(parts):
+    rule(parts)[0]["detector"] = "eval"
+
+
+def vote_in_a_vote(parts):
+    rule(parts)[0]["detector"] = "vote"
 
 
 def threshold_no_number(parts):
-    parts["flag_above"]["config"]["arguments"]["thresholds"][0] = float("nan")
+    rule(parts)[0]["threshold"] = float("nan")
 
 
-def one_threshold_less(parts):
-    parts["flag_above"]["config"]["arguments"]["thresholds"].pop()
+def one_detector_less(parts):
+    rule(parts).pop()
+
+
+def one_detector_twice(parts):
+    rule(parts)[2]["detector"] = "strip"
+
+
+def detectors_in_another_order(parts):
+    rule(parts).reverse()
+
+
+def other_nets(parts):
+    arguments(parts)["description"]["nets"] = ["suspect"]
 
 
 def countless_overlays(parts):
-    parts["neg_entropy_pictures"]["config"]["count"] = 10**9
+    rule(parts)[1]["hosts"] = [0] * 1001
+    parts["strip_images"]["config"]["count"] = 1001
+
+
+def other_count(parts):
+    parts["strip_images"]["config"]["count"] = 11
+
+
+def overlays_of_another_detector(parts):
+    parts["strip_images"]["config"]["detector"] = "sentinet"
 
 
 def other_layer(parts):
-    parts["neg_entropy_pictures"]["class_name"] = "TFSMLayer"
+    parts["strip_images"]["class_name"] = "TFSMLayer"
 
 
-def other_wiring(parts):
-    arguments = parts["divergence"]["inbound_nodes"][0]["args"][0]
-    arguments.reverse()
+def foreign_layer(parts):
+    parts["strip_images"]["registered_name"] = "somebody>Composed"
 
 
 def no_range(parts):
-    parts["flag_above"]["config"]["arguments"]["input_range"] = [1.0, 0.0]
+    arguments(parts)["description"]["input_range"] = [1.0, 0.0]
+
+
+def hosts_no_numbers(parts):
+    rule(parts)[2]["hosts"][0] = "0"
+
+
+def hosts_of_no_composing_detector(parts):
+    rule(parts)[0]["hosts"] = [0]
 
 
 def rewired(parts, name, node, *sources):
@@ -114,44 +170,47 @@ def rewired(parts, name, node, *sources):
         tensor["config"]["keras_history"] = [*history, 0]
 
 
-def plain_images_in_place_of_overlaid(parts):
-    rewired(parts, "neg_entropy", 0, ("bad", 0))
+def nets_in_another_order(parts):
+    parts["guard_rule"]["inbound_nodes"][0]["args"][0][:2] = reversed(
+        parts["guard_rule"]["inbound_nodes"][0]["args"][0][:2]
+    )
 
 
-def pasted_in_place_of_overlaid(parts):
-    rewired(parts, "neg_entropy", 0, ("bad", 2))
+def composed_of_composed(parts):
+    rewired(parts, "sentinet_images", 0, ("strip_images", 0))
 
 
-def overlaid_of_overlaid(parts):
-    rewired(parts, "takeover_pictures", 0, ("neg_entropy_pictures", 0))
+def plain_images_in_place_of_composed(parts):
+    rewired(parts, "suspect", 1, ("images", 0))
 
 
-def verdict_of_the_repair(parts):
-    rewired(parts, "flag_above", 0, ("repaired", 0), *[(one, 0) for one in MEASURES])
+def composed_in_another_order(parts):
+    both = [("suspect", 0), ("repaired", 0)]
+    rewired(parts, "guard_rule", 0, *both, ("suspect", 2), ("suspect", 1))
 
 
-def measures_in_another_order(parts):
-    rewired(parts, "flag_above", 0, ("bad", 0), *[(one, 0) for one in reversed(MEASURES)])
-
-
-def other_hosts(parts):
-    parts["takeover"]["config"]["arguments"]["hosts"].append(0)
+def repair_of_answers(parts):
+    rewired(parts, "repaired", 0, ("suspect", 0))
 
 
 def half_precision(parts):
-    parts["neg_entropy_pictures"]["config"]["dtype"] = "float16"
+    parts["strip_images"]["config"]["dtype"] = "float16"
 
 
-MEASURES = ("divergence", "neg_entropy", "takeover")
+def more_than_one_number(parts):
+    parts["guard_rule"]["config"]["output_shape"] = [2]
 
 
 @pytest.mark.parametrize(
     "change",
     [
-        *(other_function, foreign_function, threshold_no_number, one_threshold_less),
-        *(countless_overlays, other_layer, other_wiring, no_range, other_hosts, half_precision),
-        *(plain_images_in_place_of_overlaid, pasted_in_place_of_overlaid, overlaid_of_overlaid),
-        *(verdict_of_the_repair, measures_in_another_order),
+        *(other_function, foreign_function, no_description, argument_more, key_more),
+        *(unknown_detector, vote_in_a_vote, threshold_no_number, one_detector_less),
+        *(one_detector_twice, detectors_in_another_order, other_nets, countless_overlays),
+        *(other_count, overlays_of_another_detector, other_layer, foreign_layer, no_range),
+        *(hosts_no_numbers, hosts_of_no_composing_detector, nets_in_another_order),
+        *(composed_of_composed, plain_images_in_place_of_composed, composed_in_another_order),
+        *(repair_of_answers, half_precision, more_than_one_number),
     ],
 )
 def test_changed_guards_are_refused(change, folder, tmp_path):
@@ -161,15 +220,51 @@ def test_changed_guards_are_refused(change, folder, tmp_path):
         read_guard(path)
 
 
-@pytest.mark.parametrize(
-    "name, layer, count",
-    [("strip", "neg_entropy_pictures", 11), ("sentinet", "takeover_pictures", 6)],
-)
-def test_overlays_of_another_count_than_is_stored(name, layer, count, folder, tmp_path):
+def test_a_description_of_another_format_version_is_refused_by_name(folder, tmp_path):
+    def newer(parts):
+        arguments(parts)["description"]["format_version"] = 2
+
+    path = changed(folder / "vote.keras", tmp_path / "newer.keras", newer)
+    with pytest.raises(UnsafeNetError, match="its format version is 2, expected 1"):
+        read_guard(path)
+
+
+def test_classes_of_overlays_that_the_nets_do_not_have(folder, tmp_path):
+    def beyond(parts):
+        rule(parts)[2]["hosts"][0] = CLASSES
+
+    path = changed(folder / "vote.keras", tmp_path / "beyond.keras", beyond)
+    with pytest.raises(UnsafeNetError, match="names other classes than its nets"):
+        read_guard(path)
+
+
+def test_the_file_describes_the_guard(folder, fitted):
+    """All that the fitted detector is made of stands in the file as data."""
+    described = read_guard(folder / "vote.keras").description
+    assert described.detector == "vote" and described.roles == ("suspect", "repaired")
+    assert [one.detector for one in described.rule] == ["soft", "strip", "sentinet"]
+    assert [one.threshold for one in described.rule] == fitted["vote"].thresholds_
+    assert described.input_range == InputRange(0, 1)
+    strip = fitted["vote"].members[1]
+    assert described.rule[1].hosts == tuple(strip.suspect.predict(strip.overlays_))
+    saved = read_guard(folder / "vote.keras").overlays["strip"]
+    np.testing.assert_allclose(saved, strip.overlays_ / np.float32(255), atol=1e-7)
+
+
+def test_a_calibrated_guard_of_version_0_1_says_how_it_is_made_again(folder, tmp_path):
+    def old(parts):
+        parts["guard_rule"]["config"]["function"]["config"] = "badnet_defense>flag_above"
+
+    path = changed(folder / "soft.keras", tmp_path / "old.keras", old)
+    with pytest.raises(UnsafeNetError, match=r"made by version 0\.1 .* badnet-defense guard"):
+        read_guard(path)
+
+
+@pytest.mark.parametrize("name, count", [("strip", 11), ("sentinet", 6)])
+def test_overlays_of_another_count_than_is_stored(name, count, folder, tmp_path):
     def other(parts):
-        parts[layer]["config"]["count"] = count
-        arguments = parts[layer.removesuffix("_pictures")]["config"]["arguments"]
-        arguments.update({"overlays": count} if name == "strip" else {"hosts": [0] * count})
+        parts[f"{name}_images"]["config"]["count"] = count
+        rule(parts)[0]["hosts"] = [0] * count
 
     path = changed(folder / f"{name}.keras", tmp_path / "changed.keras", other)
     with pytest.raises(UnsafeNetError, match=r"overlays.*shape"):
@@ -198,36 +293,9 @@ def test_guard_of_another_range_is_refused(trio, tmp_path):
     wide = (net.with_range(InputRange(0, 255)) for net in trio[:2])
     wide = SoftDisagreement(*wide, config=DetectorConfig(RATE))
     build_calibrated_guard(wide.fit(CLEAN)).save(tmp_path / "wide.keras")
-    assert read_guard(tmp_path / "wide.keras").input_range == InputRange(0, 255)
+    assert read_guard(tmp_path / "wide.keras").description.input_range == InputRange(0, 255)
     Image.fromarray(PICTURES[0]).save(tmp_path / "one.png")
     ask = partial(classify_images, [tmp_path / "one.png"], tmp_path / "wide.keras", root=tmp_path)
     assert ask() == ask(input_range=InputRange(0, 255))
     with pytest.raises(InputError, match="give 0,255 as the input range"):
         ask(input_range=InputRange(0, 1))
-
-
-class _Transplants(SentiNet):
-    """SentiNet as version 0.1 measured it."""
-
-    measure = scores.paste_success
-
-
-def test_a_guard_of_version_0_1_answers_by_the_probabilities_that_its_threshold_is_of(
-    trio, tmp_path
-):
-    old = _Transplants(trio[0], overlays=CLEAN[:5])
-    hosts = trio[0].predict(CLEAN[:5])
-    old.threshold_ = 0.6
-    build_calibrated_guard(old).save(tmp_path / "old.keras")
-    saved = read_guard(tmp_path / "old.keras")
-    assert saved.measures == ("paste_success",) and saved.thresholds == (0.6,)
-    answers = saved.answers(INPUTS)
-    given = trio[0].model.predict(INPUTS, verbose=0)
-    composed = np.where(bands(INPUTS.shape[1:])[:, None], INPUTS[:, None, None], CLEAN[:5] / 255)
-    carried = trio[0].model.predict(composed.reshape(-1, *INPUTS.shape[1:]), verbose=0)
-    carried = carried.reshape(len(INPUTS), -1, 5, CLASSES)
-    found = scores.paste_success(np, given, carried, hosts)
-    sure = np.abs(found - 0.6) > 1e-4
-    expected = np.where(found > 0.6, CLASSES, given.argmax(axis=1))
-    assert 0 < np.mean(expected == CLASSES) < 1
-    np.testing.assert_array_equal(answers[sure], expected[sure])

@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 import zipfile
+from functools import partial
 
 import h5py
 import keras
@@ -16,6 +17,7 @@ from small_nets import CLASSES, net, randomised, side_path_net
 
 from badnet_defense.errors import InputError, UnsafeNetError
 from badnet_defense.evaluation.guard_answers import guard_answers
+from badnet_defense.guards.description import parse_description
 from badnet_defense.guards.disagreement import build_guard, build_portable_guard
 from badnet_defense.guards.pairing import belongs, read_pair
 from badnet_defense.guards.portable import export_portable
@@ -94,7 +96,7 @@ def test_file_names_its_function_and_holds_no_code(files):
     join = next(
         one for one in json.loads(text)["config"]["layers"] if one["class_name"] == "Lambda"
     )
-    assert join["config"]["function"]["config"] == "badnet_defense>disagreement"
+    assert join["config"]["function"]["config"] == "badnet_defense>guard_rule"
 
 
 def test_saved_guard_loads_in_safe_mode(pair, files):
@@ -123,7 +125,8 @@ def test_onnx_guard_answers_the_same(pair, tmp_path):
     answers = session.run(None, {"pictures": INPUTS})[0]
     np.testing.assert_array_equal(answers, expected_answers(*pair))
     noted = session.get_modelmeta().custom_metadata_map
-    assert noted["badnet_defense_input_range"] == "0,1"
+    described = parse_description(json.loads(noted["badnet_defense_guard"]))
+    assert described.detector == "hard" and described.input_range == InputRange(0, 1)
 
 
 def test_portable_guard_under_another_suffix(pair, tmp_path):
@@ -173,20 +176,19 @@ def wired(layers, name, *sources):
 
 
 def suspect_twice(layers):
-    wired(layers, "disagreement", ("bad", 0), ("bad", 0))
+    wired(layers, "guard_rule", ("suspect", 0), ("suspect", 0))
 
 
 def suspect_last(layers):
-    wired(layers, "disagreement", ("repaired", 0), ("bad", 0))
+    wired(layers, "guard_rule", ("repaired", 0), ("suspect", 0))
 
 
 def repair_of_answers(layers):
-    wired(layers, "repaired", ("bad", 0))
+    wired(layers, "repaired", ("suspect", 0))
 
 
 def layer_more(layers):
-    extra = json.loads(json.dumps(layers[3]).replace('"disagreement"', '"more"'))
-    extra["config"]["function"]["config"] = "badnet_defense>disagreement"
+    extra = json.loads(json.dumps(layers[3]).replace('"guard_rule"', '"more"'))
     layers.append(extra)
 
 
@@ -199,7 +201,7 @@ def other_arguments(layers):
 
 
 def range_that_is_none(layers):
-    layers[3]["config"]["arguments"]["input_range"] = [1.0, 0.0]
+    layers[3]["config"]["arguments"]["description"]["input_range"] = [1.0, 0.0]
 
 
 def whole_numbers(layers):
@@ -231,7 +233,7 @@ def operations(layers, kind):
 
 
 def argmax_of_the_suspect_twice(layers):
-    wired(layers, operations(layers, "Argmax")[1]["name"], ("bad", 0))
+    wired(layers, operations(layers, "Argmax")[1]["name"], ("suspect", 0))
 
 
 def equal_to_itself(layers):
@@ -240,7 +242,7 @@ def equal_to_itself(layers):
 
 
 def finite_where_the_suspect_is(layers):
-    wired(layers, operations(layers, "Sum")[1]["name"], ("bad", 0))
+    wired(layers, operations(layers, "Sum")[1]["name"], ("suspect", 0))
 
 
 def finite_always(layers):
@@ -275,17 +277,49 @@ def test_guards_hold_their_range(pair, tmp_path):
     build_guard(*both).save(tmp_path / "net.guard.keras")
     export_portable(*both, tmp_path / "portable.keras")
     for name in ("net.guard.keras", "portable.keras"):
-        assert read_guard(tmp_path / name).input_range == wide
+        assert read_guard(tmp_path / name).description.input_range == wide
         loaded = keras.saving.load_model(tmp_path / name, safe_mode=True)
         np.testing.assert_array_equal(loaded.predict(INPUTS, verbose=0), expected_answers(*pair))
 
 
-def test_guard_of_version_0_1_holds_no_range_and_is_read(files, tmp_path):
-    def old(layers):
-        layers[3]["config"]["arguments"] = {}
+def as_version_0_1(layers, **arguments):
+    """The same guard as version 0.1 wrote it: other names, and a function without a description."""
+    for layer in layers:
+        name = {"suspect": "bad", "guard_rule": "disagreement"}.get(layer["name"], layer["name"])
+        layer["name"] = layer["config"]["name"] = name
+    layers[3]["config"]["function"]["config"] = "badnet_defense>disagreement"
+    layers[3]["config"]["arguments"] = arguments
+    wired(layers, "disagreement", ("bad", 0), ("repaired", 0))
 
-    path = rewritten(files / "net.guard.keras", tmp_path / "old.keras", old)
-    assert read_guard(path).input_range is None
+
+@pytest.mark.parametrize("range_", [None, InputRange(-1, 1)])
+def test_disagreement_guards_of_version_0_1_are_read(range_, pair, files, tmp_path):
+    noted = {} if range_ is None else {"input_range": [-1.0, 1.0]}
+    path = rewritten(
+        files / "net.guard.keras", tmp_path / "old.keras", partial(as_version_0_1, **noted)
+    )
+    saved = read_guard(path)
+    assert saved.description.input_range == range_
+    np.testing.assert_array_equal(saved.answers(INPUTS), expected_answers(*pair))
+    loaded = keras.saving.load_model(path, safe_mode=True)
+    np.testing.assert_array_equal(loaded.predict(INPUTS, verbose=0), expected_answers(*pair))
+
+
+def test_a_portable_guard_of_version_0_1_is_read(pair, files, tmp_path):
+    """Its metadata hold its range alone."""
+    path = tmp_path / "old.keras"
+    with zipfile.ZipFile(files / "portable.keras") as new, zipfile.ZipFile(path, "w") as target:
+        for name in new.namelist():
+            content = new.read(name)
+            if name == "metadata.json":
+                metadata = json.loads(content)
+                del metadata["badnet_defense_guard"]
+                metadata["badnet_defense_input_range"] = [0.0, 1.0]
+                content = json.dumps(metadata)
+            target.writestr(name, content)
+    saved = read_guard(path)
+    assert saved.description.input_range == InputRange(0, 1)
+    np.testing.assert_array_equal(saved.answers(INPUTS), expected_answers(*pair))
 
 
 def test_layers_of_a_guard_s_net_in_another_order(files, tmp_path):
@@ -295,7 +329,7 @@ def test_layers_of_a_guard_s_net_in_another_order(files, tmp_path):
         layers[1]["config"]["layers"].reverse()
 
     path = rewritten(files / "net.guard.keras", tmp_path / "turned.keras", turned)
-    for name in ("bad", "repaired"):
+    for name in ("suspect", "repaired"):
         expected = read_guard(files / "net.guard.keras").nets[name].numpy_proba(INPUTS[:4])
         np.testing.assert_array_equal(read_guard(path).nets[name].numpy_proba(INPUTS[:4]), expected)
 

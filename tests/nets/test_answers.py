@@ -112,7 +112,7 @@ def test_detector_and_its_file_answer_poisoned_where_nets_overflow(nets, tmp_pat
 
 
 def test_a_net_alone_says_n_where_it_overflows():
-    guard = SavedGuard({"bad": describe(overflowing_net())})
+    guard = SavedGuard({"suspect": describe(overflowing_net())})
     assert guard.answers(DARK_BRIGHT / np.float32(255))[1:].tolist() == [CLASSES] * 2
 
 
@@ -120,7 +120,7 @@ def test_a_net_alone_says_n_where_it_overflows():
 @pytest.mark.parametrize("xp", [np, keras.ops])
 def test_a_score_of_no_answer_is_infinite(measure, xp):
     good, broken = np.float32([[0.7, 0.3]]), np.float32([[INF, 0.3]])
-    count = len(scores.NETS[measure])
+    count = 3 if measure == "expert_log_ratio" else 2
     for place in range(count):
         answers = [broken if one == place else good for one in range(count)]
         found = float(getattr(scores, measure)(xp, *answers)[0])
@@ -131,7 +131,7 @@ def test_evaluation_counts_and_tells_answers_that_are_not_finite(nets):
     from badnet_defense.io import Dataset
 
     images = Dataset(DARK_BRIGHT, np.array([0, 0, 0]))
-    named = {"bad": describe(nets[0]), "repaired": describe(nets[1])}
+    named = {"bad": nets[0], "repaired": nets[1]}
     result = evaluate_defense(named, {"poisoned": images})
     assert result["bad"]["poisoned"]["not_finite"] == 2
     assert result["bad"]["poisoned"]["attack_success"] <= 1 / 3
