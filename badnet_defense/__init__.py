@@ -50,12 +50,12 @@ if TYPE_CHECKING:
     from badnet_defense import attacks, detectors, repairs
     from badnet_defense.errors import CannotJudgeError, InputError
     from badnet_defense.evaluation.evaluate import evaluate
-    from badnet_defense.guards.disagreement import build_guard
     from badnet_defense.io import Dataset, read_images
     from badnet_defense.nets import Net, describe, load_net, save_net
     from badnet_defense.nets.input_range import InputRange
     from badnet_defense.repairs import repair
     from badnet_defense.scan.scan import scan
+    from badnet_defense.workflows.guard import build_guard
 
 _PLACES = {
     "CannotJudgeError": "badnet_defense.errors",
@@ -63,7 +63,7 @@ _PLACES = {
     "InputError": "badnet_defense.errors",
     "InputRange": "badnet_defense.nets.input_range",
     "Net": "badnet_defense.nets",
-    "build_guard": "badnet_defense.guards.disagreement",
+    "build_guard": "badnet_defense.workflows.guard",
     "describe": "badnet_defense.nets",
     "evaluate": "badnet_defense.evaluation.evaluate",
     "load_net": "badnet_defense.nets",
