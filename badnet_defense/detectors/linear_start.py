@@ -31,7 +31,8 @@ def split_linear(net: Net) -> tuple[Callable[..., Any], Callable[..., Any], Call
     call = only_user(net, 0)
     layer = None if call is None else net.layers[net.calls[call].layer]
     shared = layer and sum(other.layer == layer.name for other in net.calls) > 1
-    if layer is None or shared or layer.kind not in CONVOLUTIONS or call == net.output:
+    plain_start = layer is not None and not shared and layer.kind in CONVOLUTIONS
+    if call is None or layer is None or not plain_start or call == net.output:
         whole = submodel(net, [0], [net.output])
         return lambda images: (images / 2)[None], compiled_mixed(tf), whole
     plain = replace(layer, config={**layer.config, "activation": "linear"})
@@ -87,7 +88,7 @@ def compiled_mixed(tf: Any, activation: str = "linear") -> Callable[..., Any]:
 
     @tf.function(jit_compile=True)
     def mixed(images: Any, overlaid: Any) -> Any:
-        largest = None
+        largest: Any = None
         for image, overlay in zip(tf.unstack(images), tf.unstack(overlaid), strict=True):
             both = image[:, None] + overlay
             largest = both if largest is None else tf.maximum(largest, both)

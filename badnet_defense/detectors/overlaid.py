@@ -58,7 +58,9 @@ class Overlaid(Detector):
     ) -> None:
         super().__init__({"suspect": suspect}, config)
         self.overlays = overlays
-        self.overlays_ = overlays
+        self.overlays_: np.ndarray
+        if overlays is not None:
+            self.overlays_ = overlays
         self._score: Callable[[np.ndarray], np.ndarray] | None = None
 
     def prepare(self, images: np.ndarray) -> np.ndarray:
@@ -107,11 +109,12 @@ class Overlaid(Detector):
                 raise InputError(not_probabilities("suspect"))
             self._most = images_at_once(self.suspect, PAIRS_AT_ONCE)
             self._score = self.compiled(self._most)
+        score = self._score
         size = max(1, self._most // len(self.overlays_))
         starts = range(0, len(images), size)
         return np.concatenate(
             [
-                self._score(images[start : start + size])
+                score(images[start : start + size])
                 for start in tqdm(starts, desc="overlaying", disable=None)
             ]
         )

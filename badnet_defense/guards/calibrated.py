@@ -14,6 +14,7 @@ import numpy as np
 from keras import ops
 
 from badnet_defense.detectors.base import Detector
+from badnet_defense.detectors.overlaid import Overlaid
 from badnet_defense.detectors.registry import DETECTORS, name_of, roles_of
 from badnet_defense.detectors.scores import apply_thresholds
 from badnet_defense.guards.description import GuardDescription, Member, parse_description
@@ -104,7 +105,7 @@ def build_calibrated_guard(detector: Detector) -> keras.Model:
     models = {role: named_copy(nets[role], role) for role in description.roles}
     answers = [model(images) for model in models.values()]
     for member in getattr(detector, "members", [detector]):
-        if not hasattr(member, "overlays_"):
+        if not isinstance(member, Overlaid):
             continue
         overlays = member.suspect.input_range.scale(member.overlays_)
         name = name_of(member)
@@ -132,7 +133,7 @@ def describe_guard(detector: Detector) -> tuple[GuardDescription, dict[str, Net]
     rule = []
     for member, name, threshold in zip(members, names, thresholds, strict=True):
         hosts = None
-        if hasattr(member, "overlays_"):
+        if isinstance(member, Overlaid):
             hosts = tuple(map(int, member.suspect.predict(member.overlays_)))
         rule.append(Member(name, float(threshold), hosts))
     return GuardDescription(name_of(detector), tuple(rule), detector.suspect.input_range), nets

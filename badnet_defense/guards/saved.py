@@ -11,7 +11,7 @@ from badnet_defense.detectors.registry import DETECTORS, roles_of
 from badnet_defense.detectors.scores import apply_thresholds
 from badnet_defense.guards.description import GuardDescription, Member
 from badnet_defense.nets.answers import classes_of
-from badnet_defense.nets.forward import steady_answers
+from badnet_defense.nets.forward import stable_proba
 from badnet_defense.nets.net import Net
 from badnet_defense.nets.shapes import BYTES_AT_ONCE, cost
 
@@ -67,7 +67,7 @@ class SavedGuard:
             predict: (role of a net, inputs) -> probabilities (n, N); default: NumPy alone.
         """
         given = {
-            role: predict(role, inputs) if predict else steady_answers(net, inputs)
+            role: predict(role, inputs) if predict else stable_proba(net, inputs)
             for role, net in self.nets.items()
         }
         predict = predict or (lambda role, inputs: self.nets[role].numpy_proba(inputs))

@@ -136,7 +136,9 @@ def _wiring(document: Any, metadata: dict[str, Any]) -> Wiring:
 
 def _graph(documents: list[Any]) -> tuple[dict[tuple[str, int], Sources], dict[str, Any]]:
     """({(layer, call): what it takes}, {name: document}), in the file's order."""
-    calls, layers, names = {}, {}, set()
+    calls: dict[tuple[str, int], Sources] = {}
+    layers: dict[str, Any] = {}
+    names: set[str] = set()
     for layer in documents:
         name = layer["name"]
         check_once(name, names)

@@ -50,13 +50,13 @@ def build_guard(
         >>> guard.predict(np.zeros((2, 55, 47, 3), "uint8")).shape  # 0..9, or 10 for poisoned
         (2,)
     """
-    if repaired is None and (data is None or needs_repair(detector)):
-        name = "the disagreement guard" if data is None else f"detector {detector!r}"
-        raise InputError(f"{name} needs a repaired model, got none; give `repaired`.")
     if repaired is not None:
         check_alike(suspect, repaired)
-    if data is None:
-        return Guard(HardDisagreement(suspect, repaired))
+        if data is None:
+            return Guard(HardDisagreement(suspect, repaired))
+    if data is None or (repaired is None and needs_repair(detector)):
+        name = "the disagreement guard" if data is None else f"detector {detector!r}"
+        raise InputError(f"{name} needs a repaired model, got none; give `repaired`.")
     split = split_clean(suspect, repaired, fitting_labels(suspect, data))
     fitted = fit_detector(
         detector,

@@ -86,7 +86,7 @@ def test_refusals_of_eval_defense(call, repaired, tmp_path):
         assert words in told
     assert "no such file" in message(call("eval_defense.py", "nothing.h5", model))
     other = ("--repaired", "models/anonymous_1_bd_net.h5")
-    assert "does not say which net" in message(call("eval_defense.py", SPACES, model, *other))
+    assert "does not say which model" in message(call("eval_defense.py", SPACES, model, *other))
 
 
 def test_fresh_clone_answers_a_demo_picture():

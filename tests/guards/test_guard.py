@@ -409,7 +409,7 @@ def test_missing_repair_and_one_without_a_note(pair, folder):
         read_pair(model, folder=folder / "nowhere")
     assert not belongs(model, folder / "nowhere/net.h5")
     save_net(pair[1].model, folder / "plain.h5")
-    with pytest.raises(InputError, match="does not say which net it was made from"):
+    with pytest.raises(InputError, match="does not say which model it was made from"):
         read_pair(model, folder / "plain.h5")
 
 
