@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -38,10 +37,10 @@ class Pair:
 
 
 def read_pair(
-    model: str | PathLike[str],
-    repaired: str | PathLike[str] | None = None,
+    model: str | Path,
+    repaired: str | Path | None = None,
     *,
-    folder: str | PathLike[str] = FOLDER,
+    folder: str | Path = FOLDER,
     input_range: InputRange | None = None,
 ) -> Pair:
     """Reads a suspect model and its repair.
@@ -75,8 +74,8 @@ def read_pair(
     return Pair(suspect.with_range(range_), net.with_range(range_), pruning)
 
 
-def belongs(model: str | PathLike[str], repaired: str | PathLike[str]) -> bool:
-    """True where the file `repaired` is there and records that it was made from the file `model`."""
+def belongs(model: str | Path, repaired: str | Path) -> bool:
+    """True where the file `repaired` records that it was made from the file `model`."""
     if not Path(repaired).is_file():
         return False
     record = RepairRecord.from_attributes(read_net(repaired).attributes)
@@ -84,7 +83,7 @@ def belongs(model: str | PathLike[str], repaired: str | PathLike[str]) -> bool:
 
 
 def agreed_range(
-    stored: InputRange | None, asked: InputRange | None, file: str | PathLike[str]
+    stored: InputRange | None, asked: InputRange | None, file: str | Path
 ) -> InputRange:
     """`nets.input_range.agreed_range` for a guard or a repair; warns where [0, 1] is assumed."""
     if stored is None and asked is None:
@@ -99,7 +98,7 @@ def repaired_range(repaired: Net, asked: InputRange | None) -> InputRange:
     return agreed_range(stored, asked, repaired.attributes["file"])
 
 
-def _check_source(net: Net, path: Path, suspect: Net, model: str | PathLike[str]) -> None:
+def _check_source(net: Net, path: Path, suspect: Net, model: str | Path) -> None:
     record = RepairRecord.from_attributes(net.attributes)
     source = None if record is None else record.source_sha256
     if source is None:

@@ -12,6 +12,7 @@ from badnet_defense.detectors.scores import apply_thresholds
 from badnet_defense.guards.description import GuardDescription, Member
 from badnet_defense.nets.answers import classes_of
 from badnet_defense.nets.forward import stable_proba
+from badnet_defense.nets.input_range import InputRange
 from badnet_defense.nets.net import Net
 from badnet_defense.nets.shapes import BYTES_AT_ONCE, cost
 
@@ -45,6 +46,11 @@ class SavedGuard:
     def rule(self) -> tuple[Member, ...]:
         """The detectors that are asked, with their thresholds; none where the net is alone."""
         return () if self.description is None else self.description.rule
+
+    @property
+    def input_range(self) -> InputRange | None:
+        """The range that it was made for; None where its file does not say."""
+        return None if self.description is None else self.description.input_range
 
     def cost(self) -> tuple[int, int]:
         """(multiplications for one image, bytes of memory) of the answers in NumPy, about."""
