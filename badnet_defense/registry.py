@@ -80,6 +80,7 @@ class Registry(Generic[T]):
         kind: what a method is called in messages, such as "repair".
         group: name of the entry points, such as "badnet_defense.repairs".
         modules: full names of the package's own modules, in the order of their methods.
+        renamed: {old name: today's}, for the refusal of an old one.
 
     Examples:
         >>> from dataclasses import dataclass
@@ -96,8 +97,16 @@ class Registry(Generic[T]):
         {'strength': 1.0}
     """
 
-    def __init__(self, kind: str, group: str, modules: tuple[str, ...]) -> None:
+    def __init__(
+        self,
+        kind: str,
+        group: str,
+        modules: tuple[str, ...],
+        *,
+        renamed: Mapping[str, str] | None = None,
+    ) -> None:
         self.kind, self.group, self.modules = kind, group, modules
+        self.renamed = dict(renamed or {})
         self._methods: dict[str, Method[T]] = {}
         self._failed: dict[str, str] = {}
         self._loaded = False
@@ -157,6 +166,8 @@ class Registry(Generic[T]):
             InputError: there is none.
         """
         self._load()
+        if name in self.renamed:
+            raise InputError(f"{self.kind} {name!r} is now called {self.renamed[name]!r}.")
         if name not in self._methods:
             failed = "".join(f"; {module} failed: {why}" for module, why in self._failed.items())
             raise InputError(

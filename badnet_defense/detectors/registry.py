@@ -28,7 +28,10 @@ from badnet_defense.registry import Registry
 
 _MODULES = "hard_disagreement soft_disagreement nll backdoor_expert strip sentinet vote".split()
 DETECTORS: Registry[Any] = Registry(
-    "detector", "badnet_defense.detectors", tuple(f"badnet_defense.detectors.{m}" for m in _MODULES)
+    "detector",
+    "badnet_defense.detectors",
+    tuple(f"badnet_defense.detectors.{module}" for module in _MODULES),
+    renamed={"surprise": "nll"},
 )
 """All run-time detectors by name."""
 FOLDS = 5

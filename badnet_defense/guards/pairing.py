@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -74,11 +75,11 @@ def read_pair(
     return Pair(suspect.with_range(range_), net.with_range(range_), pruning)
 
 
-def belongs(model: str | Path, repaired: str | Path) -> bool:
+def belongs(model: str | PathLike[str], repaired: str | PathLike[str]) -> bool:
     """True where the file `repaired` records that it was made from the file `model`."""
     if not Path(repaired).is_file():
         return False
-    record = RepairRecord.from_attributes(read_net(repaired).attributes)
+    record = RepairRecord.from_attributes(read_net(Path(repaired)).attributes)
     return record is not None and record.source_sha256 == file_sha256(model)
 
 

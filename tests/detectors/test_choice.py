@@ -85,3 +85,10 @@ def test_each_detector_by_its_name(name, kind):
     found = make_detector(name, nets, overlays=np.zeros((120, 4, 4, 3), np.uint8))
     assert type(found) is kind
     assert needs_repair(name) == ("repaired" in found.nets) == (overlays_needed(name) == 0)
+
+
+def test_old_and_unknown_names_are_refused_with_today_s():
+    with pytest.raises(InputError, match="detector 'surprise' is now called 'nll'"):
+        make_detector("surprise", {})
+    with pytest.raises(InputError, match="detector 'none' is unknown; expected one of hard, soft"):
+        make_detector("none", {})
