@@ -1,1 +1,1 @@
-"""Guards: models that answer as the bad net does, or N where a picture looks poisoned."""
+"""Guards: models that answer as the suspect model does, or N where an image looks poisoned."""
