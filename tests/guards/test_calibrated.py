@@ -15,7 +15,8 @@ from badnet_defense.detectors.sentinet import SentiNet
 from badnet_defense.detectors.soft_disagreement import SoftDisagreement
 from badnet_defense.detectors.strip import Strip
 from badnet_defense.detectors.vote import Vote
-from badnet_defense.guards.calibrated import build_calibrated_guard, flag_above
+from badnet_defense.guards.calibrated import build_calibrated_guard, guard_rule
+from badnet_defense.guards.description import GuardDescription, Member
 from badnet_defense.nets import describe
 from badnet_defense.nets.input_range import InputRange
 
@@ -120,15 +121,19 @@ def test_what_the_file_holds_beside_the_nets(name):
     detector.threshold_ = middle(expected)
     guard = build_calibrated_guard(detector)
     parts = {part.name: part for part in guard.layers}
-    kept = [part for part in parts if part in ("bad", "repaired", "expert")]
-    assert kept == (["bad", "repaired", "expert"] if name == "expert" else ["bad"])
-    verdict = parts["flag_above"].arguments
-    assert verdict == {"thresholds": [middle(expected)], "input_range": [-1.0, 1.0]}
-    assert [type(one) for one in (*verdict["thresholds"], *verdict["input_range"])] == [float] * 3
+    roles = ["suspect", "repaired", "expert"]
+    kept = [part for part in parts if part in roles]
+    assert kept == (roles if name == "expert" else ["suspect"])
+    hosts = SUSPECT.numpy_proba(SHOWN).argmax(axis=1).tolist() if name == "sentinet" else None
+    assert parts["guard_rule"].arguments["description"] == {
+        "format_version": 1,
+        "detector": name,
+        "rule": [{"detector": name, "threshold": middle(expected), "hosts": hosts}],
+        "nets": kept,
+        "input_range": [-1.0, 1.0],
+    }
     if name == "sentinet":
-        hosts = parts["takeover"].arguments["hosts"]
-        assert hosts == SUSPECT.numpy_proba(SHOWN).argmax(axis=1).tolist()
-        pasted = parts["takeover_pictures"]
+        pasted = parts["sentinet_images"]
         np.testing.assert_allclose(pasted.overlays.numpy(), SHOWN, rtol=1e-6)
         assert pasted.get_config()["count"] == 7 and not pasted.overlays.trainable
         assert guard.input_shape == (None, *SHAPE)
@@ -138,19 +143,24 @@ def test_composed_images_keep_their_order_and_shape():
     detector, _ = CASES["strip"]
     detector.threshold_ = 0.0
     guard = build_calibrated_guard(detector)
-    laid = next(part for part in guard.layers if part.name == "neg_entropy_pictures")
+    laid = next(part for part in guard.layers if part.name == "strip_images")
     mixed = laid(INPUTS[:3]).numpy()
     expected = [(one + overlay) / 2 for one in INPUTS[:3] for overlay in SHOWN]
     np.testing.assert_allclose(mixed, expected, rtol=1e-6, atol=1e-6)
     assert laid.compute_output_shape((None, *SHAPE)) == (None, *SHAPE)
     again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(laid))
     assert type(again) is type(laid) and again.count == laid.count == 7
+    assert again.detector == "strip"
 
 
 def test_a_suspect_model_without_an_answer_is_flagged():
-    """And so is a score that is no number, whatever the threshold."""
-    probabilities = np.float32([[0.5, 0.5], [np.nan, 0.5], [0.2, 0.8], [0.2, 0.8]])
-    found = flag_above(
-        [probabilities, np.float32([0, 0, 0, np.nan]), np.float32([0, 0, 2, 0])], [1.0, 1.0], [0, 1]
-    )
+    """And so is an image of which the repaired model says nothing, whatever the threshold."""
+    suspect = np.float32([[0.5, 0.5], [np.nan, 0.5], [0.2, 0.8], [0.2, 0.8]])
+    repaired = np.float32([[0.5, 0.5], [0.5, 0.5], [0.8, 0.2], [np.nan, 0.8]])
+    described = GuardDescription("soft", (Member("soft", 1.0),), RANGE)
+    divergence = 0.6 * np.log(4) * 2
+    assert divergence > 1
+    found = guard_rule([suspect, repaired], described.as_dict())
     assert np.asarray(found).tolist() == [0, 2, 2, 2]
+    loose = GuardDescription("soft", (Member("soft", divergence + 0.1),), RANGE)
+    assert np.asarray(guard_rule([suspect, repaired], loose.as_dict())).tolist() == [0, 2, 1, 2]
