@@ -94,7 +94,7 @@ def _guard(wiring: Wiring, file: Any) -> SavedGuard:
         )
         for name, detector in wiring.composed.items()
     }
-    return SavedGuard(by_role, wiring.description, overlays)
+    return SavedGuard(by_role, wiring.description, overlays, wiring.description.input_range)
 
 
 def _in_guard(entry: Entry, name: str) -> Entry:
@@ -187,7 +187,7 @@ def guard_from_wire(plain: Any, arrays: list[np.ndarray]) -> SavedGuard:
         right = False
     if not right:
         raise UnsafeNetError("its reader hands back no guard.")
-    return SavedGuard(nets, description, overlays)
+    return SavedGuard(nets, description, overlays, description.input_range)
 
 
 def is_guard(path: str | PathLike[str]) -> bool:

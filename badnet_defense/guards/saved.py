@@ -31,11 +31,13 @@ class SavedGuard:
         description: what it computes; None of a net that answers alone.
         overlays: {name of a detector: (overlays, h, w, c) `float32` in the nets' range} of those
             that compose images.
+        input_range: that it is used with; None where neither its file nor anybody says.
     """
 
     nets: dict[str, Net]
     description: GuardDescription | None = None
     overlays: dict[str, np.ndarray] = field(default_factory=dict)
+    input_range: InputRange | None = None
 
     @property
     def net(self) -> Net:
@@ -46,11 +48,6 @@ class SavedGuard:
     def rule(self) -> tuple[Member, ...]:
         """The detectors that are asked, with their thresholds; none where the net is alone."""
         return () if self.description is None else self.description.rule
-
-    @property
-    def input_range(self) -> InputRange | None:
-        """The range that it was made for; None where its file does not say."""
-        return None if self.description is None else self.description.input_range
 
     def cost(self) -> tuple[int, int]:
         """(multiplications for one image, bytes of memory) of the answers in NumPy, about."""

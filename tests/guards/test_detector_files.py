@@ -295,7 +295,7 @@ def test_guard_of_another_range_is_refused(trio, tmp_path):
     build_calibrated_guard(wide.fit(CLEAN)).save(tmp_path / "wide.keras")
     assert read_guard(tmp_path / "wide.keras").description.input_range == InputRange(0, 255)
     Image.fromarray(PICTURES[0]).save(tmp_path / "one.png")
-    ask = partial(classify_images, [tmp_path / "one.png"], tmp_path / "wide.keras", root=tmp_path)
+    ask = partial(classify_images, [tmp_path / "one.png"], tmp_path / "wide.keras", home=tmp_path)
     assert ask() == ask(input_range=InputRange(0, 255))
     with pytest.raises(InputError, match="give 0,255 as the input range"):
         ask(input_range=InputRange(0, 1))
