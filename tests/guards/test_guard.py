@@ -283,13 +283,11 @@ def test_guards_hold_their_range(pair, tmp_path):
 
 
 def as_version_0_1(layers, **arguments):
-    """The same guard as version 0.1 wrote it: other names, and a function without a description."""
-    for layer in layers:
-        name = {"suspect": "bad", "guard_rule": "disagreement"}.get(layer["name"], layer["name"])
-        layer["name"] = layer["config"]["name"] = name
+    """The same guard as version 0.1 wrote it: another name, and a function without a description."""
+    layers[1]["name"] = layers[1]["config"]["name"] = "bad"
     layers[3]["config"]["function"]["config"] = "badnet_defense>disagreement"
     layers[3]["config"]["arguments"] = arguments
-    wired(layers, "disagreement", ("bad", 0), ("repaired", 0))
+    wired(layers, "guard_rule", ("bad", 0), ("repaired", 0))
 
 
 @pytest.mark.parametrize("range_", [None, InputRange(-1, 1)])
