@@ -283,7 +283,7 @@ def test_guards_hold_their_range(pair, tmp_path):
 
 
 def as_version_0_1(layers, **arguments):
-    """The same guard as version 0.1 wrote it: another name, and a function without a description."""
+    """The same guard as version 0.1 wrote it: its function takes no description."""
     layers[1]["name"] = layers[1]["config"]["name"] = "bad"
     layers[3]["config"]["function"]["config"] = "badnet_defense>disagreement"
     layers[3]["config"]["arguments"] = arguments
