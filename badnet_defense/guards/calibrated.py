@@ -101,7 +101,7 @@ def build_calibrated_guard(detector: Detector) -> keras.Model:
             role, or are of one kind.
     """
     description, nets = describe_guard(detector)
-    images = keras.Input(nets["suspect"].input_shape, name="images")
+    images = keras.Input(nets["suspect"].input_shape, name="pictures")
     models = {role: named_copy(nets[role], role) for role in description.roles}
     answers = [model(images) for model in models.values()]
     for member in getattr(detector, "members", [detector]):

@@ -162,5 +162,5 @@ def test_a_suspect_model_without_an_answer_is_flagged():
     assert divergence > 1
     found = guard_rule([suspect, repaired], described.as_dict())
     assert np.asarray(found).tolist() == [0, 2, 2, 2]
-    loose = GuardDescription("soft", (Member("soft", divergence + 0.1),), RANGE)
+    loose = GuardDescription("soft", (Member("soft", float(divergence) + 0.1),), RANGE)
     assert np.asarray(guard_rule([suspect, repaired], loose.as_dict())).tolist() == [0, 2, 1, 2]

@@ -181,7 +181,7 @@ def composed_of_composed(parts):
 
 
 def plain_images_in_place_of_composed(parts):
-    rewired(parts, "suspect", 1, ("images", 0))
+    rewired(parts, "suspect", 1, ("pictures", 0))
 
 
 def composed_in_another_order(parts):

@@ -70,20 +70,21 @@ def test_the_rule_on_given_answers():
 def test_its_parts_have_names_and_are_copies(build):
     guard = build(SUSPECT, REPAIRED)
     parts = {part.name: part for part in guard.layers}
-    for name, original in (("bad", SUSPECT), ("repaired", REPAIRED)):
+    for name, original in (("suspect", SUSPECT), ("repaired", REPAIRED)):
         found = parts[name](INPUTS).numpy()
         np.testing.assert_allclose(found, original.numpy_proba(INPUTS), rtol=1e-5, atol=1e-7)
     before = guard(INPUTS).numpy()
-    parts["bad"].set_weights([0 * weight for weight in parts["bad"].get_weights()])
+    parts["suspect"].set_weights([0 * weight for weight in parts["suspect"].get_weights()])
     assert (guard(INPUTS).numpy() != before).any()
     np.testing.assert_array_equal(SUSPECT.numpy_proba(INPUTS).argmax(axis=1), CLASSES)
 
 
 def test_its_file_holds_the_suspect_model_s_range():
     guard = build_guard(SUSPECT.with_range(InputRange(-1, 1)), REPAIRED)
-    (join,) = (part for part in guard.layers if part.name == "disagreement")
-    assert join.arguments == {"input_range": [-1.0, 1.0]}
-    assert all(type(one) is float for one in join.arguments["input_range"])
+    (join,) = (part for part in guard.layers if part.name == "guard_rule")
+    described = join.arguments["description"]
+    assert described["input_range"] == [-1.0, 1.0]
+    assert all(type(one) is float for one in described["input_range"])
     saved = keras.saving.serialize_keras_object(disagreement)
     assert saved["config"] == "badnet_defense>disagreement"
 
