@@ -520,7 +520,7 @@ class _GroupRuns:
         if self.stored is not None:
             with suppress(InputError):  # missing or damaged: made anew
                 stored = read_pair(self.model, path, input_range=range_).repaired
-                if stored.attributes["file_sha256"] == self.stored.sha256:
+                if stored is not None and stored.attributes["file_sha256"] == self.stored.sha256:
                     return stored, self.stored.report
         report = repair_file(
             self.model,
@@ -532,5 +532,6 @@ class _GroupRuns:
             seed=self.seed,
         )
         repaired = read_pair(self.model, path, input_range=range_).repaired
+        assert repaired is not None  # it was read
         self.made = StoredRepair(report, repaired.attributes["file_sha256"])
         return repaired, report
