@@ -28,15 +28,13 @@ MOST, MOST_TRIGGERED = 2000, 500
 def judge(name, fitted, judged):
     """A dict of figures of one fitted detector."""
     from badnet_defense.evaluation.metrics import auroc, detection_at
-    from badnet_defense.nets import predict_labels
 
     detector = fitted.detector
     start = time.perf_counter()
     scores = {part: detector.anomaly_score(pictures) for part, (pictures, _) in judged.items()}
     seconds = time.perf_counter() - start
     clean = scores.pop("clean")
-    bad = detector.nets["bad"]
-    fooled = {name: predict_labels(bad, judged[name][0]) == judged[name][1] for name in scores}
+    fooled = {name: detector.suspect.predict(judged[name][0]) == judged[name][1] for name in scores}
     return {
         "detector": name,
         "threshold": float(detector.threshold_),
@@ -66,13 +64,12 @@ def exchanged(detector, pictures):
     that is not there. By it one measure of soft disagreement is preferred to another.
     """
     from badnet_defense.evaluation.metrics import auroc
-    from badnet_defense.nets import predict_probabilities
 
-    bad, repaired = (predict_probabilities(net, pictures) for net in detector.nets.values())
-    other = np.roll(bad, 1, axis=0)
-    differ = other.argmax(axis=1) != bad.argmax(axis=1)
+    suspect, repaired = (net.predict_proba(pictures) for net in detector.nets.values())
+    other = np.roll(suspect, 1, axis=0)
+    differ = other.argmax(axis=1) != suspect.argmax(axis=1)
     measure = type(detector).measure
-    return auroc(measure(np, bad, repaired), measure(np, other[differ], repaired[differ]))
+    return auroc(measure(np, suspect, repaired), measure(np, other[differ], repaired[differ]))
 
 
 def drawn(pictures, most):
@@ -105,9 +102,8 @@ def figures(cases, folder, names, rate):
             part: (drawn(pictures, MOST if part == "clean" else MOST_TRIGGERED), one)
             for part, (pictures, one) in judged.items()
         }
-        if (
-            any(map(needs_repair, names)) and len(clean.unseen) * rate < MIN_ABOVE_THRESHOLD
-        ):  # once for all
+        few = len(clean.unseen) * rate < MIN_ABOVE_THRESHOLD
+        if few and any(map(needs_repair, names)):  # once for all
             fold_repairs = make_fold_repairs(*nets, clean)
         for name in names:
             start = time.perf_counter()
