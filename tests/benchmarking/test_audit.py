@@ -171,7 +171,7 @@ def test_several_workers_scan_small_nets_whole(zoo_folder, tmp_path):
         out = tmp_path / str(workers)
         with open_executor("local", workers=workers) as engine:
             found += audit([suspect], out=out, executor=engine)
-            assert not engine._put  # nothing is shared any more
+            assert not engine._shared  # nothing is shared any more
         with np.load(out / "scans/net.npz") as arrays:
             scans.append(dict(arrays))
     assert {**found[0], "seconds": 0} == {**found[1], "seconds": 0}
