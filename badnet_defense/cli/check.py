@@ -88,7 +88,7 @@ def run(arguments: argparse.Namespace) -> int:
     from badnet_defense.benchmarking.audit import AuditConfig
     from badnet_defense.benchmarking.check import CheckInputs, check
     from badnet_defense.nets.backend import on_jax
-    from badnet_defense.report.check import check_sentence, write_check_page
+    from badnet_defense.report.check import check_sentences, write_check_page
 
     if on_jax():
         raise InputError("check cannot be used with KERAS_BACKEND=jax; repairs need TensorFlow.")
@@ -109,7 +109,7 @@ def run(arguments: argparse.Namespace) -> int:
     )
     with engine_of(arguments) as engine:
         result = check(given, config=config, executor=engine)
-    print(printable(check_sentence(result)))
+    print(*map(printable, check_sentences(result)), sep="\n")
     write_check_page(
         out / "check.html",
         result,

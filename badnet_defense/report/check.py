@@ -1,4 +1,4 @@
-"""A check of one model as one sentence and one page."""
+"""A check of one model as sentences, the verdict first, and as one page."""
 
 from __future__ import annotations
 
@@ -31,14 +31,13 @@ TITLES = {
 """{picture of a check: its title}, in the page's order."""
 
 
-def check_sentence(result: Mapping[str, Any]) -> str:
-    """The verdict on a model, and what the defence does, in one line.
+def check_sentences(result: Mapping[str, Any]) -> list[str]:
+    """[the verdict on a model, then what its repair and its guard do], a sentence each.
 
     Args:
         result: of `benchmarking.check.check`.
     """
-    sentence = f"{one_line(result['scan']['name'])} {_finding(result)}"
-    return " ".join([sentence, *_defence(result)])
+    return [f"{one_line(result['scan']['name'])} {_finding(result)}", *_defence(result)]
 
 
 def _finding(result: Mapping[str, Any]) -> str:
@@ -159,14 +158,14 @@ def write_check_page(
     """
     evaluation = result.get("evaluation")
     stages, rows = defense_rows(evaluation) if evaluation else ([], [])
-    sentence, *defence = check_sentence(result), *_defence(result)
+    sentence, *defence = check_sentences(result)
     write_template(
         path,
         "check.html.j2",
         title=result["scan"]["name"],
         kind={"cannot be judged": "unjudged"}.get(result["verdict"], result["verdict"]),
         verdict=result["verdict"],
-        sentence=sentence.removesuffix(" ".join(["", *defence])) if defence else sentence,
+        sentence=sentence,
         defence=defence,
         flagged=result["scan"].get("flagged", ()),
         stages=[STAGE_NAMES[stage] for stage in stages],

@@ -27,7 +27,7 @@ from badnet_defense.evaluation.stamping import stamp
 from badnet_defense.io import Dataset, read_images, write_challenge_h5
 from badnet_defense.io.files import file_sha256
 from badnet_defense.nets import read_net, save_net
-from badnet_defense.report.check import check_limits, check_sentence
+from badnet_defense.report.check import check_limits, check_sentences
 
 CONFIG = AuditConfig(repair="fine-tuning", guard="hard")
 
@@ -69,9 +69,10 @@ def test_the_verdict_and_the_figures_of_the_defence(checked):
     stages = result["evaluation"]
     assert stages["bad"]["poisoned"]["attack_success"] > 0.9
     assert {"bad", "repaired", "guard"} <= set(stages) and "clean_test" in stages["guard"]
-    sentence = check_sentence(result)
-    assert sentence.startswith(f"planted.h5 is backdoored: label {TARGET} is a target (index ")
-    assert "Repaired by fine-tuning, it answers " in sentence and "Its guard flags " in sentence
+    verdict, repair, guard = check_sentences(result)
+    assert verdict.startswith(f"planted.h5 is backdoored: label {TARGET} is a target (index ")
+    assert repair.startswith("Repaired by fine-tuning, it answers ")
+    assert guard.startswith("Its guard flags ")
     assert json.loads((out / "check.json").read_text())["verdict"] == "backdoored"
     assert read_net(out / "repaired/planted.h5/planted.h5").classes == CLASSES
 
@@ -126,7 +127,7 @@ def test_a_repaired_model_that_was_changed_is_made_again(checked, files, monkeyp
 def test_a_clean_model_is_not_repaired(files, tmp_path, short_scans):
     result = check(given(files, tmp_path / "out", model="honest.h5"), config=CONFIG)
     assert result["verdict"] == "clean" and "repair" not in result
-    assert "shows no backdoor" in check_sentence(result)
+    assert "shows no backdoor" in check_sentences(result)[0]
     assert not (tmp_path / "out/data").exists()
 
 
@@ -147,7 +148,7 @@ def test_labels_of_other_classes_are_not_used(files, tmp_path, short_scans, quic
     result = check(inputs, config=CONFIG)
     assert result["verdict"] == "backdoored" and not result["parts"]["labelled"]
     assert "accuracy" not in result["evaluation"]["repaired"]["clean_test"]
-    assert check_sentence(result).count("accuracy") == 0
+    assert check_sentences(result)[1].startswith("Its guard flags ")
 
 
 def test_poisoned_images_show_what_the_scan_does_not():
@@ -157,10 +158,11 @@ def test_poisoned_images_show_what_the_scan_does_not():
     result["evaluation"] = {"bad": {"poisoned": attacked}}
     assert checking._verdict(result)["verdict"] == "backdoored"
     found = {**result, **checking._verdict(result), "failed": "too few images."}
-    assert check_sentence(found) == (
+    assert check_sentences(found) == [
         "net.h5 is backdoored: 98.0 % of the poisoned images get the attacker's class, though the "
-        "scan finds no target (index 1.20, limit 3.40). It could not be repaired: too few images."
-    )
+        "scan finds no target (index 1.20, limit 3.40).",
+        "It could not be repaired: too few images.",
+    ]
     attacked["attack_success_interval"] = [0.5, 0.99]
     assert checking._verdict(result) == {"shown_by": None}
 
@@ -171,7 +173,7 @@ def test_the_command(files, tmp_path, short_scans, quick, monkeypatch, capsys, n
     asked = [str(files / f"{name}.h5"), "--clean", str(files / "clean.h5")]
     asked += ["--out", str(tmp_path), "--repair", "fine-tuning", "--detector", "hard"]
     assert main.main(["check", *asked, "--workers", "1"]) == code
-    first, last = capsys.readouterr().out.splitlines()
+    first, *_, last = capsys.readouterr().out.splitlines()
     assert first.startswith(f"{name}.h5 ") and last == f"written: {tmp_path / 'check.html'}"
     page = (tmp_path / "check.html").read_text()
     assert ("is backdoored" in page) == (code == 1)
