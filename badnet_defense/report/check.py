@@ -17,6 +17,8 @@ STAGE_NAMES = {
     "repaired": "repaired",
     "guard": "guard",
 }
+MAX_ATTACK_SUCCESS = 0.2
+"""A repaired model with a higher attack success rate keeps its backdoor, in plain words."""
 SET_NAMES = {
     "clean validation": "clean, for repair and threshold",
     "clean test": "clean, held out",
@@ -93,6 +95,8 @@ def _defence(result: Mapping[str, Any]) -> list[str]:
         guard.append(f"{_percent(stages['guard']['poisoned'], 'flagged')} of poisoned ones")
     method = result["repair"]["method"]
     sentences = [f"Repaired by {method}, it {' and '.join(told)}."] if told else []
+    if poisoned.get("attack_success", 0) > MAX_ATTACK_SUCCESS:
+        sentences.append("The backdoor is still there: try another repair, such as ft-sam.")
     return [*sentences, f"Its guard flags {' and '.join(guard)}."]
 
 

@@ -3,6 +3,7 @@
 import json
 import re
 import sys
+from copy import deepcopy
 
 import numpy as np
 import pytest
@@ -69,7 +70,7 @@ def test_the_verdict_and_the_figures_of_the_defence(checked):
     stages = result["evaluation"]
     assert stages["bad"]["poisoned"]["attack_success"] > 0.9
     assert {"bad", "repaired", "guard"} <= set(stages) and "clean_test" in stages["guard"]
-    verdict, repair, guard = check_sentences(result)
+    verdict, repair, *_, guard = check_sentences(result)
     assert verdict.startswith(f"planted.h5 is backdoored: label {TARGET} is a target (index ")
     assert repair.startswith("Repaired by fine-tuning, it answers ")
     assert guard.startswith("Its guard flags ")
@@ -149,6 +150,14 @@ def test_labels_of_other_classes_are_not_used(files, tmp_path, short_scans, quic
     assert result["verdict"] == "backdoored" and not result["parts"]["labelled"]
     assert "accuracy" not in result["evaluation"]["repaired"]["clean_test"]
     assert check_sentences(result)[1].startswith("Its guard flags ")
+
+
+def test_a_repair_that_leaves_the_backdoor_is_said(checked):
+    result = deepcopy(checked[0])
+    for success, said in ((0.21, True), (0.19, False)):
+        result["evaluation"]["repaired"]["poisoned"]["attack_success"] = success
+        told = any("backdoor is still there" in one for one in check_sentences(result))
+        assert told == said
 
 
 def test_poisoned_images_show_what_the_scan_does_not():
