@@ -50,6 +50,13 @@ def require_file(path: str | os.PathLike[str], expected: str) -> Path:
     Raises:
         InputError: nothing is there, or a folder is, or it may not be read.
         TooLargeError: it claims far more bytes than lie on the disk.
+
+    Examples:
+        >>> from badnet_defense.io import require_file
+        >>> require_file("no.h5", "a net")
+        Traceback (most recent call last):
+        ...
+        badnet_defense.errors.InputError: no.h5: no such file, expected a net; check the path.
     """
     if os.path.isdir(path):
         raise InputError(f"{path}: this is a folder, expected {expected}.")
@@ -82,7 +89,17 @@ def stored_size(path: str | os.PathLike[str]) -> int:
 
 
 def file_sha256(path: str | os.PathLike[str]) -> str:
-    """The SHA-256 of a file's bytes, 64 hex digits; raises `InputError` where there is no file."""
+    """The SHA-256 of a file's bytes, 64 hex digits; raises `InputError` where there is no file.
+
+    Examples:
+        >>> import pathlib, tempfile
+        >>> from badnet_defense.io import file_sha256
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = pathlib.Path(folder, "a.txt")
+        ...     _ = path.write_bytes(b"abc")
+        ...     file_sha256(path)[:16]
+        'ba7816bf8f01cfea'
+    """
     with open(require_file(path, "a file"), "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -92,6 +109,17 @@ def data_sha256(path: str | os.PathLike[str]) -> str:
 
     A folder's digest is that of the lines "<SHA-256>  <path below the folder>", sorted by path,
     which is what `sha256sum` prints for the images; what is not read plays no part.
+
+    Examples:
+        >>> import pathlib, tempfile
+        >>> from PIL import Image
+        >>> from badnet_defense.io import data_sha256
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     for label in ("0", "3"):
+        ...         pathlib.Path(folder, label).mkdir()
+        ...         Image.new("RGB", (4, 6)).save(f"{folder}/{label}/a.png")
+        ...     len(data_sha256(folder))
+        64
     """
     path = Path(path)
     if not path.is_dir():
@@ -154,12 +182,17 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
     the format by it; nobody can foresee it, and the empty file is there already, so that a writer
     that opens it by its path never follows a link that somebody has put there.
 
-    Example:
-        >>> with atomic_write("results/table.json") as partial:
-        ...     partial.write_text("{}")
-
     Raises:
         InputError: `path` is a folder, or cannot be written.
+
+    Examples:
+        >>> import os, tempfile
+        >>> from badnet_defense.io import atomic_write
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     with atomic_write(f"{folder}/new/table.json") as partial:
+        ...         _ = partial.write_text("{}")
+        ...     os.listdir(f"{folder}/new")
+        ['table.json']
     """
     path = _writable_path(path)
     _remove_stale_partials(path)

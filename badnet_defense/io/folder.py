@@ -42,6 +42,18 @@ def read_image_folder(
         InputError: no such folder, no images, images beside sub-folders, a class folder without
             images or with folders in it, classes that do not fit the net, or an image that cannot
             be read.
+
+    Examples:
+        >>> import pathlib, tempfile
+        >>> from PIL import Image
+        >>> from badnet_defense.io import read_image_folder
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     for label in ("0", "3"):
+        ...         pathlib.Path(folder, label).mkdir()
+        ...         Image.new("RGB", (4, 6)).save(f"{folder}/{label}/a.png")
+        ...     data = read_image_folder(folder, shape=(6, 4, 3))
+        >>> data.images.shape, data.labels.tolist(), data.folders
+        ((2, 6, 4, 3), [0, 3], ('0', '3'))
     """
     path = Path(path)
     if not path.is_dir():

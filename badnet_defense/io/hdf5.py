@@ -59,6 +59,17 @@ def read_challenge_h5(
 
     Raises:
         InputError: the file is missing, damaged, or holds something else.
+
+    Examples:
+        >>> import tempfile
+        >>> import numpy as np
+        >>> from badnet_defense.io import Dataset, read_challenge_h5, write_challenge_h5
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     data = Dataset(np.zeros((2, 6, 4, 3), "uint8"), [1, 0])
+        ...     write_challenge_h5(f"{folder}/set.h5", data)
+        ...     data = read_challenge_h5(f"{folder}/set.h5", classes=2, shape=(6, 4, 3))
+        >>> data.images.shape, data.labels.tolist()
+        ((2, 6, 4, 3), [1, 0])
     """
     path = require_file(path, "an HDF5 file with `data` and `label`")
     try:
@@ -98,6 +109,18 @@ def write_challenge_h5(
             `label` (n,) `int64` is written where there are labels.
         attributes: further attributes of the file's root, name -> value; `synthetic` is set where
             `data.synthetic` is.
+
+    Examples:
+        >>> import tempfile
+        >>> import h5py
+        >>> import numpy as np
+        >>> from badnet_defense.io import Dataset, write_challenge_h5
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     data = Dataset(np.zeros((2, 6, 4, 3), "uint8"), [1, 0])
+        ...     write_challenge_h5(f"{folder}/set.h5", data)
+        ...     with h5py.File(f"{folder}/set.h5") as file:
+        ...         file["data"].shape, file["label"][()].tolist()
+        ((2, 3, 6, 4), [1, 0])
     """
     count, height, width, channels = data.images.shape
     with new_hdf5(path) as file:

@@ -46,6 +46,16 @@ def read_image(path: str | PathLike[str], shape: tuple[int, int, int]) -> np.nda
     Raises:
         InputError: no file, no image, a damaged one, one of more than 50 million pixels, or a
             net with other channels.
+
+    Examples:
+        >>> import tempfile
+        >>> from PIL import Image
+        >>> from badnet_defense.io import read_image
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     Image.new("RGB", (4, 6), (255, 0, 0)).save(f"{folder}/red.png")
+        ...     image = read_image(f"{folder}/red.png", (6, 4, 3))
+        >>> image.shape, image[0, 0].tolist()
+        ((6, 4, 3), [255, 0, 0])
     """
     if current().isolate:
         _, (pixels,) = isolated("image", path, count=(1,), shape=list(shape))

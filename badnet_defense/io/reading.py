@@ -47,6 +47,18 @@ def read_images(
 
     Raises:
         InputError: the images cannot be read, or do not fit the net.
+
+    Examples:
+        >>> import pathlib, tempfile
+        >>> from PIL import Image
+        >>> from badnet_defense.io import read_images
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     for label in ("0", "3"):
+        ...         pathlib.Path(folder, label).mkdir()
+        ...         Image.new("RGB", (4, 6)).save(f"{folder}/{label}/a.png")
+        ...     data = read_images(folder, shape=(6, 4, 3))
+        >>> data.images.shape, data.labels.tolist()
+        ((2, 6, 4, 3), [0, 3])
     """
     asked: dict[str, Any] = {
         "classes": classes,

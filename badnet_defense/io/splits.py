@@ -25,6 +25,13 @@ def split_within_classes(
 
     Raises:
         InputError: fewer than two images.
+
+    Examples:
+        >>> import numpy as np
+        >>> from badnet_defense.io.splits import split_within_classes
+        >>> larger, held_out = split_within_classes(np.array([0, 0, 0, 1, 1]), 0.3)
+        >>> len(larger), len(held_out)
+        (3, 2)
     """
     if len(labels) < 2:
         raise InputError(f"{len(labels)} clean image came; expected at least two to split.")

@@ -56,6 +56,16 @@ def read_trigger_labels(path: str | PathLike[str], count: int) -> np.ndarray:
 
     Raises:
         InputError: no such file, another format, other values, or another length.
+
+    Examples:
+        >>> import pathlib, tempfile
+        >>> from badnet_defense.io import read_trigger_labels
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = pathlib.Path(folder, "labels.json")
+        ...     _ = path.write_text("[true, 0]")
+        ...     labels = read_trigger_labels(path, 2)
+        >>> labels.tolist()
+        [True, False]
     """
     if not current().isolate:
         return read_trigger_labels_here(path, count)

@@ -23,6 +23,11 @@ def build(net: Net) -> keras.Model:
     """A new `keras.Model` of `net`: (n, h, w, c) -> (n, classes), its arrays copied in.
 
     Layers of `net` that bring no arrays keep Keras' initial values.
+
+    Examples:
+        >>> from badnet_defense.nets import build, deep_id, describe
+        >>> build(describe(deep_id(classes=10))).output_shape
+        (None, 10)
     """
     import keras
 
@@ -123,6 +128,13 @@ def describe(model: keras.Model, input_range: InputRange = UNIT) -> Net:
 
     Raises:
         UnsafeNetError: it is made of more than the allow-list's plain layers.
+
+    Examples:
+        >>> from badnet_defense.nets import deep_id, describe
+        >>> from badnet_defense.nets.input_range import InputRange
+        >>> net = describe(deep_id(classes=10), InputRange(0, 255))
+        >>> net.classes, net.layers["conv_3"].config["filters"], str(net.input_range)
+        (10, 60, '0,255')
     """
     if getattr(model, "to_json", None) is None:
         raise UnsafeNetError(f"a {type(model).__name__} was given; expected a keras.Model.")
@@ -144,5 +156,11 @@ def _collect(model: keras.Model, entry: Entry, arrays: dict[str, list[np.ndarray
 
 
 def copy_model(model: keras.Model) -> keras.Model:
-    """A new model that answers as `model` does; `clone_model` would run what a config names."""
+    """A new model that answers as `model` does; `clone_model` would run what a config names.
+
+    Examples:
+        >>> from badnet_defense.nets import copy_model, deep_id
+        >>> copy_model(deep_id(classes=10)).count_params()
+        169600
+    """
     return build(describe(model))

@@ -46,7 +46,13 @@ def deep_id_net(*, classes: int = CLASSES, input_shape: tuple[int, int, int] = I
 def deep_id(
     *, classes: int = CLASSES, input_shape: tuple[int, int, int] = INPUT_SHAPE
 ) -> keras.Model:
-    """A new DeepID `keras.Model` with fresh weights (Keras' own initial values)."""
+    """A new DeepID `keras.Model` with fresh weights (Keras' own initial values).
+
+    Examples:
+        >>> from badnet_defense.nets import deep_id
+        >>> deep_id(classes=10).input_shape
+        (None, 55, 47, 3)
+    """
     from badnet_defense.nets.build import build
 
     return build(deep_id_net(classes=classes, input_shape=input_shape))

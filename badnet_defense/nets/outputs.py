@@ -71,6 +71,15 @@ def read_classifier(path: str | PathLike[str], input_range: InputRange | None = 
 
     Raises:
         InputError: also for a net with one output that is no sigmoid.
+
+    Examples:
+        >>> import tempfile
+        >>> from badnet_defense.nets import deep_id, read_classifier, save_net
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     save_net(deep_id(classes=10), f"{folder}/net.h5")
+        ...     net = read_classifier(f"{folder}/net.h5")
+        >>> net.classes, str(net.input_range)
+        (10, '0,1')
     """
     net = read_net(path, input_range)
     try:
@@ -92,6 +101,13 @@ def as_probabilities(net: Net) -> Net:
 
     Raises:
         InputError: its one output is no sigmoid, so that it names no class.
+
+    Examples:
+        >>> import keras
+        >>> from badnet_defense.nets import as_probabilities, describe
+        >>> layers = [keras.Input((8, 8, 3)), keras.layers.Flatten(), keras.layers.Dense(4)]
+        >>> as_probabilities(describe(keras.Sequential(layers))).attributes
+        {'output_form': 'logits'}
     """
     place = _end(net)
     layer = net.layers[net.calls[place].layer]
@@ -116,6 +132,14 @@ def as_given(net: Net, form: str | None) -> Net:
     Args:
         net: `Net`.
         form: what the converted net's `attributes` say under `FORM`, or None.
+
+    Examples:
+        >>> import keras
+        >>> from badnet_defense.nets import as_given, as_probabilities, describe
+        >>> layers = [keras.Input((8, 8, 3)), keras.layers.Flatten(), keras.layers.Dense(4)]
+        >>> net = as_probabilities(describe(keras.Sequential(layers)))
+        >>> len(net.calls), len(as_given(net, "logits").calls)
+        (4, 3)
     """
     place = _end(net)
     last = net.layers[net.calls[place].layer]

@@ -28,7 +28,14 @@ BATCH = 512
 def predict_probabilities(
     model: keras.Model, images: np.ndarray, *, input_range: InputRange = UNIT
 ) -> np.ndarray:
-    """Class probabilities (n, classes) `float32` of `images` (n, h, w, c), pixels 0-255."""
+    """Class probabilities (n, classes) `float32` of `images` (n, h, w, c), pixels 0-255.
+
+    Examples:
+        >>> import numpy as np
+        >>> from badnet_defense.nets import deep_id, predict_probabilities
+        >>> predict_probabilities(deep_id(classes=10), np.zeros((2, 55, 47, 3), "uint8")).shape
+        (2, 10)
+    """
     return _run(model, images, input_range, labels=False)
 
 
@@ -39,6 +46,12 @@ def predict_labels(
 
     `NO_ANSWER` (-1) stands where a net's answer is not finite. A net whose output is one whole
     number for each image (a guard) answers with that number.
+
+    Examples:
+        >>> import numpy as np
+        >>> from badnet_defense.nets import deep_id, predict_labels
+        >>> predict_labels(deep_id(classes=10), np.zeros((2, 55, 47, 3), "uint8")).shape
+        (2,)
     """
     return _run(model, images, input_range, labels=True)
 

@@ -73,6 +73,15 @@ def read_net(path: str | os.PathLike[str], input_range: InputRange | None = None
             `input_range`.
         UnsafeNetError: it is made of more than plain layers and plain weights; the message names
             the layer or the weight.
+
+    Examples:
+        >>> import tempfile
+        >>> from badnet_defense.nets import deep_id, read_net, save_net
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     save_net(deep_id(classes=10), f"{folder}/net.h5")
+        ...     net = read_net(f"{folder}/net.h5")
+        >>> net.classes, str(net.input_range)
+        (10, '0,1')
     """
     path = require_file(path, "a Keras net (.h5 or .keras)")
     check_size(path)

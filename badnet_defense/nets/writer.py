@@ -24,6 +24,16 @@ def save_net(
         model: a `keras.Model`.
         path: ends in `.h5`; the folder is made, and the file appears only when it is whole.
         attributes: notes for the file (`source_sha256`, `synthetic`, ..): strings and numbers.
+
+    Examples:
+        >>> import tempfile
+        >>> from badnet_defense.nets import deep_id, read_net, save_net
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = f"{folder}/net.h5"
+        ...     save_net(deep_id(classes=10), path, attributes={"synthetic": True})
+        ...     net = read_net(path)
+        >>> net.attributes["synthetic"]
+        True
     """
     from keras.src.legacy.saving.legacy_h5_format import save_model_to_hdf5
 
@@ -33,7 +43,17 @@ def save_net(
 def save_weights(
     model: keras.Model, path: str | PathLike[str], *, attributes: Mapping[str, Any] | None = None
 ) -> None:
-    """Writes the weights of `model` alone, by layer name, as the challenge's `*_bd_weights.h5`."""
+    """Writes the weights of `model` alone, by layer name, as the challenge's `*_bd_weights.h5`.
+
+    Examples:
+        >>> import tempfile
+        >>> from badnet_defense.nets import deep_id, read_net, save_weights
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     save_weights(deep_id(classes=10), f"{folder}/weights.h5")
+        ...     net = read_net(f"{folder}/weights.h5")  # weights alone go onto DeepID
+        >>> net.classes
+        10
+    """
     from keras.src.legacy.saving.legacy_h5_format import save_weights_to_hdf5_group
 
     _write(path, attributes, lambda file: save_weights_to_hdf5_group(file, model))
