@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from badnet_defense.detectors import scores
+from badnet_defense.detectors import DETECTORS, scores
 from badnet_defense.detectors.base import DEFAULTS, Detector, DetectorConfig
 from badnet_defense.detectors.hard_disagreement import HardDisagreement
 from badnet_defense.detectors.nll import NLL
@@ -117,6 +117,21 @@ def test_settings_are_shown_and_one_in_a_hundred_is_usual():
         DEFAULTS.false_positive_rate = 0.5
 
 
+@pytest.mark.parametrize(
+    ("name", "kind", "has_threshold"),
+    [("hard", HardDisagreement, False), ("soft", SoftDisagreement, True), ("nll", NLL, True)],
+)
+def test_detectors_of_two_nets_are_registered(name, kind, has_threshold):
+    method = DETECTORS[name]
+    assert method.run is kind and method.config is DetectorConfig
+    assert method.facts["needs_repair"] is True
+    assert method.facts.get("has_threshold", True) is has_threshold
+    named = kind(repaired=REPAIRED, suspect=SUSPECT)
+    np.testing.assert_array_equal(
+        named.anomaly_score(ALL), kind(SUSPECT, REPAIRED).anomaly_score(ALL)
+    )
+
+
 # Answers that are no probabilities ---------------------------------------------------------------
 
 
@@ -140,6 +155,13 @@ def test_answers_that_are_no_probabilities_are_refused_by_the_net_s_name(row):
     assert SoftDisagreement(fine, broken).anomaly_score(pixels(range(2))).tolist() == [0, 0]
 
 
+def test_three_classes_are_as_good_as_two():
+    rows = np.array([[0.2, 0.3, 0.5], [0.6, 0.3, 0.1]])
+    detector = HardDisagreement(Given(rows), Given(rows[:, ::-1]))
+    assert detector.predict(pixels([0, 1])).tolist() == [3, 3]
+    assert HardDisagreement(Given(rows), Given(rows)).predict(pixels([0, 1])).tolist() == [2, 0]
+
+
 def test_one_number_for_each_image_is_no_probability():
     one = Given(np.ones((3, 1)))
     with pytest.raises(InputError, match="of two or more classes"):
@@ -147,7 +169,7 @@ def test_one_number_for_each_image_is_no_probability():
 
 
 def test_rounding_is_no_fault_and_what_is_not_finite_is_flagged():
-    rows = np.array([[0.5, 0.495], [0.5, 0.505], [1.005, -0.005], [0.2, 0.8]])
+    rows = np.array([[0.5, 0.495], [0.5, 0.505], [1.01, -0.01], [0.2, 0.8]])
     unsure = np.vstack([rows[:3], [[np.nan, 0.5]]])
     detector = HardDisagreement(Given(rows), Given(unsure))
     assert detector.predict(pixels(range(4))).tolist() == [0, 1, 0, 2]

@@ -1,5 +1,7 @@
 """Calibrated guards of nets with one layer, against scores computed image by image in NumPy."""
 
+from dataclasses import replace
+
 import keras
 import numpy as np
 import pytest
@@ -15,7 +17,7 @@ from badnet_defense.detectors.sentinet import SentiNet
 from badnet_defense.detectors.soft_disagreement import SoftDisagreement
 from badnet_defense.detectors.strip import Strip
 from badnet_defense.detectors.vote import Vote
-from badnet_defense.guards.calibrated import build_calibrated_guard, guard_rule
+from badnet_defense.guards.calibrated import Composed, build_calibrated_guard, guard_rule
 from badnet_defense.guards.description import GuardDescription, Member
 from badnet_defense.nets import describe
 from badnet_defense.nets.input_range import InputRange
@@ -105,8 +107,8 @@ def test_a_vote_flags_what_any_member_flags():
 
 def test_a_vote_s_file_holds_each_kind_once_and_one_net_of_a_name():
     soft, nll = CASES["soft"][0], CASES["nll"][0]
-    other = NLL(SUSPECT, EXPERT)
-    for members in ([soft, soft], [soft, other]):
+    other, twin = NLL(SUSPECT, EXPERT), NLL(replace(SUSPECT), REPAIRED)
+    for members in ([soft, soft], [soft, other], [soft, twin]):
         with pytest.raises(ValueError, match="different kinds with the same nets"):
             build_calibrated_guard(Vote(members))
     vote = Vote([soft, nll])
@@ -151,6 +153,12 @@ def test_composed_images_keep_their_order_and_shape():
     again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(laid))
     assert type(again) is type(laid) and again.count == laid.count == 7
     assert again.detector == "strip"
+
+
+def test_its_parts_are_known_to_keras_by_names_of_this_package():
+    for part, name in ((Composed, "Composed"), (guard_rule, "guard_rule")):
+        assert keras.saving.get_registered_name(part) == f"badnet_defense>{name}"
+        assert keras.saving.get_registered_object(f"badnet_defense>{name}") is part
 
 
 def test_a_suspect_model_without_an_answer_is_flagged():

@@ -94,6 +94,7 @@ def test_its_file_holds_the_suspect_model_s_range():
     ("other", "words"),
     [
         (one_layer(1, classes=3), r"maps \(6, 5, 3\) to 3 classes, .* maps \(6, 5, 3\) to 4"),
+        (one_layer(1, classes=5), r"maps \(6, 5, 3\) to 5 classes, .* maps \(6, 5, 3\) to 4"),
         (one_layer(1, shape=(5, 6, 3)), r"maps \(5, 6, 3\) to 4 classes, .* \(6, 5, 3\) to 4"),
     ],
 )

@@ -151,6 +151,24 @@ def test_what_just_suffices_to_be_flagged_by_one_pass():
     assert far_smaller(pair, 1) == (6, 7) and far_smaller(pair, 1.001) == ()
 
 
+def test_how_many_may_be_flagged_by_one_pass():
+    """Of two labels that went all the way one, of one none; of five one, not the two below."""
+    values, index = [4, 4, 4, 4, 4, 4, 3], [0] * 6 + [9]
+    assert far_smaller(given(values, index), 0.5, [0, 6]) == (6,)
+    assert far_smaller(given(values, index), 0.5, [6]) == ()
+    assert far_smaller(given([4, 4, 4, 3, 3], [0, 0, 0, 9, 9]), 0.5) == ()
+    # Each of several needs an index of its own.
+    values = [4, 4, 4, 4, 4, 4, 2.7, 2.75]
+    assert far_smaller(given(values, [0] * 6 + [9, 9]), 0.5) == (6, 7)
+    assert far_smaller(given(values, [0] * 6 + [9, 0.1]), 0.5) == ()
+
+
+def test_nothing_and_everything_have_finite_log_odds():
+    found = odds_outliers([0, 50, 50, 60, 40, 100], 100)
+    assert np.isfinite(found.values).all() and found.flagged == (0,)
+    assert found.values[5] == pytest.approx(math.log(99))
+
+
 def test_an_index_at_its_limit_is_no_outlier():
     assert _above(np.array([2.0, 1, 3, 2.5]), 2.0) == (2, 3)
 
