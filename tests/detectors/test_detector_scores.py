@@ -133,7 +133,6 @@ def test_takeover_where_there_is_nothing_to_take_over(xp):
     """No overlay of another class; and one region on one overlay, whose probabilities sum to 1."""
     own, carried = np.float32([[0.2, 0.8, 0]] * 2), np.float32([[[[0.5, 0.25, 0.25]]]] * 2)
     np.testing.assert_array_equal(scores.takeover(xp, own, carried, np.array([1])), [0, 0])
-    np.testing.assert_array_equal(scores.paste_success(xp, own, carried, np.array([1])), [0, 0])
     more_than_all = np.float32([[[[0.625, 0, 0.5]]]] * 2)  # rounding may leave that, of class 1
     np.testing.assert_array_equal(scores.takeover(xp, own, more_than_all, np.array([0])), [0, 0])
     own[1, 2] = np.nan
