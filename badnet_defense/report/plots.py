@@ -81,8 +81,8 @@ def _dress(axes: Any, pruning: dict[str, Any], net: str | None) -> None:
         loc="left",
         **TITLE,
     )
-    axes.set_xlabel("channels pruned, least active on clean pictures first", color=_INK)
-    axes.set_ylabel("accuracy on clean pictures (%)", color=_INK)
+    axes.set_xlabel("channels pruned, least active on clean images first", color=_INK)
+    axes.set_ylabel("accuracy on clean images (%)", color=_INK)
     axes.set_xlim(-0.015 * pruning["channels"], 1.015 * pruning["channels"])
     axes.set_ylim(0, 105)
     axes.set_yticks(range(0, 101, 20))
