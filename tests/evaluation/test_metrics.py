@@ -97,6 +97,7 @@ def test_wilson_interval_of_ten_out_of_ten():
         (lambda: metrics.flagged([], 3), "at least one image"),
         (lambda: metrics.accuracy([1, 2], [1]), r"\(2,\) and labels \(1,\)"),
         (lambda: metrics.accuracy([1], [1, 2]), r"\(1,\) and labels \(2,\)"),
+        (lambda: metrics.accuracy(3, 3), r"predicted has shape \(\) .* expected \(n,\)"),
         (lambda: metrics.accuracy([[1, 2]], [[1, 2]]), r"expected \(n,\)"),
         (lambda: metrics.auroc([], [1]), "clean scores"),
         (lambda: metrics.auroc([1], []), "poisoned scores"),
