@@ -115,7 +115,7 @@ def test_what_is_not_read_of_a_folder_is_not_hashed(tmp_path):
 
 def test_reader_and_parent_together_stay_within_the_machine():
     machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    assert 2 * isolation.memory_limit() <= max(2 * isolation.LEAST_MEMORY, machine * 3 // 4)
+    assert 2 * isolation.memory_limit() <= max(2 * isolation.MIN_MEMORY, machine * 3 // 4)
 
 
 @pytest.mark.parametrize("isolate", [False, True])
