@@ -50,7 +50,7 @@ def read_guard(path: str | PathLike[str]) -> SavedGuard:
         guard, read = read_guard_here(path)
     else:
         found, arrays = isolated("guard", path, memory=memory_for(path))
-        read = found.get("file_sha256")
+        read = str(found.get("file_sha256"))
         with named_errors(path):
             guard = guard_from_wire(found.get("guard"), arrays)
     check_unchanged(path, digest, read)
@@ -74,7 +74,7 @@ def _guard(wiring: Wiring, file: Any) -> SavedGuard:
         entry = Entry(kind, name, f"{name}:", True)
         if name in wiring.nets:
             nets[name], root = parse_model(wiring.nets[name])
-            entry.children = [_in_guard(child, name) for child in root.children]
+            entry.children = [_in_guard(child, name) for child in root.children or ()]
             expected = expected_weights(nets[name])
             counts |= {f"{name}:{layer}": len(weights) for layer, weights in expected.items()}
         elif name in wiring.composed:

@@ -76,9 +76,9 @@ def _read_isolated(
     """As `read_images_in_process`, in a process of its own; what comes back is checked."""
     classes, need_labels = asked["classes"], asked["need_labels"]
     sides = None if shape is None else list(shape)
-    found, (images, *labels) = isolated("images", path, count=(1, 2), shape=sides, **asked)
-    whole = not labels or (labels[0].shape == (len(images),) and labels[0].dtype == np.int64)
-    labels = check_labels(labels[0], classes, path) if labels and whole and len(images) else None
+    found, (images, *rest) = isolated("images", path, count=(1, 2), shape=sides, **asked)
+    whole = not rest or (rest[0].shape == (len(images),) and rest[0].dtype == np.int64)
+    labels = check_labels(rest[0], classes, path) if rest and whole and len(images) else None
     names = found.get("folders")
     right = (
         whole
@@ -113,14 +113,7 @@ def read_images_in_process(
     labels_matter: bool = True,
 ) -> Dataset:
     """As `read_images`, in this process whatever the limits say."""
-    hdf5 = Path(path).suffix.lower() in (".h5", ".hdf5") and not os.path.isdir(path)
-    if shape is None and not hdf5:
-        raise InputError(
-            f"{path}: image files have many sizes, expected the one to read them at (shape)."
-        )
-    if os.path.isdir(path):
-        data = read_image_folder(path, shape=shape, classes=classes)
-    elif hdf5:
+    if Path(path).suffix.lower() in (".h5", ".hdf5") and not os.path.isdir(path):
         data = read_challenge_h5(
             path,
             classes=classes,
@@ -128,6 +121,12 @@ def read_images_in_process(
             need_labels=need_labels,
             labels_matter=labels_matter,
         )
+    elif shape is None:
+        raise InputError(
+            f"{path}: image files have many sizes, expected the one to read them at (shape)."
+        )
+    elif os.path.isdir(path):
+        data = read_image_folder(path, shape=shape, classes=classes)
     elif Path(path).suffix.lower() in _MODELS:
         require_file(path, "images")
         raise InputError(
