@@ -10,20 +10,26 @@ from typing import TYPE_CHECKING, Any
 import h5py
 
 from badnet_defense.io.files import new_hdf5
+from badnet_defense.nets.input_range import UNIT
+from badnet_defense.nets.net import Net
 
 if TYPE_CHECKING:
     import keras
 
 
 def save_net(
-    model: keras.Model, path: str | PathLike[str], *, attributes: Mapping[str, Any] | None = None
+    net: Net | keras.Model,
+    path: str | PathLike[str],
+    *,
+    attributes: Mapping[str, Any] | None = None,
 ) -> None:
-    """Writes `model` as a full legacy-HDF5 file, which `keras.models.load_model` opens as well.
+    """Writes a net as a full legacy-HDF5 file, which `keras.models.load_model` opens as well.
 
     Args:
-        model: a `keras.Model`.
+        net: a `Net`, whose input range the file records where it is not [0, 1], or a
+            `keras.Model`.
         path: ends in `.h5`; the folder is made, and the file appears only when it is whole.
-        attributes: notes for the file (`source_sha256`, `synthetic`, ..): strings and numbers.
+        attributes: for the file (`source_sha256`, `synthetic`, ..): strings and numbers.
 
     Examples:
         >>> import tempfile
@@ -37,6 +43,11 @@ def save_net(
     """
     from keras.src.legacy.saving.legacy_h5_format import save_model_to_hdf5
 
+    model = net
+    if isinstance(net, Net):
+        model = net.model
+        if net.input_range != UNIT:
+            attributes = {"input_range": str(net.input_range), **(attributes or {})}
     _write(path, attributes, lambda file: save_model_to_hdf5(model, file, include_optimizer=False))
 
 

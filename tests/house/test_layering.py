@@ -109,3 +109,10 @@ def lines_of(function):
     first = function.body[1 if documented and len(function.body) > 1 else 0]
     head = function.body[0].lineno - function.lineno
     return head + function.end_lineno - first.lineno + 1
+
+
+def test_the_hash_of_the_code_covers_parts_that_are_there():
+    from badnet_defense.io.records import _COMPUTING
+
+    for part in _COMPUTING:
+        assert list((PACKAGE / part).glob("*.py")), part

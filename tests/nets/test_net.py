@@ -171,3 +171,12 @@ def test_a_loaded_net_answers_with_probabilities(tmp_path):
 def test_example_of_the_documentation():
     images = np.zeros((2, 55, 47, 3), "uint8")
     assert describe(deep_id(classes=10)).predict_proba(images).shape == (2, 10)
+
+
+def test_a_saved_net_keeps_its_range(tmp_path):
+    for range_ in (UNIT, WIDE):
+        suspect = describe(side_path_net(), range_)
+        save_net(suspect, tmp_path / "net.h5", attributes={"synthetic": True})
+        loaded = load_net(tmp_path / "net.h5")
+        assert loaded.input_range == range_ and loaded.attributes["synthetic"]
+        np.testing.assert_array_equal(loaded.predict_proba(IMAGES), suspect.predict_proba(IMAGES))
