@@ -3,7 +3,7 @@
 import ast
 
 import pytest
-from sources import FILES, ROOT, imported, part_of, parts_imported, tree
+from sources import FILES, PACKAGE, ROOT, imported, part_of, parts_imported, tree
 
 SCRIPTS = {path.stem for path in ROOT.glob("*.py")} | {"eval_sunglasses", "submission"}
 GROUND = {"io", "sandbox", "nets", "errors", "registry"}
