@@ -18,20 +18,20 @@ COLUMNS = {
     "repair": "repair",
     "detector": "detector",
     "seeds": "seeds",
-    "bad_accuracy": "bad ACC",
+    "bad_accuracy": "suspect ACC",
     "repaired_accuracy": "repaired ACC",
     "guard_accuracy": "guard ACC",
     "false_positive_rate": "FPR",
-    "bad_success": "bad ASR",
+    "bad_success": "suspect ASR",
     "repaired_success": "repaired ASR",
     "guard_success": "guard ASR",
-    "flagged": "flagged",
+    "flagged": "detected",
     "repaired_der": "repaired DER",
     "guard_der": "guard DER",
     "repair_seconds": "repair (s)",
-    "pictures_per_second": "pictures/s",
+    "pictures_per_second": "images/s",
 }
-"""Of a row; accuracies and FPR are fractions of clean images, the others of pictures with
+"""Of a row; accuracies and FPR are fractions of clean images, the others of images with
 the trigger that is worst by that very figure; with several seeds, means."""
 CLEAN = ("bad_accuracy", "repaired_accuracy", "guard_accuracy", "false_positive_rate")
 ATTACK = ("bad_success", "repaired_success", "guard_success", "flagged")
@@ -153,7 +153,7 @@ def _cell(value: Any) -> Any:
 
 
 def verdicts(rows: Sequence[dict[str, Any]], repair: str, detector: str) -> dict[str, str]:
-    """{net: one sentence}: what the bad net does, and what the recommended defence leaves of it.
+    """{net: one sentence}: what the suspect model does, and what the defence leaves of it.
 
     Args:
         rows: of the leaderboard.
@@ -170,11 +170,12 @@ def verdicts(rows: Sequence[dict[str, Any]], repair: str, detector: str) -> dict
 def _sentence(row: dict[str, Any]) -> str:
     how = row["detector"] if row["repair"] == "none" else f"{row['repair']} with {row['detector']}"
     cost = (
-        f"{shown(row, 'guard_accuracy')} % of clean pictures are answered right "
-        f"({shown(row, 'bad_accuracy')} % before) and {shown(row, 'false_positive_rate')} % flagged"
+        f"{shown(row, 'guard_accuracy')} % of clean images are answered correctly "
+        f"({shown(row, 'bad_accuracy')} % before) and "
+        f"{shown(row, 'false_positive_rate')} % rejected"
     )
     if row["bad_success"] is None:
-        return f"No poisoned pictures to judge the attack with; behind {how}, {cost}."
+        return f"No poisoned images to measure the attack with; behind {how}, {cost}."
     if row["bad_success"] < FOOLED:
         return (
             f"No poisoned set fools it on more than {100 * row['bad_success_most']:.1f} %; behind "
@@ -182,6 +183,6 @@ def _sentence(row: dict[str, Any]) -> str:
         )
     return (
         f"Backdoored: a trigger fools the net on {shown(row, 'bad_success')} % of the poisoned "
-        f"pictures; behind {how} at most {100 * row['guard_success_most']:.1f} % get through; "
+        f"images; behind {how} at most {100 * row['guard_success_most']:.1f} % get through; "
         f"{cost}."
     )

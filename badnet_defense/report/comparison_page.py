@@ -128,8 +128,8 @@ def roc_figure(curves: dict[str, Any]) -> Figure:
     axes.set_xlim(100 * LEAST_RATE, 100)
     axes.xaxis.set_major_formatter(lambda rate, _: f"{rate:g}")
     axes.set_ylim(0, 103)
-    axes.set_xlabel("clean pictures flagged (%)", color=_INK)
-    axes.set_ylabel("poisoned pictures flagged (%)", color=_INK)
+    axes.set_xlabel("false-positive rate (%)", color=_INK)
+    axes.set_ylabel("detection rate (%)", color=_INK)
     _dress(axes)
     return figure
 

@@ -1,4 +1,4 @@
-"""What a detector is worth, as pictures: its ROC curve, and how scores are spread."""
+"""How good a detector is, in plots: its ROC curve, and how scores are spread."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ _INK, _CLEAN, _QUIET = "#222222", "#9bb7d4", "#777777"
 _POISONED = ("#c1440e", "#7b2d8b", "#1b7f5c", "#b8860b")
 LEAST_RATE = 1e-4
 FEW = 20
-"""Fewer pictures than this are marked one by one."""
+"""Fewer images than this are marked one by one."""
 
 
 @plain_style()
 def plot_roc(
     path: str | PathLike[str], curves: dict[str, Any], about: Any, *, net: str | None
 ) -> None:
-    """Draws detection over the false-alarm rate, with the chosen point, 1 % and 5 %, as a PNG.
+    """Draws the ROC curve with the chosen point and those at 1 % and 5 % FPR, as a PNG.
 
     Args:
         path: the `.png` file to write.
-        curves: {trigger: ((false-alarm rates, detections), (rate, detection) as chosen)}.
+        curves: {trigger: ((false-positive rates, detection rates), (rate, detection) as chosen)}.
         about: the detector's figures: `name`, `false_positive_rate`.
         net: the net's name for the title.
 
@@ -57,7 +57,7 @@ def plot_roc(
     axes.xaxis.set_major_formatter(lambda rate, _: f"{100 * rate:g}")
     axes.yaxis.set_major_formatter(lambda share, _: f"{100 * share:g}")
     axes.set_xlabel("false-positive rate: clean images flagged (%)", color=_INK)
-    axes.set_ylabel("poisoned pictures flagged (%)", color=_INK)
+    axes.set_ylabel("detection rate (%)", color=_INK)
     _finish(figure, axes, about, net, "lower right")
     save_figure(figure, path)
 
@@ -75,8 +75,8 @@ def plot_scores(
 
     Args:
         path, net: as for `plot_roc`.
-        clean: (n,) scores of clean pictures.
-        others: {name: (m,) scores}, of poisoned pictures or of those asked about.
+        clean: (n,) scores of clean images.
+        others: {name: (m,) scores}, of poisoned images or of those asked about.
         about: the detector's figures: `name`, `score` (what its scores are),
             `false_positive_rate`, `threshold`.
 

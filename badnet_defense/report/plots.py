@@ -1,4 +1,4 @@
-"""Results as pictures."""
+"""Results as plots."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A scan as pictures: the triggers that stand out most, and all labels' norms."""
+"""A scan in plots: the triggers that stand out most, and all labels' norms."""
 
 from __future__ import annotations
 

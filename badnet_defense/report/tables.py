@@ -11,8 +11,9 @@ from tabulate import tabulate
 from badnet_defense.errors import one_line
 from badnet_defense.evaluation.class_counts import coverage_text
 
-STAGES = ("bad", "pruned", "repaired", "guard")
-_PICTURES = {
+STAGES = {"bad": "suspect", "pruned": "pruned", "repaired": "repaired", "guard": "guard"}
+"""{stage in a result: what tables call it}."""
+_PARTS = {
     "clean_validation": "clean validation",
     "clean_test": "clean test",
     "poisoned": "poisoned",
@@ -24,9 +25,10 @@ _WORST = 3
 _MEASURES = {
     "accuracy": "accuracy",
     "attack_success": "attack success",
-    "flagged": "flagged",
+    "flagged": "detected",
     "der": "DER",
 }
+"""{measure in a result: what tables call it}; what is detected on clean images is the FPR."""
 
 
 def defense_table(result: dict[str, Any], *, style: str = "simple") -> str:
@@ -34,7 +36,7 @@ def defense_table(result: dict[str, Any], *, style: str = "simple") -> str:
 
     Args:
         result: as `eval_defense.py` writes it: stage (`bad`, `pruned`, `repaired`, `guard`) ->
-            pictures (`clean_validation`, `clean_test`, `poisoned`, `truly_triggered`,
+            part (`clean_validation`, `clean_test`, `poisoned`, `truly_triggered`,
             `truly_clean`) -> measure (`accuracy`, `attack_success`, `flagged`, `der`) -> fraction,
             with `<measure>_interval` [low, high] beside it. Whatever is absent is left out.
             `by_class` and `class_counts` add lines on single classes.
@@ -43,39 +45,41 @@ def defense_table(result: dict[str, Any], *, style: str = "simple") -> str:
     Returns:
         Lines of text, such as `97.9 [97.5, 98.2]` in a cell: per cent with 95 % interval.
     """
-    stages, rows = defense_rows(result)
-    table = _table(rows, ["pictures", "measure (%)", *stages], style)
+    names, rows = defense_rows(result)
+    table = _table(rows, ["images", "measure (%)", *names], style)
+    stages = [stage for stage in STAGES if stage in result]
     return "\n".join([table, *_class_lines(result, stages), *_not_finite(result, stages)])
 
 
 def defense_rows(result: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
-    """(stages, rows of a data set, a measure, and a cell for each stage), as `defense_table`.
+    """(names of stages, rows of a data set, a measure and a cell per stage), as `defense_table`.
 
     A data set is named in its first row only.
     """
     stages = [stage for stage in STAGES if stage in result]
     rows = []
-    for pictures, pictures_name in _PICTURES.items():
-        name = pictures_name
+    for part, part_name in _PARTS.items():
+        name = part_name
         for measure, measure_name in _MEASURES.items():
-            cells = [_cell(result[stage].get(pictures), measure) for stage in stages]
+            cells = [_cell(result[stage].get(part), measure) for stage in stages]
             if any(cells):
-                rows.append([name, measure_name, *cells])
+                false = measure == "flagged" and "clean" in part
+                rows.append([name, "FPR" if false else measure_name, *cells])
                 name = ""
-    return stages, rows
+    return [STAGES[stage] for stage in stages], rows
 
 
 def _class_lines(result: dict[str, Any], stages: Sequence[str]) -> Iterator[str]:
     """Whom the accuracies leave out, and the classes that come off worst, a line for each set."""
-    for pictures, name in _PICTURES.items():
+    for part, name in _PARTS.items():
         worst = [
-            f"{stage} {found}"
+            f"{STAGES[stage]} {found}"
             for stage in stages
-            if (found := _worst((result[stage].get(pictures) or {}).get("by_class")))
+            if (found := _worst((result[stage].get(part) or {}).get("by_class")))
         ]
         if worst:
             yield f"worst classes of {name}: {'; '.join(worst)}"
-        left_out = coverage_text(result.get("class_counts", {}).get(pictures, []))
+        left_out = coverage_text(result.get("class_counts", {}).get(part, []))
         if left_out:
             yield f"left out of {name}: {left_out}"
 
@@ -92,12 +96,13 @@ def _worst(by_class: dict[str, Any] | None) -> str:
 def _not_finite(result: dict[str, Any], stages: Sequence[str]) -> list[str]:
     """A line for each net and set of images with answers that were not finite."""
     found = [
-        (result[stage].get(pictures, {}).get("not_finite"), stage, name)
+        (result[stage].get(part, {}).get("not_finite"), STAGES[stage], name)
         for stage in stages
-        for pictures, name in _PICTURES.items()
+        for part, name in _PARTS.items()
     ]
     return [
-        f"{count} answers of the {stage} net on {name} images were not finite: wrong, and flagged"
+        f"{count} predictions of the {stage} model on {name} images were not finite: they count "
+        "as wrong, and the guard rejects them"
         for count, stage, name in found
         if count
     ]
@@ -106,7 +111,7 @@ def _not_finite(result: dict[str, Any], stages: Sequence[str]) -> list[str]:
 def summary_table(results: Sequence[dict[str, Any]], *, style: str = "simple") -> str:
     """Many results as one table: a line for each net and poisoned file.
 
-    Clean figures are those of the clean test pictures, or else of the clean validation pictures.
+    Clean figures are those of the clean test images, or else of the clean validation images.
 
     Args:
         results: dicts as for `defense_table`, each with `net` and `data` as `provenance` gives
@@ -114,10 +119,10 @@ def summary_table(results: Sequence[dict[str, Any]], *, style: str = "simple") -
         style: a format of `tabulate`.
 
     Returns:
-        Lines of text, per cent; ACC is accuracy on clean pictures, ASR attack success.
+        Lines of text, per cent; ACC is clean accuracy, ASR the attack success rate.
     """
-    headers = ["net", "poisoned file", "bad ACC", "bad ASR", "pruned ACC", "pruned ASR"]
-    headers += ["repaired ACC", "repaired ASR", "guard ACC", "false alarms", "triggers flagged"]
+    headers = ["model", "poisoned file", "suspect ACC", "suspect ASR", "pruned ACC", "pruned ASR"]
+    headers += ["repaired ACC", "repaired ASR", "guard ACC", "FPR", "detected"]
     headers += ["ASR through guard", "DER"]
     broken = [header.replace(" ", "\n") for header in headers] if style == "simple" else headers
     return _table([_summary_row(result) for result in results], broken, style)
@@ -132,8 +137,8 @@ def _summary_row(result: dict[str, Any]) -> list[str]:
 
 
 def _clean(result: dict[str, Any], stage: str, measure: str) -> str:
-    pictures = result.get(stage, {})
-    return _percent((pictures.get("clean_test") or pictures.get("clean_validation", {})), measure)
+    parts = result.get(stage, {})
+    return _percent((parts.get("clean_test") or parts.get("clean_validation", {})), measure)
 
 
 def _poisoned(result: dict[str, Any], stage: str, measure: str) -> str:

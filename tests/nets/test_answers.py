@@ -136,7 +136,8 @@ def test_evaluation_counts_and_tells_answers_that_are_not_finite(nets):
     assert result["bad"]["poisoned"]["not_finite"] == 2
     assert result["bad"]["poisoned"]["attack_success"] <= 1 / 3
     assert result["guard"]["poisoned"]["flagged"] == pytest.approx(2 / 3)
-    assert "2 answers of the bad net on poisoned images were not finite" in defense_table(result)
+    told = "2 predictions of the suspect model on poisoned images were not finite"
+    assert told in defense_table(result)
 
 
 def test_denormal_weights_are_zero_in_numpy_as_in_tensorflow():

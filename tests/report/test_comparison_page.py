@@ -79,7 +79,7 @@ def test_best_guard_comes_first_and_nets_without_poisoned_data_have_no_attack():
     assert "| other | fine-pruning | soft" in text and "90.0" in text
     found = verdicts(rows, "fine-pruning", "soft")
     assert "at most 50.0 % get through" in found["net"]
-    assert found["other"].startswith("No poisoned pictures")
+    assert found["other"].startswith("No poisoned images")
 
 
 def test_csv_keeps_all_digits(tmp_path):

@@ -53,12 +53,12 @@ def test_defense_table_shows_every_figure_in_its_place():
     assert cells(defense_table(result(), style="github")) == [
         ["clean validation", "accuracy", "99.0", "", "", ""],
         ["clean test", "accuracy", "97.9 [97.5, 98.2]", "95.0", "96.0", "95.5"],
-        ["", "flagged", "", "", "", "2.0 [1.0, 3.0]"],
+        ["", "FPR", "", "", "", "2.0 [1.0, 3.0]"],
         ["poisoned", "attack success", "100.0", "90.0", "12.5", "1.1"],
-        ["", "flagged", "", "", "", "98.7"],
+        ["", "detected", "", "", "", "98.7"],
         ["", "DER", "", "53.0", "93.0", "98.3"],
-        ["truly triggered", "flagged", "", "", "", "100.0"],
-        ["truly clean", "flagged", "", "", "", "0.0"],
+        ["truly triggered", "detected", "", "", "", "100.0"],
+        ["truly clean", "FPR", "", "", "", "0.0"],
     ]
     assert "97.9 [97.5, 98.2]" in defense_table(result())
 
@@ -68,7 +68,7 @@ def test_defense_table_leaves_out_what_is_absent():
     table = defense_table(short, style="github")
     assert cells(table) == [
         ["clean test", "accuracy", "50.0", ""],
-        ["", "flagged", "", "25.0"],
+        ["", "FPR", "", "25.0"],
     ]
     assert "pruned" not in table
 
@@ -95,15 +95,15 @@ def test_summary_table_has_one_line_for_each_result():
     ]
     header = [cell.strip() for cell in table.splitlines()[0].strip("|").split("|")]
     assert header[2:] == [
-        "bad ACC",
-        "bad ASR",
+        "suspect ACC",
+        "suspect ASR",
         "pruned ACC",
         "pruned ASR",
         "repaired ACC",
         "repaired ASR",
         "guard ACC",
-        "false alarms",
-        "triggers flagged",
+        "FPR",
+        "detected",
         "ASR through guard",
         "DER",
     ]
