@@ -177,7 +177,7 @@ def test_figures_are_read_from_anybody_and_through_a_link(tmp_path, monkeypatch)
     monkeypatch.setattr(results, "MAX_RESULT_SIZE", 10)
     with pytest.raises(InputError, match="larger than"):
         read_figures(tmp_path / "r.json")
-    assert results.STAGES == tuple(tables.STAGES) and tuple(tables._MEASURES) == results.MEASURES
+    assert tuple(tables.STAGES) == results.STAGES and tuple(tables._MEASURES) == results.MEASURES
 
 
 # Scans and audits --------------------------------------------------------------------------------
