@@ -17,9 +17,10 @@ from badnet_defense.attacks.training import TrainingConfig, train_badnet
 from badnet_defense.errors import InputError
 from badnet_defense.evaluation.metrics import accuracy, attack_success, wilson_interval
 from badnet_defense.io import Dataset, read_images, write_challenge_h5
-from badnet_defense.io.files import all_or_none, atomic_write, check_writable
+from badnet_defense.io.files import all_or_none, check_writable
 from badnet_defense.io.records import versions, write_json
 from badnet_defense.io.splits import split_within_classes
+from badnet_defense.io.trigger_labels import write_trigger_labels
 from badnet_defense.nets import build, describe, save_net
 from badnet_defense.nets.deepid import INPUT_SHAPE, deep_id_net
 from badnet_defense.nets.input_range import UNIT, InputRange
@@ -161,16 +162,12 @@ def attack_files(
     marks = np.arange(len(poisoned)) >= len(train)  # poisoned images stand at the end
     with all_or_none():
         write_challenge_h5(f"{base}_poisoned_train.h5", poisoned)
-        with (
-            atomic_write(f"{base}_trigger_labels.npy") as partial,
-            open(partial, "wb") as file,
-        ):
-            np.save(file, marks)
+        write_trigger_labels(f"{base}_trigger_labels.npy", marks)
         write_challenge_h5(f"{base}_clean_test.h5", held_out)
         for trigger, stamped in sets.items():
             write_challenge_h5(f"{base}_{trigger}_poisoned_data.h5", stamped)
         write_json(f"{base}_attack.json", result)
-        save_net(trained.model, model, attributes={"input_range": str(config.input_range)})
+        save_net(trained, model, attributes={"input_range": str(config.input_range)})
     return result
 
 

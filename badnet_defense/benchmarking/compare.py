@@ -517,9 +517,10 @@ class _GroupRuns:
     def _repaired(self) -> tuple[Net, dict[str, Any]]:
         """(the repaired model, result of the repair), made if it is not there yet."""
         path, range_ = self.folder / f"{self.model.stem}.h5", self.config.input_range
+        net, _ = self._once("_read")
         if self.stored is not None:
             with suppress(InputError):  # missing or damaged: made anew
-                stored = read_pair(self.model, path, input_range=range_).repaired
+                stored = read_pair(self.model, path, input_range=range_, suspect=net).repaired
                 if stored is not None and stored.attributes["file_sha256"] == self.stored.sha256:
                     return stored, self.stored.report
         report = repair_file(
@@ -531,7 +532,7 @@ class _GroupRuns:
             input_range=range_,
             seed=self.seed,
         )
-        repaired = read_pair(self.model, path, input_range=range_).repaired
+        repaired = read_pair(self.model, path, input_range=range_, suspect=net).repaired
         assert repaired is not None  # it was read
         self.made = StoredRepair(report, repaired.attributes["file_sha256"])
         return repaired, report

@@ -7,6 +7,7 @@ import logging
 import shlex
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from badnet_defense.cli.console import load_tensorflow
 from badnet_defense.cli.options import (
@@ -25,6 +26,9 @@ from badnet_defense.cli.scan import verdict_code
 from badnet_defense.errors import InputError, printable
 from badnet_defense.io.files import check_writable
 from badnet_defense.repairs.registry import REPAIRS
+
+if TYPE_CHECKING:
+    from badnet_defense.benchmarking.audit import AuditConfig
 
 log = logging.getLogger(__name__)
 
@@ -78,11 +82,9 @@ def run(arguments: argparse.Namespace) -> int:
     check_writable(out / "audit.html", out / "audit.csv")
     suspects = read_model_list(arguments.nets, arguments.clean, out=arguments.out)
     load_tensorflow()
-    from badnet_defense.nets.backend import on_jax
-
-    if arguments.repair and on_jax():
-        raise InputError("--repair cannot be used with KERAS_BACKEND=jax; repairs need TensorFlow.")
-    from badnet_defense.benchmarking.audit import AuditConfig, audit
+    if arguments.repair:
+        refuse_jax("--repair")
+    from badnet_defense.benchmarking.audit import audit
     from badnet_defense.report.audit import (
         audit_rows,
         audit_sentence,
@@ -92,15 +94,8 @@ def run(arguments: argparse.Namespace) -> int:
     from badnet_defense.report.comparison import write_csv
     from badnet_defense.workflows.scanned import triggers_shown
 
-    config = AuditConfig(
-        budget=arguments.budget,
-        repair=arguments.repair,
-        guard=arguments.detector or "soft",
-        input_range=arguments.input_range,
-        seed=arguments.seed,
-    )
     with engine_of(arguments) as engine:
-        results = audit(suspects, out=out, config=config, executor=engine)
+        results = audit(suspects, out=out, config=config_of(arguments), executor=engine)
     rows = audit_rows(results)
     print(audit_text(rows))
     print(audit_sentence(rows))
@@ -117,3 +112,24 @@ def run(arguments: argparse.Namespace) -> int:
     write_audit_page(out / "audit.html", results, rows, command, str(out / "scans"), pictures)
     print(printable(f"written: {out / 'audit.html'}, {out / 'audit.csv'}"))
     return verdict_code([row["verdict"] for row in rows])
+
+
+def refuse_jax(what: str) -> None:
+    """Refuses what repairs where Keras computes with JAX."""
+    from badnet_defense.nets.backend import on_jax
+
+    if on_jax():
+        raise InputError(f"{what} cannot be used with KERAS_BACKEND=jax; repairs need TensorFlow.")
+
+
+def config_of(arguments: argparse.Namespace) -> AuditConfig:
+    """The settings of an audit, or of a check, which is one with everything on."""
+    from badnet_defense.benchmarking.audit import AuditConfig
+
+    return AuditConfig(
+        budget=arguments.budget,
+        repair=arguments.repair,
+        guard=arguments.detector or "soft",
+        input_range=arguments.input_range,
+        seed=arguments.seed,
+    )

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from badnet_defense.cli.audit import config_of, refuse_jax
 from badnet_defense.cli.console import load_tensorflow
 from badnet_defense.cli.options import (
     DETECTOR_NAMES,
@@ -85,20 +86,10 @@ def run(arguments: argparse.Namespace) -> int:
     out = Path(arguments.out or f"results/check/{Path(arguments.model).stem}")
     check_writable(out / "check.html", inputs=(arguments.model, arguments.clean))
     load_tensorflow()
-    from badnet_defense.benchmarking.audit import AuditConfig
     from badnet_defense.benchmarking.check import CheckInputs, check
-    from badnet_defense.nets.backend import on_jax
     from badnet_defense.report.check import check_sentences, write_check_page
 
-    if on_jax():
-        raise InputError("check cannot be used with KERAS_BACKEND=jax; repairs need TensorFlow.")
-    config = AuditConfig(
-        budget=arguments.budget,
-        repair=arguments.repair,
-        guard=arguments.detector,
-        input_range=arguments.input_range,
-        seed=arguments.seed,
-    )
+    refuse_jax("check")
     poisoned, trigger_labels = arguments.poisoned, arguments.trigger_labels
     given = CheckInputs(
         model=Path(arguments.model),
@@ -108,7 +99,7 @@ def run(arguments: argparse.Namespace) -> int:
         out=out,
     )
     with engine_of(arguments) as engine:
-        result = check(given, config=config, executor=engine)
+        result = check(given, config=config_of(arguments), executor=engine)
     print(*map(printable, check_sentences(result)), sep="\n")
     write_check_page(
         out / "check.html",

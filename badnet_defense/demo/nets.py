@@ -86,7 +86,7 @@ def train_demo_nets(
     for place, name in enumerate(names):
         seen = epochs or (HARD_EPOCHS if name in HARD else EPOCHS)
         net = _train(name, clean, seen, per_person, settings, place)
-        save_net(net.model, folder / f"{name}_bd_net.h5", attributes=ATTRIBUTES)
+        save_net(net, folder / f"{name}_bd_net.h5", attributes=ATTRIBUTES)
         save_weights(net.model, folder / f"{name}_bd_weights.h5")
         figures[name] = _measure(net, PLANTED.get(name, {}), test, people)
     return figures

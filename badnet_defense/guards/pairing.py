@@ -43,6 +43,7 @@ def read_pair(
     *,
     folder: str | Path = FOLDER,
     input_range: InputRange | None = None,
+    suspect: Net | None = None,
 ) -> Pair:
     """Reads a suspect model and its repair.
 
@@ -51,13 +52,14 @@ def read_pair(
         repaired: path of the repaired model; default: the file of the same stem in `folder`.
         folder: where repaired models are.
         input_range: the range of both; None: what the repair's file says, else [0, 1].
+        suspect: what was read from `model` already; None: it is read now.
 
     Raises:
         InputError: one of them is missing, the repair was made from another net, or for another
             range.
     """
     path = Path(repaired) if repaired else Path(folder) / f"{Path(model).stem}.h5"
-    suspect = read_classifier(model)
+    suspect = read_classifier(model) if suspect is None else suspect
     if not path.is_file():
         raise InputError(
             f"no repaired model for {model} at {path}; create it with badnet-defense repair "

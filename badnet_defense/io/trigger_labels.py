@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from badnet_defense.errors import InputError, ReaderError
-from badnet_defense.io.files import require_file
+from badnet_defense.io.files import atomic_write, require_file
 from badnet_defense.sandbox.client import isolated
 from badnet_defense.sandbox.limits import current
 
@@ -73,6 +73,20 @@ def read_trigger_labels(path: str | PathLike[str], count: int) -> np.ndarray:
     if labels.shape != (count,):
         raise ReaderError(f"{path}: its reader hands back no trigger labels.")
     return labels.astype(bool)
+
+
+def write_trigger_labels(path: str | PathLike[str], triggered: np.ndarray) -> None:
+    """Writes (n,) True for each image that carries a trigger, as `read_trigger_labels` takes it.
+
+    Args:
+        path: the `.npy` file; it appears only when it is whole.
+        triggered: (n,) bool.
+
+    Raises:
+        InputError: nothing can be written at `path`.
+    """
+    with atomic_write(path) as partial, open(partial, "wb") as file:
+        np.save(file, triggered)
 
 
 def read_trigger_labels_here(path: str | PathLike[str], count: int) -> np.ndarray:

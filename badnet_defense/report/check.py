@@ -12,7 +12,7 @@ from badnet_defense.report.promises import detector_notes
 from badnet_defense.report.tables import defense_rows
 
 STAGE_NAMES = {
-    "suspect": "suspect model",
+    "bad": "suspect model",
     "pruned": "pruned",
     "repaired": "repaired",
     "guard": "guard",
@@ -161,7 +161,7 @@ def write_check_page(
         InputError: nothing can be written at `path`.
     """
     evaluation = result.get("evaluation")
-    names, rows = defense_rows(evaluation) if evaluation else ([], [])
+    stages, rows = defense_rows(evaluation) if evaluation else ([], [])
     sentence, *defence = check_sentences(result)
     write_template(
         path,
@@ -172,7 +172,7 @@ def write_check_page(
         sentence=sentence,
         defence=defence,
         flagged=result["scan"].get("flagged", ()),
-        stages=[STAGE_NAMES[name] for name in names],
+        stages=[STAGE_NAMES[stage] for stage in stages],
         rows=[[SET_NAMES.get(name, name), *map(_split, cells)] for name, *cells in rows],
         limits=check_limits(result),
         plots=[(title, encoded(pictures.get(key))) for key, title in TITLES.items()],

@@ -45,14 +45,14 @@ def defense_table(result: dict[str, Any], *, style: str = "simple") -> str:
     Returns:
         Lines of text, such as `97.9 [97.5, 98.2]` in a cell: per cent with 95 % interval.
     """
-    names, rows = defense_rows(result)
+    stages, rows = defense_rows(result)
+    names = [STAGES[stage] for stage in stages]
     table = _table(rows, ["images", "measure (%)", *names], style)
-    stages = [stage for stage in STAGES if stage in result]
     return "\n".join([table, *_class_lines(result, stages), *_not_finite(result, stages)])
 
 
 def defense_rows(result: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
-    """(names of stages, rows of a data set, a measure and a cell per stage), as `defense_table`.
+    """(stages, rows of a data set, a measure and a cell per stage), as `defense_table`.
 
     A data set is named in its first row only.
     """
@@ -66,7 +66,7 @@ def defense_rows(result: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
                 false = measure == "flagged" and "clean" in part
                 rows.append([name, "FPR" if false else measure_name, *cells])
                 name = ""
-    return [STAGES[stage] for stage in stages], rows
+    return stages, rows
 
 
 def _class_lines(result: dict[str, Any], stages: Sequence[str]) -> Iterator[str]:

@@ -195,8 +195,9 @@ def guard_file(
     check_writable(out, f"{out}.json", inputs=(model, clean, repaired))
     with exclusive(out):  # so that guard and figures are of one run
         start = time.perf_counter()
+        suspect = read_classifier(model)
         fitted, pair, data = _fitted(
-            model, clean, name, repaired, false_positive_rate, input_range, seed
+            suspect, model, clean, name, repaired, false_positive_rate, input_range, seed
         )
         result = {
             **provenance(
@@ -229,6 +230,7 @@ def _files(repaired: Net | None) -> dict[str, str] | None:
 
 
 def _fitted(
+    suspect: Net,
     model: str | Path,
     clean: str | Path,
     name: str,
@@ -238,10 +240,9 @@ def _fitted(
     seed: int,
 ) -> tuple[CalibratedDetector, Pair, Dataset]:
     """A detector fitted from files, its nets, and the clean images as they were read."""
-    suspect = read_classifier(model)
     data = enough_images(clean, suspect, name, false_positive_rate)
     if needs_repair(name):
-        pair = read_pair(model, repaired, input_range=input_range)
+        pair = read_pair(model, repaired, input_range=input_range, suspect=suspect)
     else:
         pair = Pair(suspect.with_range(input_range or UNIT), None, None)
     split = split_clean(pair.suspect, pair.repaired, fitting_labels(pair.suspect, data))
@@ -309,9 +310,11 @@ def detect_files(
         InputError: a file cannot be used, or there are too few clean images.
     """
     check_writable(out, inputs=(model, clean, repaired, *inputs))
-    shape = read_classifier(model).input_shape
-    sets = {str(path): _asked(path, shape) for path in inputs}
-    fitted, pair, _ = _fitted(model, clean, name, repaired, false_positive_rate, input_range, seed)
+    suspect = read_classifier(model)
+    sets = {str(path): _asked(path, suspect.input_shape) for path in inputs}
+    fitted, pair, _ = _fitted(
+        suspect, model, clean, name, repaired, false_positive_rate, input_range, seed
+    )
     detector = fitted.detector
     scores = {path: detector.anomaly_score(images) for path, images in sets.items()}
     result = {

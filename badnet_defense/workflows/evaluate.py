@@ -78,17 +78,16 @@ def evaluate_files(
     if plots:
         check_writable(f"{plots}.roc.png", f"{plots}.scores.png")
     alone = detector is not None and not needs_repair(detector) and repaired is None
-    net = _suspect(model, None if alone else repaired, folder, alone, input_range)
+    own = Path(repaired or Path(folder) / f"{Path(model).stem}.h5")
+    there = not alone and (repaired is not None or belongs(model, own))
+    net = _read_suspect(model, own if there else None, input_range)
     sets = _read_sets(net, data)
     if detector is not None:
         check_detector(detector, sets, false_positive_rate)
     triggered = None
     if trigger_labels is not None:
         triggered = read_trigger_labels(trigger_labels, len(sets["poisoned"]))
-    sets = settled_sets(net, sets)
-    for part, images in sets.items():
-        if part.startswith("clean"):
-            tell_coverage(images, net.classes)
+    sets = _settled(net, sets)
     if alone:
         log.info(
             "detector %r asks the suspect model alone: no repair is made or shown; name one to "
@@ -97,7 +96,9 @@ def evaluate_files(
         )
         pair = Pair(net, None, None)
     else:
-        pair = _pair(net, model, repaired, data.get("clean_validation"), folder, seed)
+        if not there:
+            _repair(net, model, data.get("clean_validation"), folder, seed)
+        pair = read_pair(model, own, input_range=net.input_range, suspect=net)
     result, draw = _measured(pair, sets, triggered, detector, false_positive_rate, seed)
     about = provenance(
         net_path=model,
@@ -116,19 +117,12 @@ def evaluate_files(
     return result
 
 
-def _suspect(
-    model: str | Path,
-    repaired: str | Path | None,
-    folder: str | Path,
-    alone: bool,
-    asked: InputRange | None,
-) -> Net:
+def _read_suspect(model: str | Path, repaired: Path | None, asked: InputRange | None) -> Net:
     """The suspect model with the range that was asked for, else that of its repair."""
     net = read_classifier(model)
-    path = repaired or Path(folder) / f"{Path(model).stem}.h5"
-    if alone or (repaired is None and not belongs(model, path)):
+    if repaired is None:
         return net.with_range(asked or UNIT)
-    return net.with_range(repaired_range(read_classifier(path), asked))
+    return net.with_range(repaired_range(read_classifier(repaired), asked))
 
 
 def _read_sets(net: Net, data: Paths) -> dict[str, Dataset]:
@@ -140,25 +134,24 @@ def _read_sets(net: Net, data: Paths) -> dict[str, Dataset]:
     }
 
 
-def _pair(
-    net: Net,
-    model: str | Path,
-    repaired: str | Path | None,
-    clean: str | None,
-    folder: str | Path,
-    seed: int,
-) -> Pair:
-    """The model and its repair, which is made where none is there."""
-    own = Path(folder) / f"{Path(model).stem}.h5"
-    if repaired is None and not belongs(model, own):
-        log.info("%s: no repaired model for it in %s yet; it is repaired first", model, folder)
-        if clean is None:
-            raise InputError(
-                f"no repaired model for {model} in {folder}, and no clean images to make one; give "
-                "clean validation images."
-            )
-        repair_file(model, clean, out=folder, input_range=net.input_range, seed=seed)
-    return read_pair(model, repaired, folder=folder, input_range=net.input_range)
+def _settled(net: Net, sets: dict[str, Dataset]) -> dict[str, Dataset]:
+    """The sets with labels that are the model's classes; whom the clean ones leave out is said."""
+    settled = settled_sets(net, sets)
+    for part, data in settled.items():
+        if part.startswith("clean"):
+            tell_coverage(data, net.classes)
+    return settled
+
+
+def _repair(net: Net, model: str | Path, clean: str | None, folder: str | Path, seed: int) -> None:
+    """Makes the repair that is missing in the folder."""
+    log.info("%s: no repaired model for it in %s yet; it is repaired first", model, folder)
+    if clean is None:
+        raise InputError(
+            f"no repaired model for {model} in {folder}, and no clean images to make one; give "
+            "clean validation images."
+        )
+    repair_file(model, clean, out=folder, input_range=net.input_range, seed=seed)
 
 
 def _measured(

@@ -15,7 +15,7 @@ from badnet_defense.io.files import atomic_write
 from badnet_defense.io.records import versions
 from badnet_defense.io.repair_record import ATTRIBUTE, RepairRecord, hashes_of_parts
 from badnet_defense.io.splits import Parts
-from badnet_defense.nets import build, save_net
+from badnet_defense.nets import save_net
 from badnet_defense.nets.net import Net
 from badnet_defense.nets.outputs import FORM, as_given
 from badnet_defense.repairs.pseudo_labels import labels_of
@@ -91,4 +91,4 @@ def write_pair(
     if synthetic:
         about["synthetic"] = True
     written = as_given(repaired, suspect.attributes.get(FORM))
-    save_net(build(written), f"{base}.h5", attributes=about)
+    save_net(written, f"{base}.h5", attributes=about)

@@ -16,8 +16,9 @@ from badnet_defense.evaluation.input_checks import measured_labels
 from badnet_defense.evaluation.metrics import wilson_interval
 from badnet_defense.guards.pairing import read_pair
 from badnet_defense.io import Dataset, read_images
-from badnet_defense.io.files import all_or_none, atomic_write, check_writable
+from badnet_defense.io.files import all_or_none, check_writable
 from badnet_defense.io.records import digests_read, write_json
+from badnet_defense.io.trigger_labels import write_trigger_labels
 from badnet_defense.nets.input_range import InputRange
 from badnet_defense.nets.net import Net
 from badnet_defense.nets.outputs import read_classifier
@@ -95,8 +96,7 @@ def show_file(
         result["repaired"] |= {"file": str(repaired), "trigger_labels": f"{out}.{TRIGGER_LABELS}"}
     with all_or_none():
         if differ is not None:
-            with atomic_write(f"{out}.{TRIGGER_LABELS}") as partial, open(partial, "wb") as file:
-                np.save(file, differ)
+            write_trigger_labels(f"{out}.{TRIGGER_LABELS}", differ)
         write_show_page(f"{out}.html", result, data, command=command)
         write_json(f"{out}.json", result)
     return result
@@ -170,7 +170,7 @@ def _answers(
     suspect = net.predict(data.images)
     if repaired is None:
         return Answers(net, suspect, None)
-    pair = read_pair(model, repaired)
+    pair = read_pair(model, repaired, suspect=net)
     repair = pair.repaired
     assert repair is not None  # it was named
     repair = repair if input_range is None else repair.with_range(input_range)

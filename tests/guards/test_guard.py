@@ -23,7 +23,7 @@ from badnet_defense.guards.pairing import belongs, read_pair
 from badnet_defense.guards.portable import export_portable
 from badnet_defense.guards.reading import is_guard, read_guard
 from badnet_defense.io.files import file_sha256
-from badnet_defense.nets import describe, predict_labels, read_net, save_net
+from badnet_defense.nets import describe, predict_labels, read_classifier, read_net, save_net
 from badnet_defense.nets.input_range import InputRange
 
 
@@ -442,3 +442,17 @@ def test_description_of_a_guard_s_parts_is_plain(pair):
     """What the guard is made of is on the allow-list, but for the joining layer."""
     with pytest.raises(UnsafeNetError, match="Lambda"):
         describe(build_guard(*pair))
+
+
+def test_a_model_that_was_read_is_not_read_again(folder, monkeypatch):
+    model, read = folder / "models/net.h5", []
+
+    def reading(path):
+        read.append(path)
+        return read_classifier(path)
+
+    suspect = read_classifier(model)
+    built = suspect.model
+    monkeypatch.setattr("badnet_defense.guards.pairing.read_classifier", reading)
+    found = read_pair(model, folder=folder / "repairs", suspect=suspect)
+    assert found.suspect.model is built and read == [folder / "repairs/net.h5"]

@@ -9,6 +9,7 @@ import pytest
 
 from badnet_defense.errors import InputError
 from badnet_defense.io import read_trigger_labels
+from badnet_defense.io.trigger_labels import write_trigger_labels
 
 TRUTH = [True, False, False, True, True]
 
@@ -181,3 +182,9 @@ def test_other_files_are_refused(tmp_path):
     (tmp_path / "labels.txt").write_text("True")
     message = refusal(tmp_path / "labels.txt")
     assert "end in '.txt', expected .npy, .csv, .json or .pkl" in message
+
+
+def test_what_is_written_is_read_back(tmp_path):
+    triggered = np.array([True, False, True])
+    write_trigger_labels(tmp_path / "labels.npy", triggered)
+    np.testing.assert_array_equal(read_trigger_labels(tmp_path / "labels.npy", 3), triggered)
